@@ -1,0 +1,65 @@
+# make results: the embedded default, set up and run.   make test: everything that checks the project.
+PYTHON ?= python3
+CORES ?= all
+CONFIG ?=
+BIN := .venv/bin
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),--configfile $(CONFIG))
+
+# One run per folder. A killed run leaves Snakemake's lock behind; ours dies with its process, so
+# holding it tells that Snakemake's is stale.
+define run
+@command -v flock >/dev/null || { echo "error: flock (util-linux) is needed"; exit 1; }
+@flock --nonblock --close --conflict-exit-code 75 .venv/lock sh -c '\
+  if ls .snakemake/locks/* >/dev/null 2>&1; then $(SNAKEMAKE) --unlock >/dev/null 2>&1; fi; exec $(1)'; \
+  code=$$?; [ $$code -ne 75 ] || echo "error: another make is running the workflow in this folder"; \
+  exit $$code
+endef
+
+.PHONY: results worlds report test lint pins clean-venv cluster
+
+results: .venv/.installed
+	$(call run,$(SNAKEMAKE))
+
+worlds: .venv/.installed
+	$(call run,$(SNAKEMAKE) --configfile config/worlds.yaml)
+
+report: results
+	$(call run,$(SNAKEMAKE) --report results/report.html)
+
+test: .venv/.installed lint
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakemake --lint
+	$(BIN)/snakemake --lint --configfile config/own-data.yaml --config pairs=tests/data/pairs.jsonl
+
+# The pinned environment; `pip install -r` again is quick, so an interrupted set-up just resumes.
+.venv/.installed: envs/main.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("error: Python 3.11 or newer is needed, found " + sys.version.split()[0] + "; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --progress-bar on -r envs/main.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# SLURM's executor plugin asks `scontrol` at every start, so it has an environment of its own.
+cluster: .venv-cluster/.installed
+.venv-cluster/.installed: envs/main.txt envs/cluster.txt pyproject.toml
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/python -m pip install --quiet --upgrade pip
+	.venv-cluster/bin/python -m pip install --quiet -r envs/main.txt -r envs/cluster.txt
+	.venv-cluster/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# Renew the pins: resolve envs/main.in afresh and write down what was installed.
+pins:
+	rm -rf .venv-pins
+	$(PYTHON) -m venv .venv-pins
+	.venv-pins/bin/python -m pip install --quiet --upgrade pip
+	.venv-pins/bin/python -m pip install --quiet -r envs/main.in
+	@{ echo "# Made by make pins from envs/main.in."; \
+	  .venv-pins/bin/python -m pip freeze --all | grep -v -E '^(pip|wheel)==|^(nvidia|triton|cuda)' | sed -E 's/\+[a-z0-9.]+$$//'; \
+	} > envs/main.txt
+	rm -rf .venv-pins

@@ -1,0 +1,31 @@
+# POET (arXiv 2506.09457): every number of the paper is a file with a rule.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+# Snakemake merges configuration files: loading the default beside another would leak its settings.
+if not workflow.config_settings.configfiles:
+
+    configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/report.smk"
+
+
+report: "src/poet/report/captions/workflow.rst"
+
+
+rule all:
+    """Everything that the configuration's grid asks for."""
+    default_target: True
+    localrule: True
+    input:
+        rules.tabulate_main.output,
+        DOWNSTREAM_TABLE,
+        rules.draw_win_rates.output,
+        expand("results/figures/training-{setting}.{ext}", setting=TRAINED, ext=FIGURE),
+        "results/manifest.json",

@@ -1,0 +1,170 @@
+# Answers, annotations, scores and comparisons. All seeds of a method share one process.
+
+
+rule generate:
+    """Sample an answer to every evaluation prompt with every seed of a method."""
+    input:
+        prompts="results/data/{setting}/prompts.jsonl",
+        models=model_folders,
+    output:
+        per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
+    log:
+        "results/logs/generate/{setting}-{method}.log",
+    benchmark:
+        "results/benchmarks/generate/{setting}-{method}.tsv"
+    params:
+        record=record("generate"),
+        seeds=SEEDS,
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "python -m poet.evaluate.generation --record {params.record:q} --prompts {input.prompts} "
+        "--models {input.models} --seeds {params.seeds} --output {output} 2>&1 | tee {log} >&2"
+
+
+def annotator_of(wildcards):
+    return CONFIG["annotators"][wildcards.annotator]
+
+
+def annotator_model(wildcards):
+    """The reward model trained on the setting's pairs, where the annotator names no other."""
+    annotator = annotator_of(wildcards)
+    if annotator["kind"] == "reward_model" and "name" not in annotator:
+        return f"results/models/{wildcards.setting}/reward_model"
+    return []
+
+
+def annotator_flags(wildcards, input):
+    annotator = annotator_of(wildcards)
+    flags = f"--annotator {wildcards.annotator} --kind {annotator['kind']}"
+    if annotator["kind"] == "reward_model":
+        flags += f" --model {annotator.get('name') or input.model}"
+        if annotator.get("revision"):
+            flags += f" --revision {annotator['revision']}"
+    return flags
+
+
+rule annotate:
+    """Compare every answer with the reference answer, through alpaca-eval."""
+    input:
+        prompts="results/data/{setting}/prompts.jsonl",
+        generations=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
+        model=annotator_model,
+    output:
+        per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
+    log:
+        "results/logs/annotate/{setting}-{annotator}-{method}.log",
+    benchmark:
+        "results/benchmarks/annotate/{setting}-{annotator}-{method}.tsv"
+    params:
+        record=record("annotate"),
+        flags=annotator_flags,
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "python -m poet.evaluate.annotators --record {params.record:q} {params.flags} "
+        "--prompts {input.prompts} --generations {input.generations} --output {output} "
+        "2>&1 | tee {log} >&2"
+
+
+def gamed_file(wildcards):
+    """The verbose and concise reference rows that length control is regularised with, if any."""
+    if wildcards.setting in WORLDS:
+        return f"results/data/{wildcards.setting}/gamed.csv"
+    return []
+
+
+def gamed_flag(wildcards, input):
+    return f"--gamed {input.gamed}" if input.gamed else ""
+
+
+rule score:
+    """Win rate and length-controlled win rate of every seed, by alpaca-eval's own code."""
+    input:
+        prompts="results/data/{setting}/prompts.jsonl",
+        gamed=gamed_file,
+        generations=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
+        annotations=per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
+    output:
+        per_seed("results/scores/{setting}/{annotator}/{method}/seed-{seed}.json"),
+    log:
+        "results/logs/score/{setting}-{annotator}-{method}.log",
+    benchmark:
+        "results/benchmarks/score/{setting}-{annotator}-{method}.tsv"
+    params:
+        gamed=gamed_flag,
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "python -m poet.evaluate.alpaca --annotations {input.annotations} "
+        "--prompts {input.prompts} {params.gamed} --generations {input.generations} "
+        "--output {output} 2>&1 | tee {log} >&2"
+
+
+def annotations_of_grid(wildcards):
+    """The annotations of every method of a setting, seed by seed."""
+    return expand(
+        "results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json",
+        setting=wildcards.setting,
+        annotator=wildcards.annotator,
+        method=GRID[wildcards.setting],
+        seed=SEEDS,
+    )
+
+
+def gains_of(setting):
+    """Pairs (method, baseline) of the configuration that the setting's grid holds."""
+    gains = CONFIG["gains"].items()
+    return [(m, b) for m, b in gains if {m, b} <= set(GRID[setting])]
+
+
+rule compare:
+    """Intervals over prompts and seeds, and the paired gains of POET, on the same prompts."""
+    input:
+        prompts="results/data/{setting}/prompts.jsonl",
+        gamed=gamed_file,
+        annotations=annotations_of_grid,
+    output:
+        "results/scores/{setting}/{annotator}/comparison.json",
+    log:
+        "results/logs/compare/{setting}-{annotator}.log",
+    benchmark:
+        "results/benchmarks/compare/{setting}-{annotator}.tsv"
+    params:
+        gamed=gamed_flag,
+        names=lambda wildcards: f"--setting {wildcards.setting} --annotator {wildcards.annotator}",
+        methods=lambda wildcards: GRID[wildcards.setting],
+        gains=lambda wildcards: [f"--gain {m} {b}" for m, b in gains_of(wildcards.setting)],
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        "python -m poet.evaluate.compare {params.names} --prompts {input.prompts} {params.gamed} "
+        "--methods {params.methods} {params.gains} --annotations {input.annotations} "
+        "--output {output} 2>&1 | tee {log} >&2"
+
+
+rule downstream:
+    """The setting's lm-eval tasks with every seed of a method."""
+    input:
+        models=model_folders,
+        tasks="results/data/{setting}/tasks",
+    output:
+        per_seed("results/downstream/{setting}/{method}/seed-{seed}.json"),
+    log:
+        "results/logs/downstream/{setting}-{method}.log",
+    benchmark:
+        "results/benchmarks/downstream/{setting}-{method}.tsv"
+    wildcard_constraints:
+        setting=alternatives(WORLDS),
+    params:
+        record=record("downstream"),
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "python -m poet.evaluate.downstream --record {params.record:q} --models {input.models} "
+        "--tasks-dir {input.tasks} --output {output} 2>&1 | tee {log} >&2"

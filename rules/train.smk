@@ -1,0 +1,96 @@
+# The start model, the reference's log-probabilities, the preference methods, the reward model.
+
+
+rule sft:
+    """The start model: trained on the corpus, or a published checkpoint taken as it is."""
+    input:
+        "results/data/{setting}/corpus.parquet",
+    output:
+        directory("results/models/{setting}/sft"),
+    log:
+        "results/logs/sft/{setting}.log",
+    benchmark:
+        "results/benchmarks/sft/{setting}.tsv"
+    threads: lambda wildcards: (setting_of(wildcards).get("sft") or {}).get("torch_threads", 1)
+    params:
+        record=record("sft"),
+        offline=hub_offline(lambda setting: not Path(setting["model"].get("name", ".")).exists()),
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "HF_HUB_OFFLINE={params.offline} python -m poet.train.sft --record {params.record:q} "
+        "--corpus {input} --output {output} 2>&1 | tee {log} >&2"
+
+
+rule reference:
+    """Per-token log-probabilities of the start model on the full pairs, once per setting."""
+    input:
+        tokens="results/data/{setting}/tokens.parquet",
+        model="results/models/{setting}/sft",
+    output:
+        "results/data/{setting}/reference.parquet",
+    log:
+        "results/logs/reference/{setting}.log",
+    benchmark:
+        "results/benchmarks/reference/{setting}.tsv"
+    params:
+        record=record("reference"),
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "python -m poet.train.reference --record {params.record:q} --tokens {input.tokens} "
+        "--model {input.model} --output {output} 2>&1 | tee {log} >&2"
+
+
+def truncated_tokens(wildcards):
+    """The token table that a method trains on."""
+    name = poet_config.truncation_name(resolved(wildcards)["truncation"])
+    return f"results/data/{wildcards.setting}/{name}.parquet"
+
+
+rule train:
+    """One method with one seed, from the start model."""
+    input:
+        tokens=truncated_tokens,
+        reference="results/data/{setting}/reference.parquet",
+        model="results/models/{setting}/sft",
+    output:
+        directory("results/models/{setting}/{method}/seed-{seed}"),
+    log:
+        "results/logs/train/{setting}-{method}-{seed}.log",
+    benchmark:
+        "results/benchmarks/train/{setting}-{method}-{seed}.tsv"
+    wildcard_constraints:
+        method=alternatives(CONFIG["methods"]),
+    params:
+        record=record("train"),
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    shell:
+        "python -m poet.train.preference --record {params.record:q} --tokens {input.tokens} "
+        "--reference {input.reference} --model {input.model} --output {output} "
+        "2>&1 | tee {log} >&2"
+
+
+rule train_reward_model:
+    """A Bradley-Terry reward model on the training split, to annotate own data without a judge."""
+    input:
+        pairs="results/data/{setting}/pairs.parquet",
+        model="results/models/{setting}/sft",
+    output:
+        directory("results/models/{setting}/reward_model"),
+    log:
+        "results/logs/train_reward_model/{setting}.log",
+    benchmark:
+        "results/benchmarks/train_reward_model/{setting}.tsv"
+    params:
+        record=record("reward_model"),
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "python -m poet.train.reward_model --record {params.record:q} --pairs {input.pairs} "
+        "--base {input.model} --output {output} 2>&1 | tee {log} >&2"

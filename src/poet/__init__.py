@@ -1,0 +1,1 @@
+"""POET (arXiv 2506.09457) as a reproducible workflow."""

@@ -1,0 +1,260 @@
+"""The configuration: validated once, resolved into one flat record per setting and method.
+
+``load`` is the only place that validates and applies defaults; the Snakefile and
+``python -m poet.config show`` both use it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from poet.files import UserError, cli
+
+SCHEMA = Path(__file__).parents[2] / "config" / "config.schema.yaml"
+
+# What each program needs of the record, so that a change re-runs the rules that it concerns.
+_RUN = ("setting", "torch_threads")
+STAGES = {
+    "data": ("setting", "data"),
+    "sft": (*_RUN, "model", "model_revision", "scratch", "sft", "sft_seed"),
+    "tokenize": ("setting", "max_length", "max_prompt_length", "length_policy"),
+    "reference": (*_RUN, "reference_batch_size"),
+    "train": (
+        *_RUN, "method", "model", "model_revision", "dataset", "dataset_revision", "objective",
+        "truncation", "beta", "gamma_beta_ratio", "learning_rate", "global_batch_size",
+        "per_device_batch_size", "max_length", "max_prompt_length", "length_policy",
+        "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim", "gradient_checkpointing",
+        "dtype", "seed",
+    ),
+    "generate": (*_RUN, "method", "generation"),
+    "annotate": (*_RUN, "method", "reference_name"),
+    "reward_model": (*_RUN, "reward_model"),
+    "downstream": (*_RUN, "method", "downstream"),
+}  # fmt: skip
+
+
+def load(config: dict, source: str = "config") -> dict:
+    """Validate ``config`` against the schema, check its cross-references, fill in defaults.
+
+    The command line's shortcuts ``pairs`` (a file) and ``model`` (an id or a folder) replace those
+    of the only setting.
+
+    Raises:
+        UserError: naming the key, what was found and what was expected.
+    """
+    config = copy.deepcopy(config)
+    _validate(config, source)
+    _apply_shortcuts(config, source)
+    _check_references(config, source)
+    return config
+
+
+def read(path: str | Path) -> dict:
+    """Load a YAML configuration file; see :func:`load`.
+
+    Raises:
+        UserError: the file is missing or no YAML mapping.
+    """
+    try:
+        config = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a configuration file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path} holds a {type(config).__name__}, expected a mapping of keys")
+    return load(config, str(path))
+
+
+def resolve(config: dict, setting: str, method: str, seed: int | None = None) -> dict:
+    """One flat record: everything that decides the result of ``method`` in ``setting``.
+
+    ``seed=None`` stands for the first of the configured seeds.
+
+    Raises:
+        UserError: unknown setting or method.
+    """
+    _known(setting, config["settings"], "setting")
+    methods = {"sft": {}, **config["methods"]}
+    _known(method, methods, "method")
+    chosen, choice = config["settings"][setting], methods[method]
+    preference = dict(chosen["preference"])
+    per_objective = {name: preference.pop(name, {}) for name in ("dpo", "simpo")}
+    objective = choice.get("objective")
+    data, model = chosen["data"], chosen["model"]
+    return {
+        "setting": setting,
+        "method": method,
+        "model": model.get("name", "scratch"),
+        "model_revision": model.get("revision"),
+        "scratch": model.get("scratch"),
+        "dataset": data.get("dataset") or data.get("path") or f"world:{data.get('variant')}",
+        "dataset_revision": data.get("revision"),
+        "data": data,
+        "objective": objective,
+        "truncation": choice.get("truncation", {"strategy": "none", "keep": 1.0}),
+        "beta": None,
+        "gamma_beta_ratio": None,
+        "learning_rate": None,
+        **preference,
+        **per_objective.get(objective, {}),
+        "seed": config["seeds"][0] if seed is None else seed,
+        "sft_seed": config["seeds"][0],
+        "sft": chosen.get("sft"),
+        "generation": chosen["generation"],
+        "reward_model": chosen.get("reward_model"),
+        "downstream": chosen.get("downstream"),
+        "reference_name": "world_reference" if data["kind"] == "world" else "chosen",
+        "torch_threads": config["torch_threads"],
+    }
+
+
+def stage(record: dict, name: str) -> dict:
+    """The part of a resolved record that one program reads."""
+    return {key: record[key] for key in STAGES[name]}
+
+
+def truncation_name(truncation: dict) -> str:
+    """The file name of a truncation: ``none``, ``poet-100``, ``own-25``, ..."""
+    if truncation["strategy"] == "none":
+        return "none"
+    return f"{truncation['strategy']}-{round(truncation['keep'] * 100)}"
+
+
+@cache
+def _validator():
+    from jsonschema import Draft202012Validator, validators
+
+    # jsonschema leaves `default` to its callers; its documentation's own recipe fills them in.
+    def fill_defaults(validator, properties, instance, schema):
+        if isinstance(instance, dict):
+            for key, sub in properties.items():
+                if isinstance(sub, dict) and "default" in sub:
+                    instance.setdefault(key, copy.deepcopy(sub["default"]))
+        yield from Draft202012Validator.VALIDATORS["properties"](
+            validator, properties, instance, schema
+        )
+
+    schema = yaml.safe_load(SCHEMA.read_text())
+    return validators.extend(Draft202012Validator, {"properties": fill_defaults})(schema)
+
+
+def _validate(config: dict, source: str) -> None:
+    errors = sorted(_validator().iter_errors(config), key=lambda error: list(map(str, error.path)))
+    if errors:
+        lines = [f"  {_place(error)}: {_message(error)}" for error in errors[:8]]
+        more = [f"  ... and {len(errors) - 8} more"] if len(errors) > 8 else []
+        raise UserError(
+            "\n".join(
+                [f"{source} is not valid:", *lines, *more, "See config/config.schema.yaml."]
+            )
+        )
+
+
+def _place(error) -> str:
+    return ".".join(map(str, error.absolute_path)) or "top level"
+
+
+def _message(error) -> str:
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema.get("properties", {}))
+        found = sorted(set(error.instance) - set(known))
+        return f"unknown key {', '.join(found)}; known keys: {', '.join(known)}"
+    return error.message if len(error.message) < 300 else error.message[:300] + " ..."
+
+
+def _apply_shortcuts(config: dict, source: str) -> None:
+    pairs, model = config.pop("pairs", None), config.pop("model", None)
+    if pairs is None and model is None:
+        return
+    if len(config["settings"]) != 1:
+        raise UserError(
+            f"{source}: `pairs` and `model` on the command line need a configuration with one "
+            f"setting, found {len(config['settings'])}: {', '.join(config['settings'])}"
+        )
+    (setting,) = config["settings"].values()
+    if pairs is not None:
+        setting["data"]["path"] = str(pairs)
+    if model is not None:
+        setting["model"] = {"name": str(model)}
+
+
+def _check_references(config: dict, source: str) -> None:
+    for name, setting in config["settings"].items():
+        where = f"{source}: settings.{name}"
+        if setting["data"]["kind"] == "file" and "path" not in setting["data"]:
+            raise UserError(
+                f"{where}.data names no file; give one with `--config pairs=FILE` or the key `path`"
+            )
+        if "scratch" in setting["model"] and "sft" not in setting:
+            raise UserError(f"{where}: a model from scratch needs a section `sft`")
+        for section in ("sft", "preference", "reward_model"):
+            _check_batch(setting.get(section), f"{where}.{section}")
+        preference = setting["preference"]
+        if preference["max_prompt_length"] >= preference["max_length"]:
+            raise UserError(
+                f"{where}.preference.max_prompt_length is {preference['max_prompt_length']}, "
+                f"expected less than max_length ({preference['max_length']})"
+            )
+        for annotator in setting["annotators"]:
+            _known(annotator, config["annotators"], f"annotator (settings.{name}.annotators)")
+            _check_annotator(config["annotators"][annotator], setting, f"{where}: {annotator}")
+    methods = {"sft", *config["methods"]}
+    for name, listed in config["grid"].items():
+        _known(name, config["settings"], "setting (in grid)")
+        for method in listed:
+            _known(method, methods, f"method (in grid.{name})")
+            objective = config["methods"].get(method, {}).get("objective")
+            if objective and objective not in config["settings"][name]["preference"]:
+                raise UserError(
+                    f"{source}: grid.{name} has method {method}, but "
+                    f"settings.{name}.preference has no section `{objective}`"
+                )
+    for method, baseline in config["gains"].items():
+        _known(method, methods, "method (in gains)")
+        _known(baseline, methods, f"method (in gains.{method})")
+
+
+def _check_batch(section: dict | None, where: str) -> None:
+    if section and section["global_batch_size"] % section["per_device_batch_size"]:
+        raise UserError(
+            f"{where}.global_batch_size is {section['global_batch_size']}, which "
+            f"per_device_batch_size ({section['per_device_batch_size']}) does not divide"
+        )
+
+
+def _check_annotator(annotator: dict, setting: dict, where: str) -> None:
+    if annotator["kind"] == "oracle" and setting["data"]["kind"] != "world":
+        raise UserError(f"{where}: the oracle knows the embedded world only; use a reward_model")
+    if annotator["kind"] == "reward_model" and "name" not in annotator:
+        if "reward_model" not in setting:
+            raise UserError(
+                f"{where}: needs a `name` (hub id or folder), or a section `reward_model` in the "
+                "setting to train one on its pairs"
+            )
+
+
+def _known(name: str, names, what: str) -> None:
+    if name not in names:
+        raise UserError(f"unknown {what} `{name}`; known: {', '.join(sorted(names))}")
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="Validate a configuration and show a record.")
+    parser.add_argument("command", choices=["show"])
+    parser.add_argument("--configfile", default="config.yaml")
+    parser.add_argument("--setting", required=True)
+    parser.add_argument("--method", required=True)
+    args = parser.parse_args(argv)
+    record = resolve(read(args.configfile), args.setting, args.method)
+    print(json.dumps(record, indent=1, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,241 @@
+"""One tokenization for every method: pairs of chat messages to pairs of token ids.
+
+Two named length policies:
+
+- ``keep_start``: the prompt with its generation prompt, the response up to and including EOS, a
+  plain cut of the sequence at ``max_length``. A prompt that would leave no room for a response
+  keeps its last ``max_prompt_length`` tokens.
+- ``paper``: what the paper's released code does (inherited from SimPO and TRL 0.9.6): the response
+  is the chat template of the assistant message alone, an empty system message is inserted where the
+  template knows the role, EOS is appended unless it is the last token; if prompt + longer response
+  exceed ``max_length``, the prompt keeps its last ``max_prompt_length`` tokens, and if they still
+  do, both responses are cut to ``max_length - max_prompt_length``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from array import array
+from collections import Counter
+
+from poet.files import UserError, cli, load_record, publish, write_json
+
+BATCH = 1000  # pairs rendered and tokenized at a time
+
+
+def render_prompts(tokenizer, prompts: list[list[dict]]) -> list[str]:
+    """The text that the model continues: chat template with generation prompt."""
+    return tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True)
+
+
+def encode(tokenizer, texts: list[str]) -> list[list[int]]:
+    """Token ids of texts that open a sequence: BOS exactly once where the tokenizer uses one."""
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    bos = _bos(tokenizer)
+    return ids if bos is None else [i if i[:1] == [bos] else [bos, *i] for i in ids]
+
+
+def encode_pairs(
+    tokenizer,
+    prompts: list[list[dict]],
+    responses: list[list[dict]],
+    length_policy: str = "keep_start",
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids of prompts and of their responses, before length limits.
+
+    Prompt and response are tokenized together and split after the prompt's own tokens. Where the
+    tokenizer merges across the boundary, ``keep_start`` tokenizes the response by itself, so that
+    training sees the prompt exactly as generation does; ``paper`` moves the boundary one token back.
+    """
+    if length_policy == "paper":
+        prompt_texts, response_texts = _render_paper(tokenizer, prompts, responses)
+    else:
+        prompt_texts, response_texts = _render(tokenizer, prompts, responses)
+    prompt_ids = encode(tokenizer, prompt_texts)
+    joined = [p + r for p, r in zip(prompt_texts, response_texts, strict=True)]
+    response_ids = []
+    for row, full in enumerate(encode(tokenizer, joined)):
+        start = len(prompt_ids[row])
+        if full[:start] != prompt_ids[row]:
+            if length_policy == "paper":
+                start -= 1
+                prompt_ids[row] = full[:start]
+            else:
+                full, start = _encode_alone(tokenizer, response_texts[row]), 0
+        response_ids.append(_with_eos(full[start:], tokenizer.eos_token_id))
+    return prompt_ids, response_ids
+
+
+def _render(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
+    prompt_texts = render_prompts(tokenizer, prompts)
+    conversations = [p + r for p, r in zip(prompts, responses, strict=True)]
+    whole = tokenizer.apply_chat_template(conversations, tokenize=False)
+    response_texts = []
+    for row, (prompt, text) in enumerate(zip(prompt_texts, whole, strict=True)):
+        if not text.startswith(prompt):
+            raise UserError(
+                "the chat template renders a prompt differently once it has an answer, so training "
+                f"and generation would see different prompts.\n  alone:    ...{prompt[-80:]!r}\n"
+                f"  answered: {text[max(0, len(prompt) - 80) : len(prompt)]!r} (row {row})\n"
+                "Give the tokenizer a template whose generation prompt opens the assistant turn."
+            )
+        # What a template writes after the end of the turn (a newline, mostly) is never generated.
+        head, eos, tail = text[len(prompt) :].rpartition(tokenizer.eos_token)
+        response_texts.append(head + eos if eos and not tail.strip() else text[len(prompt) :])
+    return prompt_texts, response_texts
+
+
+def _render_paper(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
+    template = tokenizer.chat_template
+    if "system" in template or "<|im_start|>" in template:
+        empty = {"role": "system", "content": ""}
+        prompts = [p if p[0]["role"] == "system" else [empty, *p] for p in prompts]
+    bos = tokenizer.bos_token or ""
+    texts = [
+        tokenizer.apply_chat_template(messages, tokenize=False) for messages in (prompts, responses)
+    ]
+    return texts[0], [text.removeprefix(bos) for text in texts[1]]
+
+
+def _bos(tokenizer) -> int | None:
+    """The BOS id where the tokenizer or its chat template puts one first, else None."""
+    bos = tokenizer.bos_token_id
+    if bos is None:
+        return None
+    template = tokenizer.chat_template or ""
+    used = "bos_token" in template or tokenizer.bos_token in template
+    return bos if used or tokenizer("")["input_ids"][:1] == [bos] else None
+
+
+def _encode_alone(tokenizer, text: str) -> list[int]:
+    """Tokens of ``text`` in the middle of a sequence: no BOS, no invented leading space."""
+    anchor = "\n"
+    before = tokenizer(anchor, add_special_tokens=False)["input_ids"]
+    full = tokenizer(anchor + text, add_special_tokens=False)["input_ids"]
+    if full[: len(before)] == before:
+        return full[len(before) :]
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _with_eos(ids: list[int], eos: int) -> list[int]:
+    return ids if ids and ids[-1] == eos else [*ids, eos]
+
+
+def limit_lengths(
+    prompt: list[int],
+    chosen: list[int],
+    rejected: list[int],
+    max_length: int,
+    max_prompt_length: int,
+    length_policy: str,
+) -> tuple[list[int], list[int], list[int]]:
+    """Apply the length limits (tokens) of a policy to one pair; see the module's head."""
+    if length_policy == "paper":
+        longer = max(len(chosen), len(rejected))
+        if len(prompt) + longer > max_length:
+            prompt = prompt[-max_prompt_length:]
+        if len(prompt) + longer > max_length:
+            room = max_length - max_prompt_length
+            chosen, rejected = chosen[:room], rejected[:room]
+        return prompt, chosen, rejected
+    if len(prompt) >= max_length:
+        prompt = prompt[-max_prompt_length:]
+    room = max_length - len(prompt)
+    return prompt, chosen[:room], rejected[:room]
+
+
+def pair_hash(prompt: list[int], chosen: list[int], rejected: list[int]) -> str:
+    """16 hex digits that name a tokenized pair; truncated tables keep the full pair's."""
+    ids = array("q", [len(prompt), len(chosen), *prompt, *chosen, *rejected])
+    return hashlib.sha256(ids.tobytes()).hexdigest()[:16]
+
+
+class Cuts:
+    """Counts what the length limits cut: pairs touched and tokens dropped."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+
+    def add(self, before: dict[str, list[int]], after: dict[str, list[int]]) -> None:
+        self.counts["pairs"] += 1
+        self.counts["pairs_touched"] += any(len(before[k]) > len(after[k]) for k in before)
+        for name in before:
+            self.counts[f"{name}_tokens"] += len(before[name])
+            self.counts[f"{name}_tokens_dropped"] += len(before[name]) - len(after[name])
+
+
+def tokenize_file(source, target, tokenizer, record: dict) -> dict:
+    """Tokenize ``pairs.parquet`` into ``tokens.parquet``; returns the table of what was cut.
+
+    Columns: prompt_ids, chosen_ids, rejected_ids (list<int32>), pair_hash, prompt_id, split.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from poet.progress import track
+
+    limits = [record[k] for k in ("max_length", "max_prompt_length", "length_policy")]
+    ids_type = pa.list_(pa.int32())
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    schema = pa.schema(
+        [(name, ids_type) for name in names]
+        + [(name, pa.string()) for name in ("pair_hash", "prompt_id", "split")]
+    )
+    cuts = Cuts()
+    with pq.ParquetFile(source) as file, publish(target) as temporary:
+        with pq.ParquetWriter(temporary, schema) as writer:
+            batches = file.iter_batches(batch_size=BATCH)
+            total = -(-file.metadata.num_rows // BATCH)
+            for batch in track(batches, total, f"tokenize {record['setting']}"):
+                rows = batch.to_pydict()
+                prompts, chosen = encode_pairs(
+                    tokenizer, rows["prompt"], rows["chosen"], limits[-1]
+                )
+                others, rejected = encode_pairs(
+                    tokenizer, rows["prompt"], rows["rejected"], limits[-1]
+                )
+                out = {name: [] for name in schema.names}
+                for p, q, c, r in zip(prompts, others, chosen, rejected, strict=True):
+                    # A boundary that merged in one response only: the shorter prompt serves both.
+                    if len(q) != len(p):
+                        n = min(len(p), len(q))
+                        c, r, p = p[n:] + c, q[n:] + r, p[:n]
+                    before = dict(zip(names, (p, c, r), strict=True))
+                    after = dict(zip(names, limit_lengths(p, c, r, *limits), strict=True))
+                    cuts.add(before, after)
+                    for name in names:
+                        out[name].append(after[name])
+                    out["pair_hash"].append(pair_hash(*after.values()))
+                out["prompt_id"], out["split"] = rows["prompt_id"], rows["split"]
+                writer.write_table(pa.table(out, schema=schema))
+    return {
+        **cuts.counts,
+        "length_policy": limits[-1],
+        "chat_template_sha256": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest(),
+    }
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="Tokenize preference pairs, once for all methods.")
+    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser.add_argument("--pairs", required=True)
+    parser.add_argument("--tokenizer", required=True, help="folder of the start model")
+    parser.add_argument("--output", required=True, help="tokens.parquet")
+    parser.add_argument("--cuts", required=True, help="JSON: what the length limits cut")
+    args = parser.parse_args(argv)
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer in {args.tokenizer} has no chat template; expected one, because prompts "
+            "and answers are chat messages. Save the tokenizer with `chat_template` set."
+        )
+    cuts = tokenize_file(args.pairs, args.output, tokenizer, load_record(args.record))
+    write_json(cuts, args.cuts)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,124 @@
+"""POET's truncation: both responses of a pair to equal length (arXiv 2506.09457, section 4).
+
+k = min(|y_w|, |y_l|); the objective is left alone. Applied to token ids after chat template, EOS
+and length limits, this gives the loss of the released code, which masks the same tokens instead:
+in a causal model a prefix's log-probabilities do not depend on its suffix.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from math import ceil
+
+from poet.files import UserError, cli, publish
+
+STRATEGIES = ("none", "poet", "own")
+
+
+def kept_lengths(
+    n_chosen: int, n_rejected: int, strategy: str = "poet", keep: float = 1.0
+) -> tuple[int, int]:
+    """Number of response tokens kept of each response of a pair.
+
+    - ``none``: all of both.
+    - ``poet``: ceil(keep * min(n_chosen, n_rejected)) of both; ``keep=1`` is the paper's method.
+    - ``own``:  ceil(keep * n) of each, the ablation's baseline.
+
+    At least one token of each is kept.
+
+    Raises:
+        ValueError: unknown strategy, keep outside (0, 1], or an empty response.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"unknown truncation strategy {strategy!r}, expected one of {STRATEGIES}")
+    if not 0 < keep <= 1:
+        raise ValueError(f"keep is {keep}, expected a share in (0, 1]")
+    if min(n_chosen, n_rejected) < 1:
+        raise ValueError(f"empty response: {n_chosen} chosen and {n_rejected} rejected tokens")
+    if strategy == "none":
+        return n_chosen, n_rejected
+    if strategy == "poet":
+        n_chosen = n_rejected = min(n_chosen, n_rejected)
+    return _share(keep, n_chosen), _share(keep, n_rejected)
+
+
+def _share(keep: float, n: int) -> int:
+    # Rounding first: 0.1 * 30 is 3.0000000000000004 in floats, and its ceiling would be 4.
+    return max(1, ceil(round(keep * n, 9)))
+
+
+def truncate_pair(
+    chosen: Sequence[int], rejected: Sequence[int], strategy: str = "poet", keep: float = 1.0
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Prefixes of both responses (sequences of token ids); see :func:`kept_lengths`.
+
+    >>> truncate_pair([1, 2, 3], [4, 5, 6, 7, 8])
+    ([1, 2, 3], [4, 5, 6])
+    """
+    n_chosen, n_rejected = kept_lengths(len(chosen), len(rejected), strategy, keep)
+    return chosen[:n_chosen], rejected[:n_rejected]
+
+
+def truncate_table(table, strategy: str = "poet", keep: float = 1.0):
+    """``truncate_pair`` on the columns ``chosen_ids`` and ``rejected_ids`` of a pyarrow table.
+
+    Works on the columns' offsets, without a Python object per token. Other columns pass unchanged.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    def lengths(name: str) -> np.ndarray:
+        return table[name].combine_chunks().value_lengths().to_numpy(zero_copy_only=False)
+
+    kept = np.array(
+        [
+            kept_lengths(c, r, strategy, keep)
+            for c, r in zip(
+                lengths("chosen_ids").tolist(), lengths("rejected_ids").tolist(), strict=True
+            )
+        ]
+    ).reshape(-1, 2)
+    for name, counts in zip(("chosen_ids", "rejected_ids"), kept.T, strict=True):
+        column = table[name].combine_chunks()
+        starts = column.offsets.to_numpy()[:-1]
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        index = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], counts)
+        values = pa.array(column.values.to_numpy()[index])
+        new = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), values).cast(column.type)
+        table = table.set_column(table.column_names.index(name), name, new)
+    return table
+
+
+def truncate_file(source, target, strategy: str = "poet", keep: float = 1.0) -> None:
+    """Truncate a tokens parquet file row group by row group, so memory stays bounded.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(source) as file, publish(target) as temporary:
+        missing = {"chosen_ids", "rejected_ids"} - set(file.schema_arrow.names)
+        if missing:
+            raise UserError(
+                f"{source} has no column {', '.join(sorted(missing))}; "
+                "expected tokenized pairs as poet.data.tokenization writes them."
+            )
+        with pq.ParquetWriter(temporary, file.schema_arrow) as writer:
+            for group in range(file.num_row_groups):
+                writer.write_table(truncate_table(file.read_row_group(group), strategy, keep))
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="Truncate tokenized pairs (parquet to parquet).")
+    parser.add_argument("--tokens", required=True, help="parquet with chosen_ids and rejected_ids")
+    parser.add_argument("--strategy", choices=STRATEGIES, default="poet")
+    parser.add_argument("--keep", type=float, default=1.0, help="share of the length, (0, 1]")
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args(argv)
+    truncate_file(args.tokens, args.output, args.strategy, args.keep)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,294 @@
+"""AlpacaEval 2 scores from annotations: win rates and alpaca-eval's own length-controlled win rate.
+
+Annotations are aligned with the benchmark by instruction before anything is computed, so that the
+order of their rows does not matter and no row is lost in silence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from poet.files import UserError, cli, read_json, read_jsonl, write_json
+
+COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference")
+GAMED_COLUMNS = (
+    "model", "preference", "index", "std_delta_len", "instruction_difficulty", "not_gamed_baseline",
+)  # fmt: skip
+
+
+def read_rows(path: str | Path) -> list[dict]:
+    """The rows of a ``.json`` list or a ``.jsonl`` file, gzipped or not.
+
+    Raises:
+        UserError: the file is missing, unreadable, or holds something else.
+    """
+    lines = str(path).removesuffix(".gz").endswith(".jsonl")
+    try:
+        rows = read_jsonl(path) if lines else read_json(path)
+    except (OSError, EOFError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise UserError(f"{path}: expected a list of objects, one per prompt")
+    return rows
+
+
+def read_instructions(path: str | Path) -> list[str]:
+    """The benchmark's instructions in its order (column ``instruction``).
+
+    Raises:
+        UserError: naming the first row without an instruction.
+    """
+    rows = read_rows(path)
+    require(rows, ("instruction",), path)
+    if not rows:
+        raise UserError(f"{path} holds no prompts")
+    return [row["instruction"] for row in rows]
+
+
+def require(rows: Sequence[dict], columns: Sequence[str], source: str | Path) -> None:
+    """Check that every row has every column.
+
+    Raises:
+        UserError: naming the file, the first such row (from 0) and what it lacks.
+    """
+    for number, row in enumerate(rows):
+        if lacking := [column for column in columns if column not in row]:
+            raise UserError(
+                f"{source}, row {number}: no {', '.join(lacking)}; found {', '.join(row)}"
+            )
+
+
+def read_gamed(path: str | Path, n_prompts: int):
+    """``df_gamed.csv``: annotations of verbose and concise references, and instruction difficulty.
+
+    Returns:
+        A DataFrame with GAMED_COLUMNS. alpaca-eval looks difficulty up by row label, so the first
+        row of each prompt comes first, in the benchmark's order: there label and index agree.
+
+    Raises:
+        UserError: columns are missing, ``index`` does not run over the benchmark's prompts, or a
+            preference is no probability.
+    """
+    import pandas as pd
+
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if lacking := [column for column in GAMED_COLUMNS if column not in table]:
+        raise UserError(f"{path}: no column {', '.join(lacking)}; found {', '.join(table)}")
+    found, expected = set(table["index"].tolist()), set(range(n_prompts))
+    if found != expected:
+        raise UserError(
+            f"{path}: its column index does not match the {n_prompts} prompts of the benchmark.\n"
+            f"  missing: {_some(sorted(expected - found))}\n"
+            f"  foreign: {_some(sorted(found - expected))}"
+        )
+    if not table["preference"].between(0, 1).all():
+        raise UserError(f"{path}: its preferences must lie in [0, 1] (annotations' are in [1, 2])")
+    first = ~table.duplicated("index")
+    return pd.concat([table[first].sort_values("index"), table[~first]], ignore_index=True)
+
+
+def align(
+    rows: Sequence[dict],
+    instructions: Sequence[str],
+    source: str | Path,
+    allow_missing: bool = False,
+) -> list[dict]:
+    """The annotations in the benchmark's order, with ``index``, the position of their instruction.
+
+    A row whose preference is null is an annotation that failed, and counts as missing
+    (alpaca-eval drops those in silence). Instructions that stand in the benchmark several times
+    must be annotated as often; their rows are ordered by what they say.
+
+    Raises:
+        UserError: naming missing, duplicated and foreign instructions, malformed rows, or
+            preferences outside [1, 2] (0 is alpaca-eval's old sign for a draw).
+    """
+    _check_rows(rows, source)
+    places, found = defaultdict(list), defaultdict(list)
+    for index, instruction in enumerate(instructions):
+        places[instruction].append(index)
+    for row in rows:
+        if not _failed(row):
+            found[row["instruction"]].append(row)
+    missing = [text for text in places if len(found.get(text, ())) < len(places[text])]
+    duplicated = [text for text in places if len(found.get(text, ())) > len(places[text])]
+    foreign = list(dict.fromkeys(r["instruction"] for r in rows if r["instruction"] not in places))
+    if duplicated or foreign or (missing and not allow_missing):
+        raise UserError(
+            f"{source} does not match the benchmark of {len(instructions)} prompts.\n"
+            f"  missing (or failed): {_some(missing)}\n"
+            f"  duplicated: {_some(duplicated)}\n"
+            f"  foreign: {_some(foreign)}\n"
+            "Annotate what is missing; --allow-missing scores without it."
+        )
+    if len(missing) == len(places):
+        raise UserError(f"{source} holds no annotation that succeeded")
+    aligned = []
+    for text, indices in places.items():
+        same = sorted(found[text], key=lambda row: (row["output_2"], row["preference"]))
+        for index, row in zip(indices, same, strict=False):
+            aligned.append({**row, "index": index, "preference": row["preference"] or 1.5})
+    return sorted(aligned, key=lambda row: row["index"])
+
+
+def _check_rows(rows: Sequence[dict], source: str | Path) -> None:
+    require(rows, COLUMNS, source)
+    for number, row in enumerate(rows):
+        if not all(isinstance(row[column], str) for column in COLUMNS[:3]):
+            raise UserError(f"{source}, row {number}: instruction and outputs must be strings")
+        number_found = isinstance(row["preference"], int | float)
+        if not _failed(row) and not (number_found and _in_range(row["preference"])):
+            raise UserError(
+                f"{source}, row {number}: preference {row['preference']!r}; expected a number from"
+                " 1 (the reference is better) to 2 (the model is better)"
+            )
+    for column in ("generator_1", "generator_2"):
+        if len(names := sorted({str(row[column]) for row in rows})) > 1:
+            raise UserError(f"{source}: several {column}: {_some(names)}; expected one per file")
+
+
+def _failed(row: dict) -> bool:
+    preference = row["preference"]
+    return preference is None or (isinstance(preference, float) and math.isnan(preference))
+
+
+def _in_range(preference: float) -> bool:
+    return preference == 0 or 1 <= preference <= 2
+
+
+def _some(items: Sequence, limit: int = 5) -> str:
+    """Up to ``limit`` of the items, shortened, and how many there are."""
+    if not items:
+        return "none"
+    shown = [repr(item if len(str(item)) <= 60 else f"{item[:60]}...") for item in items[:limit]]
+    return f"{len(items)}: " + ", ".join(shown) + (", ..." if len(items) > limit else "")
+
+
+def score(rows: Sequence[dict], gamed=None) -> tuple[dict, float | None]:
+    """alpaca-eval's metrics for aligned annotations, computed by its own code.
+
+    Args:
+        rows: what :func:`align` returns.
+        gamed: what :func:`read_gamed` returns. Without it the regression has neither those rows nor
+            difficulty: alpaca-eval's ``length_controlled_minimal``.
+
+    Returns:
+        The scores (win rates and standard errors in percent, lengths in characters) and the
+        regression's C, the inverse strength of its L1 penalty, as chosen by cross-validation
+        (None where the model is the reference itself and nothing is fitted).
+
+    Raises:
+        UserError: all length differences are equal, so that nothing can be controlled for.
+    """
+    import pandas as pd
+
+    frame = pd.DataFrame(rows)
+    if (frame["output_1"].str.len() - frame["output_2"].str.len()).nunique() < 2:
+        raise UserError("length control needs length differences that differ; found all equal")
+    kind = "length_controlled_minimal" if gamed is None else "length_controlled_v1"
+    with _offline_regression(gamed, max(frame["index"]) + 1) as (metric, fitted):
+        metrics = metric(frame, kind, save_weights_dir=None, is_add_glm_preference_inplace=False)
+    scores = {
+        "win_rate": float(metrics["win_rate"]),
+        "standard_error": float(metrics["standard_error"]),
+        "length_controlled_winrate": float(metrics["length_controlled_winrate"]),
+        "lc_standard_error": float(metrics["lc_standard_error"]),
+        "discrete_win_rate": float(metrics["discrete_win_rate"]),
+        "avg_length": int(frame["output_2"].str.len().mean()),
+        "n_total": int(metrics["n_total"]),
+        "lc_kind": kind,
+        "share_ended": None,
+        "mean_reward": _mean(frame, "reward_2"),
+        "mean_reward_reference": _mean(frame, "reward_1"),
+    }
+    return scores, float(fitted[0].C_[0]) if fitted else None
+
+
+def _mean(frame, column: str) -> float | None:
+    return float(frame[column].mean()) if column in frame and frame[column].notna().all() else None
+
+
+@contextmanager
+def _offline_regression(gamed, n_prompts: int) -> Iterator[tuple]:
+    """alpaca-eval's metric with ``df_gamed.csv`` from here, and a list of the models that it fits.
+
+    The name ``hf_hub_download`` is replaced in alpaca-eval's module. A hub cache laid out on disk
+    would do too, but only where the offline switch is set before huggingface_hub is imported; else
+    it asks the network first. alpaca-eval is pinned; without the name this would fail loudly.
+    """
+    import pandas as pd
+
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        from alpaca_eval.metrics import glm_winrate as module
+
+        path = Path(folder) / "df_gamed.csv"
+        if gamed is None:  # only looked up and never used: the formula has no difficulty
+            gamed = pd.DataFrame({column: 0.0 for column in GAMED_COLUMNS}, index=range(n_prompts))
+            gamed["index"] = range(n_prompts)
+        gamed.to_csv(path, index=False)
+        download, fit = module.hf_hub_download, module.fit_LogisticRegressionCV
+        fitted = []
+
+        def recording_fit(*args, **kwargs):
+            fitted.append(fit(*args, **kwargs))
+            return fitted[-1]
+
+        module.hf_hub_download = lambda **_: str(path)
+        module.fit_LogisticRegressionCV = recording_fit
+        try:
+            yield module.get_length_controlled_winrate, fitted
+        finally:
+            module.hf_hub_download, module.fit_LogisticRegressionCV = download, fit
+
+
+def share_ended(generations: str | Path, rows: Sequence[dict], source: str | Path) -> float:
+    """The share of generations that ended by themselves (``finish_reason`` "stop").
+
+    Raises:
+        UserError: the annotations (``rows`` of the file ``source``) are not of these generations.
+    """
+    made = read_rows(generations)
+    require(made, ("instruction", "output", "finish_reason"), generations)
+    outputs = {(row["instruction"], row["output"]) for row in made}
+    other = [r["instruction"] for r in rows if (r["instruction"], r["output_2"]) not in outputs]
+    if other:
+        raise UserError(f"{source} judges outputs that are not in {generations}: {_some(other)}")
+    return sum(row["finish_reason"] == "stop" for row in made) / len(made)
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--annotations", required=True, nargs="+", help=".json or .json.gz")
+    parser.add_argument("--prompts", required=True, help="the benchmark in its order, .jsonl(.gz)")
+    parser.add_argument("--gamed", help="alpaca-eval's df_gamed.csv for this benchmark")
+    parser.add_argument("--generations", nargs="+", help="one per annotations file")
+    parser.add_argument("--output", required=True, nargs="+", help="one per annotations file")
+    parser.add_argument("--allow-missing", action="store_true", help="score what is there")
+    args = parser.parse_args(argv)
+    for name in ("output", "generations"):
+        files = getattr(args, name)
+        if files is not None and len(files) != len(args.annotations):
+            parser.error(f"{len(args.annotations)} annotations, but {len(files)} {name}")
+    instructions = read_instructions(args.prompts)
+    gamed = read_gamed(args.gamed, len(instructions)) if args.gamed else None
+    for number, path in enumerate(args.annotations):
+        rows = align(read_rows(path), instructions, path, args.allow_missing)
+        scores, _ = score(rows, gamed)
+        if args.generations:
+            scores["share_ended"] = share_ended(args.generations[number], rows, path)
+        write_json(scores, args.output[number])
+
+
+if __name__ == "__main__":
+    cli(main)

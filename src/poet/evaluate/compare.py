@@ -1,0 +1,187 @@
+"""Methods side by side under one annotator: scores with intervals, and paired gains.
+
+Win rates, gains and their intervals are in percent, rewards in the annotator's unit. ``*_ci_low``
+and ``*_ci_high`` bound the 95 % interval that the key ``interval`` names ("over prompts and seeds",
+or "conditional on one run"); ``*_prompts_ci_*`` the one over prompts, given these models.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+
+import numpy as np
+
+from poet.evaluate import alpaca, statistics
+from poet.evaluate.annotators import KINDS
+from poet.evaluate.statistics import Score
+from poet.files import UserError, cli, write_json
+from poet.progress import track
+
+
+@dataclass(frozen=True)
+class Method:
+    """One method's scores over its seeds; rates in percent, ``reward`` only where rows carry it."""
+
+    lc: Score
+    win_rate: Score
+    reward: Score | None
+    avg_length: float
+    share_ended: float | None
+
+
+def load_method(files, generations, instructions, gamed, counts) -> Method:
+    """Score one method.
+
+    Args:
+        files: annotation files, one per seed; generations: their generation files, or None.
+        instructions, gamed: the benchmark, see :mod:`poet.evaluate.alpaca`.
+        counts: [draws, P], the draws of prompts shared by everything that is compared.
+
+    Raises:
+        UserError: see :func:`poet.evaluate.alpaca.align` and :func:`poet.evaluate.alpaca.score`.
+    """
+    seeds = [alpaca.align(alpaca.read_rows(path), instructions, path) for path in files]
+    lc, draws = [], []
+    for rows, path in zip(seeds, files, strict=True):
+        scores, strength = alpaca.score(rows, gamed)
+        if strength is None:
+            raise UserError(f"{path}: the model is the reference itself; nothing to compare")
+        lc.append(scores["length_controlled_winrate"])
+        delta = _column(rows, lambda row: len(row["output_1"]) - len(row["output_2"]))
+        preference = _column(rows, lambda row: row["preference"]) - 1
+        draws.append(statistics.refit_length_controlled(preference, delta, counts, strength, gamed))
+    table = np.array([[row["preference"] - 1 for row in rows] for rows in seeds])
+    rewards = [[row.get("reward_2") for row in rows] for rows in seeds]
+    scored = all(reward is not None for row in rewards for reward in row)
+    ended = None
+    if generations:
+        triples = zip(generations, seeds, files, strict=True)
+        ended = float(np.mean([alpaca.share_ended(*triple) for triple in triples]))
+    return Method(
+        Score.of_draws(np.array(lc), np.array(draws), len(instructions)),
+        Score.of_values(100 * table),
+        Score.of_values(rewards) if scored else None,
+        float(np.mean([len(row["output_2"]) for rows in seeds for row in rows])),
+        ended,
+    )
+
+
+def _column(rows, value) -> np.ndarray:
+    return np.array([value(row) for row in rows], dtype=float)
+
+
+def summary(method: Method, n_prompts: int, true_reward: bool) -> dict:
+    """The row of one method: point estimates and both intervals of each score."""
+    return {
+        "n_seeds": method.lc.n_seeds,
+        "n_prompts": n_prompts,
+        "interval": method.lc.interval,
+        **_described("lc_win_rate", "lc", method.lc, 0.0, 100.0),
+        **_described("win_rate", "wr", method.win_rate, 0.0, 100.0),
+        "avg_length": method.avg_length,
+        "share_ended": method.share_ended,
+        **_described("true_reward", "true_reward", method.reward if true_reward else None),
+    }
+
+
+def _described(name: str, short: str, score: Score | None, low=-np.inf, high=np.inf) -> dict:
+    keys = (name, *(f"{short}_{key}" for key in (
+        "ci_low", "ci_high", "prompts_ci_low", "prompts_ci_high", "seed_sd")))  # fmt: skip
+    if score is None:
+        return dict.fromkeys(keys)
+    bounds = [*statistics.over_prompts_and_seeds(score), *statistics.over_prompts(score)]
+    bounds = [float(np.clip(bound, low, high)) for bound in bounds]
+    spread = float(score.estimates.std(ddof=1)) if score.n_seeds > 1 else None
+    return dict(zip(keys, (float(score.value), *bounds, spread), strict=True))
+
+
+def gains(methods: dict[str, Method], pairs, n_prompts: int, true_reward: bool) -> list[dict]:
+    """Paired comparisons of (method, baseline) names; Holm's correction runs over ``pairs``.
+
+    ``n_prompts_needed`` is for a length-controlled gain of the size found, at 80 % power, with as
+    many seeds as there are; null where the seeds alone blur it, or there is no gain.
+    """
+    kinds = {"gain_lc": ("", "lc"), "gain_wr": ("wr_", "win_rate")}
+    if true_reward:
+        kinds["gain_true_reward"] = ("true_reward_", "reward")
+    rows = [{"method": method, "baseline": baseline} for method, baseline in pairs]
+    for name, (prefix, attribute) in kinds.items():
+        compared = [
+            statistics.paired(*(getattr(methods[side], attribute) for side in pair))
+            for pair in pairs
+        ]
+        corrected = statistics.holm([result.p_value for result in compared])
+        for row, result, p_holm in zip(rows, compared, corrected, strict=True):
+            row[name] = float(result.gain)
+            row[f"{prefix}ci_low"], row[f"{prefix}ci_high"] = float(result.low), float(result.high)
+            row[f"{prefix}p_value"], row[f"{prefix}p_holm"] = float(result.p_value), float(p_holm)
+            row["interval"] = result.interval
+    for row, (method, baseline) in zip(rows, pairs, strict=True):
+        row["n_prompts"] = n_prompts
+        row["n_prompts_needed"] = statistics.prompts_needed(
+            methods[method].lc, methods[baseline].lc, n_prompts
+        )
+    return rows
+
+
+def _named(entries, flag: str) -> dict[str, list[str]]:
+    """``[["dpo", "a.json", ...], ...]`` as ``{"dpo": ["a.json", ...]}``."""
+    named = {}
+    for name, *files in entries:
+        if name in named or not files:
+            raise UserError(f"{flag} {name}: expected each method once, with a file per seed")
+        named[name] = files
+    return named
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--setting", required=True)
+    parser.add_argument("--prompts", required=True, help="the benchmark in its order, .jsonl(.gz)")
+    parser.add_argument("--gamed", help="alpaca-eval's df_gamed.csv for this benchmark")
+    parser.add_argument("--annotator", required=True, help="its name in the configuration")
+    parser.add_argument("--kind", required=True, choices=KINDS, help="the oracle's reward is true")
+    one_per_seed = {"action": "append", "nargs": "+", "metavar": ("METHOD", "FILE")}
+    parser.add_argument("--method", required=True, help="annotations per seed", **one_per_seed)
+    parser.add_argument("--generations", default=[], help="the same seeds'", **one_per_seed)
+    parser.add_argument(
+        "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
+    )
+    parser.add_argument("--draws", type=int, default=200, help="bootstrap draws of the prompts")
+    parser.add_argument("--output", required=True)
+    args = parser.parse_args(argv)
+    files = _named(args.method, "--method")
+    generations = _named(args.generations, "--generations")
+    for name in [name for pair in args.gain for name in pair] + list(generations):
+        if name not in files:
+            raise UserError(f"{name} has no --method; found {', '.join(files)}")
+    for name, made in generations.items():
+        if len(made) != len(files[name]):
+            raise UserError(f"{name}: {len(files[name])} annotations, {len(made)} generations")
+
+    instructions = alpaca.read_instructions(args.prompts)
+    n_prompts = len(instructions)
+    gamed = alpaca.read_gamed(args.gamed, n_prompts) if args.gamed else None
+    counts = statistics.draw_prompts(n_prompts, args.draws)
+    methods = {
+        name: load_method(paths, generations.get(name), instructions, gamed, counts)
+        for name, paths in track(files.items(), label="compare")
+    }
+    true_reward = args.kind == "oracle"
+    lacking = [name for name, method in methods.items() if method.reward is None]
+    if true_reward and lacking:
+        raise UserError(f"no reward_2 in the oracle's annotations of {', '.join(lacking)}")
+    result = {
+        "setting": args.setting,
+        "annotator": args.annotator,
+        "lc_kind": "length_controlled_minimal" if gamed is None else "length_controlled_v1",
+        "n_prompts": n_prompts,
+        "methods": {n: summary(m, n_prompts, true_reward) for n, m in methods.items()},
+        "gains": gains(methods, args.gain, n_prompts, true_reward),
+    }
+    write_json(result, args.output)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,133 @@
+"""Downstream tasks through lm-eval: does alignment cost the model what it knew?
+
+The harness itself evaluates (``lm_eval.simple_evaluate`` with its transformers backend), offline
+and, as in the paper, without a chat template. A result file is lm-eval's results JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+from poet.files import UserError, cli, load_record, write_json
+from poet.progress import track
+from poet.provenance import provenance
+
+# What the harness adds about machine and moment; `provenance` says it without naming either.
+VOLATILE = ("samples", "pretty_env_info", "git_hash", "upper_git_hash", "date")
+
+
+def evaluate(model: str, settings: dict, manager) -> dict:
+    """lm-eval's results for one model folder.
+
+    Args:
+        model: a model folder with its tokenizer.
+        settings: ``tasks`` (names of tasks or groups), ``num_fewshot`` (task -> number;
+            a task that is absent keeps its own configuration's), ``batch_size``, and ``limit``
+            (documents per task, where not all).
+        manager: an ``lm_eval.tasks.TaskManager`` that knows the tasks.
+
+    Returns:
+        lm-eval's results as its command writes them (``results``, ``versions``, ``configs``,
+        ``n-shot``, ``n-samples``, ``task_hashes``, ...), JSON-safe, without the samples.
+
+    Raises:
+        UserError: an unknown task, named with the known ones.
+    """
+    import torch
+    from lm_eval import simple_evaluate
+    from lm_eval.models.huggingface import HFLM
+    from lm_eval.utils import handle_non_serializable
+
+    lm = HFLM(
+        pretrained=model,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        batch_size=settings["batch_size"],
+    )
+    results = simple_evaluate(
+        lm,
+        # Built anew for each model: a task keeps its few-shot sampler's state.
+        tasks=_tasks(settings["tasks"], settings.get("num_fewshot") or {}, manager),
+        batch_size=settings["batch_size"],
+        limit=settings.get("limit"),
+        task_manager=manager,
+    )
+    hashes = _task_hashes(results["samples"])
+    kept = {key: value for key, value in results.items() if key not in VOLATILE}
+    for config in kept["configs"].values():
+        config["metadata"].pop("config_source", None)  # an absolute path
+    kept |= {"task_hashes": hashes, "model_source": "hf", "model_name": model}
+    return json.loads(json.dumps(kept, default=handle_non_serializable))
+
+
+def _tasks(names: list[str], num_fewshot: dict[str, int], manager) -> list:
+    """Tasks and groups built by lm-eval, with the configured numbers of examples.
+
+    Set on the built objects, because an override by dict is not merged into a group (pitfall 21).
+    """
+    _known(names, manager.all_tasks, "tasks")
+    _known(num_fewshot, names, "num_fewshot")
+    built = []
+    for name in names:
+        loaded = manager.load([name])
+        for task in loaded["tasks"].values():
+            if name in num_fewshot:
+                task.set_config("num_fewshot", num_fewshot[name])
+        group = loaded["groups"].get(name)
+        built += [group] if group else loaded["tasks"].values()
+    return built
+
+
+def _known(names, known, key: str) -> None:
+    unknown = sorted(set(names) - set(known))
+    if unknown:
+        listed = ", ".join(known) if len(known) <= 20 else f"{len(known)} (see `lm_eval ls tasks`)"
+        raise UserError(f"downstream.{key}: found {', '.join(unknown)}; expected among: {listed}")
+
+
+def _task_hashes(samples: dict[str, list[dict]]) -> dict[str, str]:
+    """Task -> hash of documents, prompts and targets, as lm-eval's ``EvaluationTracker`` has it."""
+    from lm_eval.utils import hash_string
+
+    parts = ("doc_hash", "prompt_hash", "target_hash")
+    return {
+        task: hash_string("".join(row[part] for row in rows for part in parts))
+        for task, rows in samples.items()
+    }
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
+    parser.add_argument("--models", required=True, nargs="+", help="model folders, one per seed")
+    parser.add_argument("--tasks-dir", help="folder of task YAML; default: lm-eval's own tasks")
+    parser.add_argument("--output", required=True, nargs="+", help="one JSON file per model")
+    args = parser.parse_args(argv)
+    if len(args.models) != len(args.output):
+        parser.error(f"{len(args.models)} models, but {len(args.output)} outputs")
+    for model in args.models:
+        if not (Path(model) / "config.json").is_file():
+            raise UserError(f"{model} is no model folder: it has no config.json")
+    record = load_record(args.record)
+
+    # Before the libraries are imported: they read these once.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    import torch
+    from lm_eval.tasks import TaskManager
+
+    torch.set_num_threads(record["torch_threads"])
+    # Indexing the thousands of tasks that lm-eval ships takes longer than the world's two tasks.
+    manager = TaskManager(include_path=args.tasks_dir, include_defaults=args.tasks_dir is None)
+    results = {}
+    for model in track(dict.fromkeys(args.models), label="downstream"):
+        results[model] = evaluate(model, record["downstream"], manager)
+    made_by = provenance()
+    for model, output in zip(args.models, args.output, strict=True):
+        write_json({**results[model], "record": record, "provenance": made_by}, output)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,110 @@
+"""Answers of a method's models to the evaluation prompts, with transformers on CPU or GPU."""
+
+from __future__ import annotations
+
+import argparse
+
+from poet.files import UserError, cli, load_record, read_jsonl, write_json
+
+
+def generate(model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: int, label: str):
+    """Sample one answer per prompt; batches are sorted by length and padded on the left.
+
+    ``prompts`` are lists of chat messages; ``sampling`` has temperature (0 is greedy), top_p,
+    max_new_tokens, stop_token_ids (beside EOS) and batch_size. Returns, in the prompts' order,
+    dicts with ``output`` (text), ``n_tokens`` (EOS included) and ``finish_reason``: ``stop`` if the
+    answer ended by itself, ``length`` if ``max_new_tokens`` cut it.
+    """
+    import torch
+    from transformers import GenerationConfig, set_seed
+
+    from poet.data.tokenization import encode, render_prompts
+    from poet.progress import track
+
+    stop = sorted({tokenizer.eos_token_id, *sampling["stop_token_ids"]})
+    greedy = sampling["temperature"] == 0
+    config = GenerationConfig(
+        max_new_tokens=sampling["max_new_tokens"],
+        do_sample=not greedy,
+        # Neither the model folder's defaults nor the library's top_k=50 may creep in.
+        **({} if greedy else {"temperature": sampling["temperature"], "top_p": sampling["top_p"]}),
+        top_k=None if greedy else 0,
+        eos_token_id=stop,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    ids = encode(tokenizer, render_prompts(tokenizer, prompts))
+    order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
+    size = sampling["batch_size"]
+    answers: list[dict] = [{}] * len(ids)
+    set_seed(seed)
+    for start in track(range(0, len(order), size), label=label):
+        rows = order[start : start + size]
+        width = max(len(ids[row]) for row in rows)
+        padded = [[tokenizer.pad_token_id] * (width - len(ids[r])) + ids[r] for r in rows]
+        mask = [[0] * (width - len(ids[r])) + [1] * len(ids[r]) for r in rows]
+        out = model.generate(
+            torch.tensor(padded, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            generation_config=config,
+        )
+        for row, tokens in zip(rows, out[:, width:].tolist(), strict=True):
+            ends = [i for i, token in enumerate(tokens) if token in stop]
+            tokens = tokens[: ends[0] + 1] if ends else tokens
+            answers[row] = {
+                "output": tokenizer.decode(tokens, skip_special_tokens=True),
+                "n_tokens": len(tokens),
+                "finish_reason": "stop" if ends else "length",
+            }
+    return answers
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="Sample answers with all seeds of a method.")
+    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser.add_argument("--prompts", required=True, help="prompts.jsonl")
+    parser.add_argument("--models", required=True, nargs="+", help="a model folder per seed")
+    parser.add_argument("--seeds", required=True, nargs="+", type=int, help="sampling seeds")
+    parser.add_argument("--output", required=True, nargs="+", help="a JSON file per seed")
+    args = parser.parse_args(argv)
+    if not len(args.models) == len(args.seeds) == len(args.output):
+        raise UserError(
+            f"{len(args.models)} models, {len(args.seeds)} seeds and {len(args.output)} outputs; "
+            "expected as many of each"
+        )
+    record = load_record(args.record)
+    prompts = read_jsonl(args.prompts)
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(record["torch_threads"])
+    cuda = torch.cuda.is_available()
+    dtype = torch.bfloat16 if cuda else torch.float32
+    name = f"{record['setting']}/{record['method']}"
+    for folder, seed, output in zip(args.models, args.seeds, args.output, strict=True):
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+        model.to("cuda" if cuda else "cpu")
+        answers = generate(
+            model,
+            tokenizer,
+            [row["prompt"] for row in prompts],
+            record["generation"],
+            seed,
+            f"generate {name}/seed-{seed}",
+        )
+        rows = [
+            {
+                "index": prompt["index"],
+                "dataset": prompt["dataset"],
+                "instruction": prompt["instruction"],
+                "generator": f"{name}/seed-{seed}",
+                **answer,
+            }
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        write_json(rows, output)
+
+
+if __name__ == "__main__":
+    cli(main)

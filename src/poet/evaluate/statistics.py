@@ -1,0 +1,277 @@
+"""How far a score can be trusted: intervals over prompts and over seeds, and paired comparisons.
+
+Scores come from S training runs (seeds) that answer the same P prompts: a crossed two-way layout
+with random effects of prompt and of seed. The variance of the mean is the sum of
+
+    prompts   sigma_prompt^2 / P                            well known: P - 1 degrees of freedom
+    seeds     sigma_seed^2 / S + sigma_residual^2 / (S P)   badly known: S - 1 degrees of freedom
+
+estimated by (MS_prompt - MS_residual) / (S P) and MS_seed / (S P): together the usual
+(MS_seed + MS_prompt - MS_residual) / (S P). Which quantile goes with it was chosen by simulation:
+
+- One score takes Cochran's, the variance-weighted mean of the two Student quantiles (Cochran and
+  Cox 1957): three seeds cover 95-97 % whatever dominates, Satterthwaite's only 92 % at worst.
+- A difference of two methods pools their seeds, so twice the degrees of freedom, and takes
+  Satterthwaite's: level 4.8-5.8 %, and up to 6.7 % where the seeds of one spread twice as much.
+
+The interval over prompts and seeds can come out narrower than the one over prompts, where the runs
+happen to agree better than their answers to single prompts suggest.
+
+Arrays may carry leading axes, so that a simulation is one call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from scipy import special, stats
+
+PROMPTS_AND_SEEDS = "over prompts and seeds"
+ONE_RUN = "conditional on one run"
+# alpaca-eval's regularize_to_baseline_lambda, shared by its two gamed baselines (glm_winrate.py)
+GAMED_WEIGHT = 0.2 / 2
+
+
+@dataclass(frozen=True)
+class Score:
+    """One method's score: in each seed, and how it moves with the prompts.
+
+    Attributes:
+        estimates: [..., S], each seed's score on all prompts.
+        replicates: [..., S, R], what shows the variance over prompts: values per prompt, or refits
+            on R draws of the prompts. Prompts, or draws, are the same for all seeds and methods.
+        factor: (variance of an estimate over prompts) / (variance over replicates).
+    """
+
+    estimates: np.ndarray
+    replicates: np.ndarray
+    factor: float
+
+    @classmethod
+    def of_values(cls, values) -> Score:
+        """A mean over prompts, from one value per seed and prompt, [..., S, P]."""
+        values = np.asarray(values, dtype=float)
+        return cls(values.mean(-1), values, 1 / values.shape[-1])
+
+    @classmethod
+    def of_draws(cls, estimates, draws, n_prompts: int) -> Score:
+        """Any statistic, from its value [..., S] and its bootstrap over prompts [..., S, R]."""
+        # A bootstrap's variance is that of the plug-in distribution: (P - 1) / P too small.
+        return cls(np.asarray(estimates), np.asarray(draws), n_prompts / (n_prompts - 1))
+
+    @property
+    def value(self):
+        return self.estimates.mean(-1)
+
+    @property
+    def n_seeds(self) -> int:
+        return self.estimates.shape[-1]
+
+    @property
+    def interval(self) -> str:
+        """What the wider of the two intervals is over."""
+        return PROMPTS_AND_SEEDS if self.n_seeds > 1 else ONE_RUN
+
+    @property
+    def seed_variance(self):
+        """MS_seed / (S P): from the spread between seeds; zero with one seed."""
+        if self.n_seeds == 1:
+            return np.zeros(self.estimates.shape[:-1])
+        return self.estimates.var(-1, ddof=1) / self.n_seeds
+
+    @property
+    def residual_variance(self):
+        """MS_residual / (S P): the part of the seeds' spread that the choice of prompts makes."""
+        if self.n_seeds == 1:
+            return np.zeros(self.estimates.shape[:-1])
+        deviations = self.replicates - self.replicates.mean(-2, keepdims=True)
+        summed = deviations.var(-1, ddof=1).sum(-1)
+        return self.factor * summed / (self.n_seeds * (self.n_seeds - 1))
+
+
+class Interval(NamedTuple):
+    low: np.ndarray
+    high: np.ndarray
+
+
+class Comparison(NamedTuple):
+    """Method minus baseline; ``interval`` says what low, high and p_value are over."""
+
+    gain: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p_value: np.ndarray
+    interval: str
+
+
+def over_prompts(score: Score, level: float = 0.95) -> Interval:
+    """Confidence interval over prompts, given these trained models (MS_prompt, Student's t)."""
+    mean = score.replicates.mean(-2)
+    error = np.sqrt(score.factor * mean.var(-1, ddof=1))
+    half = stats.t.ppf((1 + level) / 2, mean.shape[-1] - 1) * error
+    return Interval(score.value - half, score.value + half)
+
+
+def over_prompts_and_seeds(score: Score, level: float = 0.95) -> Interval:
+    """Confidence interval over prompts and training runs; with one seed, :func:`over_prompts`."""
+    if score.n_seeds == 1:
+        return over_prompts(score, level)
+    prompts = _prompt_variance(score.replicates.mean(-2), score.factor, score.residual_variance)
+    seeds = score.seed_variance
+    variance = np.maximum(prompts + seeds, np.finfo(float).tiny)
+    t_prompts, t_seeds = stats.t.ppf(
+        (1 + level) / 2, [score.replicates.shape[-1] - 1, score.n_seeds - 1]
+    )
+    half = (prompts * t_prompts + seeds * t_seeds) / np.sqrt(variance)
+    return Interval(score.value - half, score.value + half)
+
+
+def paired(method: Score, baseline: Score, level: float = 0.95) -> Comparison:
+    """Compare two methods on the same prompts (or the same draws of them).
+
+    Prompts are paired, seeds are not: run 1 of one method has nothing in common with run 1 of the
+    other but its number. The spread between seeds is pooled over both, as in Student's test of two
+    samples. With one seed on either side the test is over prompts, given the models (then it is
+    the paired t test).
+    """
+    pair = (method, baseline)
+    difference = method.replicates.mean(-2) - baseline.replicates.mean(-2)
+    terms, residual = [], 0.0
+    if repeated := min(score.n_seeds for score in pair) > 1:
+        residual = method.residual_variance + baseline.residual_variance
+        degrees = [score.n_seeds - 1 for score in pair]
+        spreads = [score.estimates.var(-1, ddof=1) for score in pair]
+        pooled = np.average(spreads, axis=0, weights=degrees)
+        terms = [(pooled * sum(1 / score.n_seeds for score in pair), sum(degrees))]
+    prompts = _prompt_variance(difference, method.factor, residual)
+    terms.append((prompts, difference.shape[-1] - 1))
+    variance = np.maximum(sum(part for part, _ in terms), np.finfo(float).tiny)
+    with np.errstate(divide="ignore"):  # no variance at all: infinite degrees of freedom
+        freedom = 1 / sum((part / variance) ** 2 / degrees for part, degrees in terms)
+    gain, error = method.value - baseline.value, np.sqrt(variance)
+    half = stats.t.ppf((1 + level) / 2, freedom) * error
+    p_value = 2 * stats.t.sf(np.abs(gain) / error, freedom)
+    over = PROMPTS_AND_SEEDS if repeated else ONE_RUN
+    return Comparison(gain, gain - half, gain + half, p_value, over)
+
+
+def _prompt_variance(means, factor: float, residual):
+    """(MS_prompt - MS_residual) / (S P), at least zero; ``means`` [..., R] over the seeds."""
+    return np.maximum(factor * means.var(-1, ddof=1) - residual, 0.0)
+
+
+def holm(p_values) -> np.ndarray:
+    """Holm's step-down correction of the p-values of one table."""
+    p_values = np.asarray(p_values, dtype=float)
+    order = np.argsort(p_values)
+    steps = (len(order) - np.arange(len(order))) * p_values[order]
+    corrected = np.empty_like(p_values)
+    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return corrected
+
+
+def prompts_needed(
+    method: Score, baseline: Score, n_prompts: int, level: float = 0.95, power: float = 0.8
+) -> int | None:
+    """Prompts that a paired comparison needs to see a gain as large as the one found.
+
+    With as many seeds as there are. None where no number is enough: the gain is zero, or the seeds
+    alone blur it (then more seeds are needed).
+    """
+    difference = method.replicates.mean(-2) - baseline.replicates.mean(-2)
+    prompts = method.factor * difference.var(-1, ddof=1)
+    seeds = [max(s.seed_variance - s.residual_variance, 0.0) for s in (method, baseline)]
+    quantiles = stats.norm.ppf((1 + level) / 2) + stats.norm.ppf(power)
+    room = ((method.value - baseline.value) / quantiles) ** 2 - sum(seeds)
+    return int(np.ceil(n_prompts * prompts / room)) if room > 0 else None
+
+
+def draw_prompts(n_prompts: int, n_draws: int, seed: int = 0) -> np.ndarray:
+    """Bootstrap draws: how often each prompt is drawn, [n_draws, n_prompts]."""
+    chances = np.full(n_prompts, 1 / n_prompts)
+    return np.random.default_rng(seed).multinomial(n_prompts, chances, size=n_draws)
+
+
+def refit_length_controlled(preference, delta, counts, C: float, gamed=None) -> np.ndarray:
+    """Length-controlled win rates, percent, [draws]: alpaca-eval's regression on draws of prompts.
+
+    The objective that alpaca-eval 0.6.6 gives to liblinear, with C held, for all draws at once. A
+    draw of a prompt draws its gamed rows too.
+
+    Args:
+        preference: [P], the judge's probability that the model is better.
+        delta: [P], length of the reference minus length of the model's output, in characters.
+        counts: [draws, P], how often each prompt is drawn.
+        C: inverse strength of the L1 penalty.
+        gamed: what :func:`poet.evaluate.alpaca.read_gamed` returns, or None for the regression
+            without those rows and without difficulty.
+    """
+    n_draws, n_prompts = counts.shape
+    mean = counts @ delta / n_prompts
+    spread = np.sqrt((counts * (delta - mean[:, None]) ** 2).sum(-1) / (n_prompts - 1))
+    length = np.tanh(delta / spread[:, None])
+    weights, target = counts.astype(float), preference
+    if gamed is None:
+        difficulty = np.zeros(n_prompts)  # a feature that is never used keeps the coefficient 0
+    else:
+        difficulty = gamed["instruction_difficulty"].to_numpy()[:n_prompts]  # see read_gamed
+    own = [length, *np.broadcast_arrays(difficulty, np.ones((n_draws, n_prompts)))]
+    features = np.stack(own, axis=-1)
+    if gamed is not None:
+        lengths, index = np.tanh(gamed["std_delta_len"]), gamed["index"]
+        fixed = np.stack([lengths, difficulty[index], np.zeros(len(gamed))], axis=-1)
+        fixed = np.broadcast_to(fixed, (n_draws, *fixed.shape))
+        features = np.concatenate([features, fixed], axis=1)
+        weights = np.concatenate([weights, GAMED_WEIGHT * counts[:, index]], axis=1)
+        target = np.concatenate([target, gamed["preference"]])
+    coefficients = _fit_logistic_l1(features, target, C * weights)
+    equal_length = difficulty * coefficients[:, 1:2] + coefficients[:, 2:]
+    return 100 * (counts * special.expit(equal_length)).sum(-1) / n_prompts
+
+
+def _fit_logistic_l1(features, target, weights, tolerance: float = 1e-7) -> np.ndarray:
+    """Minimise |w|_1 + sum of weighted log losses, for all draws at once, by proximal Newton steps.
+
+    Shapes: features [draws, rows, k], target [rows] in [0, 1], weights [draws, rows]; w [draws, k].
+    """
+
+    def objective(w):
+        logit = (features @ w[..., None])[..., 0]
+        loss = (weights * (np.logaddexp(0, logit) - target * logit)).sum(-1)
+        return loss + np.abs(w).sum(-1)
+
+    w = np.zeros((features.shape[0], features.shape[-1]))
+    value = objective(w)
+    for _ in range(100):
+        p = special.expit((features @ w[..., None])[..., 0])
+        gradient = ((weights * (p - target))[:, None] @ features)[:, 0]
+        curved = features * (weights * p * (1 - p))[..., None]
+        step = _proximal_newton_step(w, gradient, curved.swapaxes(1, 2) @ features)
+        for _ in range(30):  # halve the steps that overshoot
+            proposed = objective(w + step)
+            worse = proposed > value + 1e-9 * np.abs(value)
+            if not worse.any():
+                break
+            step[worse] /= 2
+        w, value = w + step, proposed
+        if np.abs(step).max() < tolerance:
+            break
+    return w
+
+
+def _proximal_newton_step(w, gradient, hessian) -> np.ndarray:
+    """argmin_d g.d + d.H.d / 2 + |w + d|_1, [draws, k], by coordinate descent; H [draws, k, k]."""
+    step = np.zeros_like(w)
+    diagonal = np.maximum(np.diagonal(hessian, axis1=1, axis2=2), 1e-9)
+    for _ in range(200):
+        before = step.copy()
+        for k in range(w.shape[-1]):
+            slope = gradient[:, k] + (hessian[:, k] * step).sum(-1)
+            free = w[:, k] + step[:, k] - slope / diagonal[:, k]
+            shrunk = np.sign(free) * np.maximum(np.abs(free) - 1 / diagonal[:, k], 0)
+            step[:, k] = shrunk - w[:, k]
+        if np.abs(step - before).max() < 1e-9:
+            break
+    return step

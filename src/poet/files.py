@@ -1,0 +1,118 @@
+"""Files and errors: atomic publication, JSON(L), and one way to fail.
+
+A file under its final name is complete: everything is written beside it and renamed.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class UserError(Exception):
+    """Something the user can mend: names the place, what was found, what was expected, what to do."""
+
+
+def cli(main: Callable[[], None]) -> None:
+    """Run a program's ``main``; a :class:`UserError` becomes its message on stderr and exit code 1."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def publish(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on error.
+
+    Works for a file or a folder (the caller creates either at the yielded path). A folder that
+    already stands there is replaced.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last, for writers that choose their format by it.
+    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    remove(temporary)
+    try:
+        yield temporary
+        if path.is_dir():
+            remove(path)
+        os.replace(temporary, path)
+    finally:
+        remove(temporary)
+
+
+def read_json(path: str | Path):
+    """The content of a ``.json`` or ``.json.gz`` file."""
+    with _open(path) as file:
+        return json.load(file)
+
+
+def write_json(value, path: str | Path) -> None:
+    """Write ``value`` atomically, indented, keys in the order given."""
+    with publish(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_jsonl(path: str | Path) -> list[dict]:
+    """Rows of a ``.jsonl`` or ``.jsonl.gz`` file; blank lines are skipped.
+
+    Raises:
+        UserError: naming the file and the 1-based line that is no JSON object.
+    """
+    rows = []
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    rows.append(_parse_line(line, path, number))
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"{path} is not readable as UTF-8 text: {error}") from None
+    return rows
+
+
+def _parse_line(line: str, path: str | Path, number: int) -> dict:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno}).\n"
+            f"  found:    {line.strip()[:100]}\n"
+            "  expected: one JSON object per line; mend or delete the line."
+        ) from None
+    if not isinstance(row, dict):
+        raise UserError(
+            f"{path}, line {number}: found a JSON {type(row).__name__}, expected an object."
+        )
+    return row
+
+
+def write_jsonl(rows: Iterable[dict], path: str | Path) -> None:
+    """Write one JSON object per line, atomically."""
+    with publish(path) as temporary, temporary.open("w") as file:
+        file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def load_record(text: str) -> dict:
+    """A resolved record (see :mod:`poet.config`) from inline JSON or from the path of a JSON file."""
+    return json.loads(text) if text.lstrip().startswith("{") else read_json(text)
+
+
+def _open(path: str | Path):
+    if str(path).endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8")
+    return open(path, encoding="utf-8")

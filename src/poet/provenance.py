@@ -1,0 +1,128 @@
+"""What made a file: git commit, versions, hardware and command, without naming the machine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+# What is imported under one name may be installed under another.
+PACKAGES = {
+    "poet": "poet-workflow",
+    "torch": "torch",
+    "transformers": "transformers",
+    "trl": "trl",
+    "datasets": "datasets",
+    "alpaca_eval": "alpaca-eval",
+    "lm_eval": "lm-eval",
+    "snakemake": "snakemake",
+}
+
+
+def provenance() -> dict:
+    """Where the running program's output comes from; no time, host name, home path or environment.
+
+    Returns:
+        ``git_commit`` (40 hex digits) and ``git_dirty`` (tracked files differ from it), both None
+        without git; ``versions`` of python and of :data:`PACKAGES`, None where not installed;
+        ``hardware`` (:func:`hardware`); ``command`` (:func:`command`).
+    """
+    commit, dirty = _git()
+    return {
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "versions": versions(),
+        "hardware": hardware(),
+        "command": command(sys.argv[1:]),
+    }
+
+
+def digest(value) -> str:
+    """16 hex digits of the SHA-256 of ``value`` as canonical JSON, whatever the order of keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def versions() -> dict[str, str | None]:
+    """Installed versions of python and of the packages that numbers depend on."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name, distribution in PACKAGES.items():
+        try:
+            found[name] = metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def hardware() -> dict:
+    """CPU model, logical cores, memory in GiB, GPU names (None where torch was not imported)."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "cpu": _cpu_model(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
+        "gpus": _gpus(),
+    }
+
+
+def command(arguments: list[str]) -> str:
+    """The running program and its ``arguments``, without machine paths.
+
+    An absolute path below the working folder becomes relative, any other keeps its last part only;
+    inline JSON is replaced by its length, since the record it holds is written beside it anyway.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
+    return " ".join([program, *map(_without_machine, arguments)])
+
+
+def _without_machine(argument: str) -> str:
+    if argument.lstrip().startswith(("{", "[")):
+        return f"<json, {len(argument)} characters>"
+    flag, equals, value = argument.rpartition("=")
+    if not os.path.isabs(value):
+        return argument
+    path, here = Path(value), Path.cwd()
+    shown = path.relative_to(here) if path.is_relative_to(here) else path.name
+    return f"{flag}{equals}{shown}"
+
+
+def _git() -> tuple[str | None, bool | None]:
+    here = Path(__file__).resolve()
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", str(here.parent), *arguments],
+            check=True, capture_output=True, text=True, timeout=30,
+        ).stdout.strip()  # fmt: skip
+
+    try:
+        # Installed inside somebody else's repository, this file is not tracked by it.
+        git("ls-files", "--error-unmatch", here.name)
+        described = git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    commit, _, dirty = described.partition("-")
+    return commit, bool(dirty)
+
+
+def _cpu_model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str] | None:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

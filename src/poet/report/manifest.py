@@ -1,0 +1,67 @@
+"""The manifest: what a run was made of, what it cost, and the checksums of what came out."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+from pathlib import Path
+
+from poet.files import cli, load_record, write_json
+from poet.provenance import digest, provenance
+
+
+def costs(folder: str | Path) -> dict[str, dict]:
+    """What each rule cost, from Snakemake's benchmark files ``{rule}/....tsv`` below ``folder``.
+
+    Returns:
+        rule -> ``jobs`` (their number), ``seconds`` (wall clock, summed over jobs) and
+        ``max_rss_mb`` (the largest resident set of a job, None where Snakemake measured none
+        because the jobs were too short).
+    """
+    folder = Path(folder)
+    rules: dict[str, list[dict]] = {}
+    for path in sorted(folder.rglob("*.tsv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            rule = path.relative_to(folder).parts[0].removesuffix(".tsv")
+            rules.setdefault(rule, []).extend(csv.DictReader(file, delimiter="\t"))
+    return {rule: _cost(jobs) for rule, jobs in rules.items()}
+
+
+def _cost(jobs: list[dict]) -> dict:
+    measured = [float(job["max_rss"]) for job in jobs if job["max_rss"] not in ("-", "NA")]
+    return {
+        "jobs": len(jobs),
+        "seconds": round(sum(float(job["s"]) for job in jobs), 2),
+        "max_rss_mb": max(measured, default=None),
+    }
+
+
+def manifest(config: dict, benchmarks: str | Path, files: list[str]) -> dict:
+    """Provenance of the run, its ``config``, what each rule cost, and the SHA-256 of ``files``."""
+    import torch  # noqa: F401  provenance names the GPUs only where torch is there to ask
+
+    rules = costs(benchmarks)
+    return {
+        **provenance(),
+        "config_digest": digest(config),
+        "config": config,
+        "seconds": round(sum(rule["seconds"] for rule in rules.values()), 2),
+        "rules": rules,
+        "sha256": {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files},
+    }
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config-json", required=True, help="resolved config: JSON or a file")
+    parser.add_argument("--benchmarks", required=True, help="folder of Snakemake's benchmark files")
+    parser.add_argument("--inputs", nargs="+", required=True, help="files to take checksums of")
+    parser.add_argument("--output", required=True, help="manifest.json")
+    args = parser.parse_args(argv)
+    config = load_record(args.config_json)
+    write_json(manifest(config, args.benchmarks, args.inputs), args.output)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,196 @@
+"""Train a reward model on the training pairs: a Bradley-Terry sequence classifier.
+
+The base model (the SFT model) gets a head of one number, read at the last token of the templated
+conversation; the loss is -log sigmoid(reward of chosen - reward of rejected), as in TRL's
+RewardTrainer, which trains it. How often it prefers the chosen response is measured on the test
+pairs, whose prompts it has not seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from poet.files import UserError, cli, load_record, publish, write_json
+from poet.progress import track
+from poet.provenance import provenance
+
+_CLOCK = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
+
+
+def encode(tokenizer, conversations: list[list[dict]], max_length: int) -> tuple[list, int]:
+    """Token ids of templated conversations, cut to their first ``max_length`` tokens.
+
+    Returns:
+        One list of ids per conversation, and how many of them were cut.
+    """
+    sequences = tokenizer.apply_chat_template(conversations, tokenize=True, return_dict=False)
+    n_cut = sum(len(ids) > max_length for ids in sequences)
+    return [ids[:max_length] for ids in sequences], n_cut
+
+
+def rewards(model, sequences: list[list[int]], batch_size: int, label: str) -> list[float]:
+    """The model's reward of each token sequence, in the order given.
+
+    Batches are of similar length and padded on the right with ``model.config.pad_token_id``, so
+    that a sequence's reward does not depend on its batch.
+    """
+    import torch
+
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    values = [0.0] * len(sequences)
+    pad = torch.nn.utils.rnn.pad_sequence
+    model.eval()
+    for batch in track(batches, label=label):
+        ids = [torch.tensor(sequences[i]) for i in batch]
+        padded = pad(ids, batch_first=True, padding_value=model.config.pad_token_id)
+        mask = pad([torch.ones_like(row) for row in ids], batch_first=True)
+        with torch.inference_mode():
+            logits = model(padded.to(model.device), mask.to(model.device)).logits
+        for i, value in zip(batch, logits.squeeze(-1).float().tolist(), strict=True):
+            values[i] = value
+    return values
+
+
+def accuracy(chosen: list[float], rejected: list[float]) -> dict:
+    """Share of pairs whose chosen response has the higher reward (equal ones count as wrong).
+
+    The 95 % interval is Wilson's. It takes pairs for independent: where many pairs share a prompt
+    it is too narrow.
+    """
+    from scipy.stats import binomtest
+
+    n_right = sum(c > r for c, r in zip(chosen, rejected, strict=True))
+    interval = binomtest(n_right, len(chosen)).proportion_ci(0.95, method="wilson")
+    return {
+        "test_accuracy": n_right / len(chosen),
+        "test_accuracy_ci_low": float(interval.low),
+        "test_accuracy_ci_high": float(interval.high),
+        "n_test": len(chosen),
+        "n_test_equal": sum(c == r for c, r in zip(chosen, rejected, strict=True)),
+    }
+
+
+def load_pairs(path: str | Path, tokenizer, max_length: int) -> tuple[dict, dict]:
+    """Tokenized pairs per split, and what the length limit did.
+
+    Returns:
+        {"train" | "test": {"chosen_ids", "rejected_ids": lists of token ids}}, and counts of pairs,
+        of responses that were cut, and of pairs whose two responses look the same after the cut.
+
+    Raises:
+        UserError: a split without pairs.
+    """
+    from pyarrow import parquet
+
+    rows = parquet.read_table(path).to_pylist()
+    splits, counts = {}, {}
+    for split in ("train", "test"):
+        pairs = [row for row in rows if row["split"] == split]
+        if not pairs:
+            raise UserError(f"{path}: no {split} pairs. A reward model needs both splits.")
+        ids, n_cut = {}, 0
+        for side in ("chosen", "rejected"):
+            conversations = [pair["prompt"] + pair[side] for pair in pairs]
+            ids[f"{side}_ids"], cut = encode(tokenizer, conversations, max_length)
+            n_cut += cut
+        splits[split] = ids
+        counts[split] = {
+            "pairs": len(pairs),
+            "responses_cut": n_cut,
+            "pairs_equal_after_cut": sum(c == r for c, r in zip(*ids.values(), strict=True)),
+        }
+    return splits, counts
+
+
+def load_tokenizer(base: str | Path, max_length: int):
+    """The base model's tokenizer, checked to be fit for templated pairs of ``max_length`` tokens.
+
+    Raises:
+        UserError: it has no chat template, or the model has fewer positions than ``max_length``.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+
+    positions = getattr(AutoConfig.from_pretrained(base), "max_position_embeddings", None)
+    if positions is not None and positions < max_length:
+        raise UserError(
+            f"reward_model.max_length is {max_length}, but the base model {base} has only "
+            f"{positions} positions. Set max_length to {positions} or less."
+        )
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    if tokenizer.chat_template is None:
+        raise UserError(f"the base model {base} has no chat template; use one that has.")
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    return tokenizer
+
+
+def train(base: str | Path, tokenizer, pairs: dict, settings: dict, folder: str):
+    """Train with TRL's RewardTrainer, in float32; returns the trainer."""
+    import torch
+    from datasets import Dataset
+    from transformers import PrinterCallback
+    from trl import RewardConfig, RewardTrainer
+
+    from poet.train.arguments import common_arguments
+    from poet.train.callbacks import ProgressLines
+
+    arguments = RewardConfig(
+        output_dir=folder,
+        learning_rate=settings["learning_rate"],
+        num_train_epochs=settings["num_train_epochs"],
+        warmup_steps=0.1,  # a share of all steps
+        seed=settings["seed"],
+        max_length=None,  # TRL would drop longer pairs; these are cut already
+        gradient_checkpointing=torch.cuda.is_available(),  # saves memory, costs time
+        **common_arguments(settings["global_batch_size"], settings["per_device_batch_size"]),
+    )
+    trainer = RewardTrainer(
+        model=str(base),
+        args=arguments,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_dict(pairs),
+        callbacks=[ProgressLines("reward model")],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train()
+    return trainer
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", required=True, help="resolved record: JSON or a file of it")
+    parser.add_argument("--pairs", required=True, help="pairs.parquet with both splits")
+    parser.add_argument("--base", required=True, help="folder of the model to start from")
+    parser.add_argument("--output", required=True, help="output: folder of the reward model")
+    args = parser.parse_args(argv)
+    record = load_record(args.record)
+    settings = record["reward_model"]
+
+    import torch
+
+    torch.set_num_threads(record["torch_threads"])
+    tokenizer = load_tokenizer(args.base, settings["max_length"])
+    splits, counts = load_pairs(args.pairs, tokenizer, settings["max_length"])
+    with tempfile.TemporaryDirectory() as scratch:
+        trainer = train(args.base, tokenizer, splits["train"], settings, scratch)
+    model, test = trainer.model, splits["test"]
+    both = test["chosen_ids"] + test["rejected_ids"]
+    values = rewards(model, both, settings["per_device_batch_size"], "test pairs")
+    log = [
+        {name: value for name, value in entry.items() if name not in _CLOCK}
+        for entry in trainer.state.log_history
+    ]
+    with publish(args.output) as folder:
+        model.save_pretrained(folder)
+        tokenizer.model_max_length = settings["max_length"]  # for whoever scores with this model
+        tokenizer.save_pretrained(folder)
+        summary = accuracy(values[: len(values) // 2], values[len(values) // 2 :])
+        report = {"record": record, "provenance": provenance(), **summary, "data": counts}
+        write_json({**report, "log_history": log}, folder / "train.json")
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,128 @@
+"""The start model: supervised fine-tuning with TRL's SFTTrainer, from scratch or from a model.
+
+With a section ``sft`` in the record the model is trained on the corpus (completion-only loss);
+without one it is taken as it is. Both end as a folder with safetensors, tokenizer and template.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from poet.files import UserError, cli, load_record, publish, write_json
+
+
+def load_model(record: dict, corpus):
+    """Tokenizer and float32 model that the record names; from scratch, the corpus trains the BPE."""
+    if record["scratch"]:
+        from poet.train.scratch import make_model, train_tokenizer
+
+        texts = (m["content"] for row in corpus for m in row["prompt"] + row["completion"])
+        tokenizer = train_tokenizer(texts, record["scratch"]["vocab_size"])
+        max_length = record["sft"]["max_length"]
+        return tokenizer, make_model(tokenizer, record["scratch"], max_length, record["sft_seed"])
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from poet.data.hub import model_path
+
+    path = model_path(record["model"], record["model_revision"])
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer of {record['model']} has no chat template; expected a chat model's, "
+            "because prompts and answers are chat messages. Save the tokenizer with "
+            "`chat_template` set and give the folder as `model`."
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    # float32 master weights: at 5e-7 updates vanish in bfloat16.
+    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
+    return tokenizer, model
+
+
+def tokenize_corpus(corpus, tokenizer, max_length: int):
+    """The corpus as a data set of input_ids and labels; the prompt's labels are -100."""
+    from datasets import Dataset
+
+    from poet.data.tokenization import encode_pairs
+
+    prompts, completions = encode_pairs(
+        tokenizer, [row["prompt"] for row in corpus], [row["completion"] for row in corpus]
+    )
+    rows = {"input_ids": [], "labels": []}
+    for prompt, completion in zip(prompts, completions, strict=True):
+        if len(prompt) < max_length:  # else nothing to learn would be left
+            rows["input_ids"].append((prompt + completion)[:max_length])
+            rows["labels"].append(([-100] * len(prompt) + completion)[:max_length])
+    return Dataset.from_dict(rows)
+
+
+def train(record: dict, model, tokenizer, dataset, folder) -> list[dict]:
+    """Train in place; returns the trainer's log."""
+    from transformers import PrinterCallback
+    from trl import SFTConfig, SFTTrainer
+
+    from poet.train.arguments import common_arguments
+    from poet.train.callbacks import ProgressLines
+
+    settings = record["sft"]
+    args = SFTConfig(
+        output_dir=str(folder),
+        learning_rate=settings["learning_rate"],
+        num_train_epochs=settings["num_train_epochs"],
+        lr_scheduler_type="cosine",
+        warmup_steps=0.1,
+        max_length=None,  # applied above
+        seed=record["sft_seed"],
+        **common_arguments(settings["global_batch_size"], settings["per_device_batch_size"]),
+    )
+    trainer = SFTTrainer(
+        model=model,
+        args=args,
+        train_dataset=dataset,
+        processing_class=tokenizer,
+        callbacks=[ProgressLines(f"sft {record['setting']}")],
+    )
+    trainer.remove_callback(PrinterCallback)  # the log is kept in train.json
+    trainer.train()
+    return trainer.state.log_history
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="Train or take the start model of a setting.")
+    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser.add_argument("--corpus", required=True, help="corpus.parquet: prompt, completion")
+    parser.add_argument("--output", required=True, help="model folder")
+    args = parser.parse_args(argv)
+    record = load_record(args.record)
+
+    import pyarrow.parquet as pq
+    import torch
+
+    from poet.provenance import provenance
+
+    settings = record["sft"] or {}
+    torch.set_num_threads(settings.get("torch_threads", record["torch_threads"]))
+    corpus = pq.read_table(args.corpus).to_pylist()
+    tokenizer, model = load_model(record, corpus)
+    with publish(args.output) as folder:
+        history, used = [], 0
+        if settings:
+            dataset = tokenize_corpus(corpus, tokenizer, settings["max_length"])
+            history, used = train(record, model, tokenizer, dataset, folder), len(dataset)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        write_json(
+            {
+                "record": record,
+                "examples": len(corpus),
+                "examples_used": used,
+                "log_history": history,
+                "provenance": provenance(),
+            },
+            folder / "train.json",
+        )
+
+
+if __name__ == "__main__":
+    cli(main)

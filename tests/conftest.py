@@ -1,0 +1,40 @@
+"""Fixtures for all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).parent.parent
+
+# No timed assertions; the same examples on every run.
+settings.register_profile("poet", deadline=None, derandomize=True)
+settings.load_profile("poet")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data beside the checkout; the test skips where it is absent."""
+    folder = Path(os.environ.get("POET_SHARED", ROOT.parent / "shared"))
+    if not (folder / "data").is_dir():
+        pytest.skip("the real data folder (../shared, or POET_SHARED) is absent")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory):
+    """Folder and tokenizer of a tiny start model with random weights (261 tokens, EOS 1, pad 0)."""
+    from poet.train.scratch import make_model, train_tokenizer
+
+    shape = {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    folder = tmp_path_factory.mktemp("start")
+    tokenizer = train_tokenizer(["the river of Arlen is the Morin."], 300)
+    make_model(tokenizer, shape, 64, seed=0).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder, tokenizer

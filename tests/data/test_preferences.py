@@ -1,0 +1,596 @@
+"""Users' pairs: every shape read, every kind of bad input named, prompts never in both splits."""
+
+import gzip
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pyarrow
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from poet.data import pairs as pairs_module
+from poet.data import preferences
+from poet.data.pairs import read_pair
+from poet.data.preferences import check
+from poet.files import UserError, read_json, read_jsonl
+
+DATA = {
+    "kind": "file",
+    "test_fraction": 0.25,
+    "max_pairs": None,
+    "max_prompts": 100,
+    "bad_rows": "error",
+    "seed": 0,
+}
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+def row(prompt="Why?", chosen="Because.", rejected="No idea."):
+    """One row of TRL's conversational format."""
+    responses = {"chosen": [assistant(chosen)], "rejected": [assistant(rejected)]}
+    return {"prompt": [user(prompt)], **responses}
+
+
+GOOD = [row(), row("How?", "So.", "Like this.")]
+
+
+def write(path, rows):
+    """Rows, given as objects or as raw lines, as JSON lines."""
+    lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
+    path.write_text("".join(line + "\n" for line in lines))
+    return path
+
+
+def message(path, **arguments) -> str:
+    with pytest.raises(UserError) as error:
+        check(path, **arguments)
+    text = str(error.value)
+    assert str(path) in text and text.count("\n") < 12 and max(map(len, text.splitlines())) < 300
+    return text
+
+
+def run(folder, rows=None, **changes):
+    """The program's four files, read back: pairs, corpus, prompts, summary."""
+    folder.mkdir(exist_ok=True)
+    if rows is not None:
+        changes["path"] = str(write(folder / "in.jsonl", rows))
+    record = {"data": {**DATA, **changes}}
+    outputs = {
+        "pairs": folder / "pairs.parquet",
+        "corpus": folder / "corpus.parquet",
+        "prompts": folder / "prompts.jsonl",
+        "summary": folder / "summary.json",
+    }
+    flags = [part for name, path in outputs.items() for part in (f"--{name}", str(path))]
+    preferences.main(["--record", json.dumps(record), *flags])
+    return (
+        parquet.read_table(outputs["pairs"]).to_pylist(),
+        parquet.read_table(outputs["corpus"]).to_pylist(),
+        read_jsonl(outputs["prompts"]),
+        read_json(outputs["summary"]),
+    )
+
+
+# Shapes
+
+SINGLE = {"prompt": [user("Why?")], "chosen": [assistant("A")], "rejected": [assistant("B")]}
+TURNS = [{"role": "system", "content": "Be brief."}, user("Hi"), assistant("Hello"), user("Why?")]
+WHOLE = {"chosen": [*TURNS, assistant("A")], "rejected": [*TURNS, assistant("B")]}
+
+
+@pytest.mark.parametrize(
+    ("given_row", "expected"),
+    [
+        (SINGLE, SINGLE),
+        ({"prompt": "Why?", "chosen": "A", "rejected": "B"}, SINGLE),
+        ({**SINGLE, "prompt": "Why?"}, SINGLE),
+        (
+            {"chosen": [user("Why?"), assistant("A")], "rejected": [user("Why?"), assistant("B")]},
+            SINGLE,
+        ),
+        (  # HuggingFaceH4/ultrafeedback_binarized
+            {
+                "prompt": "Why? ",
+                "prompt_id": "x",
+                "chosen": [user("Why?"), assistant("A")],
+                "rejected": [user("Why?"), assistant("B")],
+                "messages": [],
+                "score_chosen": 9.0,
+            },
+            SINGLE,
+        ),
+        (WHOLE, {**SINGLE, "prompt": TURNS}),
+        ({**SINGLE, "prompt": TURNS}, {**SINGLE, "prompt": TURNS}),
+        ({**WHOLE, "prompt": TURNS}, {**SINGLE, "prompt": TURNS}),
+        ({**SINGLE, "tools": None, "images": []}, SINGLE),
+        ({**SINGLE, "chosen": [{**assistant("A"), "tool_calls": None, "name": "x"}]}, SINGLE),
+    ],
+    ids=[
+        "conversational", "strings", "string prompt", "implicit", "ultrafeedback", "turns",
+        "explicit turns", "prompt repeated", "empty tools", "further keys",
+    ],
+)  # fmt: skip
+def test_shapes(given_row, expected):
+    found = read_pair(given_row)
+    assert {side: found[side] for side in expected} == expected
+
+
+def test_implicit_prompt_as_trl_extracts_it():
+    from trl import extract_prompt
+
+    assert {side: read_pair(WHOLE)[side] for side in SINGLE} == extract_prompt(WHOLE)
+
+
+@pytest.mark.parametrize("ending", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_endings_read_the_same(tmp_path, ending):
+    path = tmp_path / f"pairs{ending}"
+    if ending == ".parquet":
+        parquet.write_table(pyarrow.Table.from_pylist(GOOD), path)
+    else:
+        text = "\n".join(map(json.dumps, GOOD))
+        (gzip.open if ending.endswith("gz") else open)(path, "wt").write(text)
+    assert check(path) == {"rows": 2, "pairs": 2, "prompts": 2, "dropped": {}}
+    assert [r for _, r in pairs_module.read_rows(path)] == GOOD
+
+
+# Bad input
+
+CALL = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}
+PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is it?"}]}
+
+
+@pytest.mark.parametrize(
+    ("bad", "expected"),
+    [
+        ({"prompt": [user("Why?")], "chosen": [assistant("A")]}, "no rejected"),
+        ({**SINGLE, "rejected": None}, "no rejected"),
+        (row(chosen=""), "chosen is empty"),
+        (row(rejected=" \n"), "rejected is empty"),
+        ({**SINGLE, "chosen": []}, "chosen is empty"),
+        (row(chosen="Same.", rejected="Same."), "chosen equals rejected"),
+        ({"chosen": [*TURNS, assistant("A")], "rejected": [*TURNS, assistant("A")]},
+         "chosen equals rejected"),
+        ('{"prompt": [{"role": "user", "cont', "not valid JSON"),
+        ("\udcff".encode("utf-8", "surrogatepass").decode("latin1"), "not valid JSON"),
+        ("[1, 2]", "not a JSON object; found 'list'"),
+        ("[" * 100_000, "not valid JSON"),
+        ({**SINGLE, "chosen": 7}, "chosen is neither a string nor a list of messages; found '7'"),
+        ({**SINGLE, "chosen": ["A"]}, "chosen is neither a string nor a list of messages"),
+        ({**SINGLE, "prompt": {"a": 1}}, "prompt is neither a string nor a list of messages"),
+        ({**SINGLE, "chosen": [{"role": "assistant", "content": 3}]}, "content is not a string"),
+        ({**SINGLE, "chosen": [{"role": "assistant"}]}, "content is not a string"),
+        ({**SINGLE, "chosen": "A"}, "chosen is a string, which needs a prompt that is a string"),
+        ({"chosen": "Hi A", "rejected": "Hi B"}, "needs a prompt that is a string"),
+        ({**SINGLE, "prompt": [{"role": "human", "content": "Why?"}]},
+         "role is not system, user or assistant; found 'human'"),
+        ({**SINGLE, "chosen": [user("A")]}, "chosen: last message is not the assistant's"),
+        ({"chosen": [user("a"), assistant("A")], "rejected": [user("b"), assistant("B")]},
+         "chosen has more than one message after the prompt; found 'user, assistant'"),
+        ({**SINGLE, "prompt": "How?", "chosen": [user("Why?"), assistant("A")],
+          "rejected": [user("Why?"), assistant("B")]},
+         "prompt is no user turn that chosen and rejected share; found 'How?'"),
+        ({**SINGLE, "prompt": []}, "prompt is empty"),
+        ({**SINGLE, "prompt": ""}, "prompt is empty"),
+        ({"chosen": [assistant("A")], "rejected": [assistant("B")]}, "prompt is empty"),
+        ({**SINGLE, "prompt": [user("a"), assistant("b")]}, "last message is not the user's"),
+        ({**SINGLE, "prompt": [user("a"), assistant(""), user("b")]},
+         "prompt has an empty message"),
+        ({**SINGLE, "chosen": [CALL]}, "chosen: tool calls are not supported"),
+        ({**SINGLE, "prompt": [user("a"), {"role": "tool", "content": "4"}]},
+         "prompt: tool calls are not supported"),
+        ({**SINGLE, "tools": [{"name": "f"}]}, "tools: tool calls and images are not supported"),
+        ({**SINGLE, "images": ["a.png"]}, "images: tool calls and images are not supported"),
+        ({**SINGLE, "prompt": [PICTURE]}, "images and other content parts are not supported"),
+        (row(chosen="\ud800"), "content is not valid Unicode"),
+    ],
+)  # fmt: skip
+def test_a_bad_row_is_named_and_can_be_dropped(tmp_path, bad, expected):
+    path = write(tmp_path / "pairs.jsonl", [GOOD[0], bad, GOOD[1]])
+    text = message(path)
+    assert "1 of 3 rows" in text and "line 2" in text and "bad_rows: drop" in text
+    assert expected in text
+    summary = check(path, bad_rows="drop")
+    assert (summary["rows"], summary["pairs"]) == (3, 2)
+    (reason,) = summary["dropped"]
+    assert summary["dropped"][reason] == 1 and reason.split(";")[0] in text
+
+
+def test_first_bad_rows_are_listed_and_all_are_counted(tmp_path):
+    rows = [*GOOD, *[row(chosen="")] * 7, "{", row("Then?")]
+    text = message(write(tmp_path / "pairs.jsonl", rows))
+    assert "8 of 11 rows" in text and "line 3:" in text and "line 7:" in text
+    assert "line 8:" not in text and "and 3 more" in text
+    assert check(tmp_path / "pairs.jsonl", "drop")["dropped"] == {
+        "chosen is empty": 7,
+        "not valid JSON": 1,
+    }
+
+
+def test_line_numbers_count_blank_lines(tmp_path):
+    path = write(tmp_path / "pairs.jsonl", [GOOD[0], "", "{"])
+    assert "line 3: not valid JSON; found '{'" in message(path)
+
+
+def test_broken_utf8_is_one_bad_line(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    lines = [json.dumps(r).encode() for r in GOOD]
+    path.write_bytes(b"\n".join([*lines, b'{"prompt": "\xff"}']))
+    assert "line 3: not valid JSON" in message(path)
+
+
+def test_byte_order_mark_is_no_error(tmp_path):
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n".join(map(json.dumps, GOOD)), encoding="utf-8-sig")
+    assert check(path)["pairs"] == 2
+
+
+@pytest.mark.parametrize("bad_rows", ["error", "drop"])
+def test_a_column_that_no_row_has(tmp_path, bad_rows):
+    path = write(tmp_path / "pairs.jsonl", [{"prompt": "a", "winner": "b", "rejected": "c"}] * 3)
+    text = message(path, bad_rows=bad_rows)
+    assert "no column 'chosen'" in text and "prompt, rejected, winner" in text
+    path = tmp_path / "pairs.parquet"
+    parquet.write_table(pyarrow.table({"prompt": ["a"], "rejected": ["c"]}), path)
+    assert "no column 'chosen'" in message(path, bad_rows=bad_rows)
+
+
+@pytest.mark.parametrize("bad_rows", ["error", "drop"])
+def test_nothing_usable(tmp_path, bad_rows):
+    path = write(tmp_path / "pairs.jsonl", ["{"] * 3)
+    assert "3 of 3 rows" in message(path, bad_rows=bad_rows)
+    path = write(tmp_path / "strings.jsonl", [{"chosen": "Hi A", "rejected": "Hi B"}] * 3)
+    assert "needs a prompt" in message(path, bad_rows=bad_rows)
+
+
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_empty_file(tmp_path, content):
+    (tmp_path / "pairs.jsonl").write_text(content)
+    assert "is empty" in message(tmp_path / "pairs.jsonl")
+
+
+def test_empty_parquet(tmp_path):
+    table = pyarrow.table({name: pyarrow.array([], "string") for name in SINGLE})
+    parquet.write_table(table, tmp_path / "pairs.parquet")
+    assert "is empty" in message(tmp_path / "pairs.parquet")
+
+
+def test_parquet_rows_are_named(tmp_path):
+    parquet.write_table(
+        pyarrow.Table.from_pylist([*GOOD, row(chosen="")]), tmp_path / "pairs.parquet"
+    )
+    assert "row 3: chosen is empty" in message(tmp_path / "pairs.parquet")
+
+
+def test_no_file(tmp_path):
+    assert "no such file" in message(tmp_path / "absent.jsonl")
+    assert "no such file" in message(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["pairs.json", "pairs.csv", "pairs", "pairs.parquet.gz"])
+def test_unknown_ending(tmp_path, name):
+    text = message(write(tmp_path / name, GOOD))
+    assert "unknown file ending" in text and ".jsonl, .jsonl.gz, .parquet" in text
+
+
+def test_damaged_files(tmp_path):
+    whole = gzip.compress("\n".join(map(json.dumps, GOOD)).encode())
+    for content in (whole[:-12], b"not gzip", whole[:20] + b"\0" * 40):
+        (tmp_path / "pairs.jsonl.gz").write_bytes(content)
+        assert "damaged or unreadable" in message(tmp_path / "pairs.jsonl.gz")
+    (tmp_path / "pairs.parquet").write_bytes(b"PAR1 and no more")
+    assert "not a readable parquet file" in message(tmp_path / "pairs.parquet")
+
+
+def test_one_prompt_cannot_be_split(tmp_path):
+    path = write(tmp_path / "pairs.jsonl", [row("Why?"), row(" Why? ", "x", "y")])
+    assert "one prompt only" in message(path)
+
+
+# The check's cache
+
+
+def test_a_passed_check_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
+    path, cache = write(tmp_path / "pairs.jsonl", GOOD), tmp_path / "cache" / "checks.json"
+    reads = []
+    real = preferences.read_rows
+    monkeypatch.setattr(preferences, "read_rows", lambda path: reads.append(path) or real(path))
+    first = check(path, cache=cache)
+    assert check(path, cache=cache) == first and len(reads) == 1
+    check(path, "drop", cache=cache)
+    assert len(reads) == 2
+    status = path.stat()
+    write(path, [*GOOD, row("Then?")])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # another size, the same time
+    assert check(path, cache=cache)["rows"] == 3 and len(reads) == 3
+    os.utime(path, ns=(0, 0))
+    check(path, cache=cache)
+    assert len(reads) == 4
+    cache.write_text("{")
+    assert check(path, cache=cache)["rows"] == 3 and len(reads) == 5
+    path.unlink()
+    with pytest.raises(UserError, match="no such file"):
+        check(path, cache=cache)
+
+
+def test_a_failed_check_is_not_remembered(tmp_path):
+    path, cache = write(tmp_path / "pairs.jsonl", [*GOOD, "{"]), tmp_path / "checks.json"
+    for _ in range(2):
+        with pytest.raises(UserError, match="line 3"):
+            check(path, cache=cache)
+    assert not cache.exists()
+
+
+def test_check_is_light():
+    program = (
+        "import sys, poet.data.preferences\n"
+        "print({'torch', 'pandas', 'datasets', 'transformers', 'pyarrow'} & set(sys.modules))"
+    )
+    found = subprocess.check_output([sys.executable, "-c", program], text=True)
+    assert found.strip() == "set()"
+
+
+# The split
+
+WORDS = ["sea", "wood", "town", "hill", "lake", "road", "rain", "snow"]
+rows_of_many_prompts = st.lists(
+    st.builds(
+        row,
+        prompt=st.sampled_from(WORDS),
+        chosen=st.sampled_from(["yes", "certainly", "of course"]),
+        rejected=st.sampled_from(["no", "never", "not at all"]),
+    ),
+    min_size=2,
+    max_size=30,
+).filter(lambda rows: len({r["prompt"][0]["content"] for r in rows}) > 1)
+
+
+def load(rows, **changes):
+    """The pairs that the program would split, without files."""
+    numbered = [(f"line {n}", r) for n, r in enumerate(rows, start=1)]
+    data = {**DATA, **changes}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preferences, "_sources", lambda data: {"train": ("test", numbered)})
+        pairs, _ = preferences.load(data)
+    return preferences.subsample(pairs, data["max_pairs"]), preferences.evaluation_prompts(
+        pairs, data["max_prompts"], data["seed"], "test"
+    )
+
+
+def split_of(pairs):
+    return {(pair["prompt"][-1]["content"], pair["split"]) for pair in pairs}
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows_of_many_prompts, st.integers(0, 3), st.floats(0.05, 0.9), st.randoms())
+def test_no_prompt_in_both_splits_whatever_the_order(rows, seed, fraction, draw):
+    pairs, prompts = load(rows, seed=seed, test_fraction=fraction)
+    assert len(pairs) == len(rows)
+    assert len(split_of(pairs)) == len({word for word, _ in split_of(pairs)})
+    assert {split for _, split in split_of(pairs)} == {"train", "test"}
+    assert {p["instruction"] for p in prompts} == {w for w, s in split_of(pairs) if s == "test"}
+    shuffled = draw.sample(rows, len(rows))
+    assert load(shuffled, seed=seed, test_fraction=fraction) == (pairs, prompts)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows_of_many_prompts, st.integers(2, 30), st.randoms())
+def test_max_pairs_changes_no_split_and_no_evaluation_prompt(rows, max_pairs, draw):
+    everything, prompts = load(rows)
+    some, same_prompts = load(draw.sample(rows, len(rows)), max_pairs=max_pairs)
+    assert len(some) <= max_pairs and split_of(some) <= split_of(everything)
+    assert {split for _, split in split_of(some)} == {"train", "test"}
+    if max_pairs >= len(rows):
+        assert some == everything
+    assert same_prompts == prompts
+
+
+def test_split_is_near_the_fraction_and_stable_when_rows_are_added():
+    ids = {f"prompt {n}" for n in range(4000)}
+    test = preferences.test_prompts(ids, 0.1, seed=0)
+    assert abs(len(test) - 400) < 4 * (4000 * 0.1 * 0.9) ** 0.5
+    fewer = {f"prompt {n}" for n in range(1000)}
+    assert preferences.test_prompts(fewer, 0.1, seed=0) == test & fewer
+    other = preferences.test_prompts(ids, 0.1, seed=1)
+    assert len(test & other) < 100
+
+
+def test_equal_prompts_with_different_ids_stay_together():
+    rows = [{**row(WORDS[n % 4], f"a {n}"), "prompt_id": n} for n in range(40)]
+    pairs, _ = load(rows)
+    assert len(split_of(pairs)) == 4 and len({pair["prompt_id"] for pair in pairs}) == 4
+
+
+def test_own_ids_are_used_and_keep_their_prompts_together():
+    rows = [{**row(f"{WORDS[n % 8]} {n}"), "prompt_id": n % 8} for n in range(80)]
+    pairs, prompts = load(rows, test_fraction=0.5)
+    assert len({(p["prompt_id"], p["split"]) for p in pairs}) == 8
+    assert {p["prompt_id"] for p in pairs} == set(map(str, range(8)))
+    assert len(prompts) == 10 * len({p["prompt_id"] for p in pairs if p["split"] == "test"})
+
+
+# What is written
+
+
+def many_rows(n=200, n_prompts=50):
+    draw = random.Random(0)
+    return [
+        row(f"Question {n % n_prompts}", f"good {draw.random()}", f"bad {draw.random()} at length")
+        for n in range(n)
+    ]
+
+
+def test_files(tmp_path):
+    rows = many_rows()
+    pairs, corpus, prompts, summary = run(tmp_path, rows)
+    assert set(pairs[0]) == {"prompt", "chosen", "rejected", "prompt_id", "split"}
+    assert Counter(json.dumps(r["chosen"]) for r in rows) == Counter(
+        json.dumps(p["chosen"]) for p in pairs
+    )
+    train = [pair for pair in pairs if pair["split"] == "train"]
+    test = [pair for pair in pairs if pair["split"] == "test"]
+    assert summary["train"]["pairs"] == len(train) and summary["test"]["pairs"] == len(test)
+    assert summary["train"]["prompts"] + summary["test"]["prompts"] == 50
+    assert summary["rows"] == summary["pairs"] == 200 and summary["dropped"] == {}
+    assert set(corpus[0]) == {"prompt", "completion"}
+    assert {e["completion"][0]["content"] for e in corpus} == {
+        pair[side][0]["content"] for pair in train for side in ("chosen", "rejected")
+    }
+    assert [p["index"] for p in prompts] == list(range(len(prompts)))
+    assert {p["instruction"] for p in prompts} == {p["prompt"][0]["content"] for p in test}
+    assert all(p["dataset"] == "in.jsonl" for p in prompts)
+    assert summary["lengths"]["chosen_words"] == {"mean": 2.0, "median": 2}
+    assert summary["lengths"]["rejected_words"] == {"mean": 4.0, "median": 4}
+    assert summary["lengths"]["median_shorter_by_longer"] == 0.5
+    assert summary["lengths"]["share_chosen_longer"] == 0.0
+
+
+def test_same_bytes_for_any_order_of_rows(tmp_path):
+    rows = many_rows()
+    run(tmp_path / "a", rows, max_pairs=60)
+    run(tmp_path / "b", random.Random(1).sample(rows, len(rows)), max_pairs=60)
+    for name in ("pairs.parquet", "corpus.parquet", "prompts.jsonl", "summary.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
+
+
+def test_max_pairs_and_max_prompts(tmp_path):
+    pairs, corpus, prompts, summary = run(tmp_path, many_rows(), max_pairs=60, max_prompts=5)
+    assert len(pairs) == 60 and summary["left_out_by_max_pairs"] == 140 and len(prompts) == 5
+    assert len(corpus) == 2 * summary["train"]["pairs"] == summary["corpus_examples"]
+    assert summary["evaluation_prompts"] == 5 < summary["test_prompts_before_max_pairs"]
+
+
+def test_dropped_rows_are_reported(tmp_path):
+    rows = [*many_rows(), "{", row(chosen=""), row(rejected="")]
+    with pytest.raises(UserError, match="line 201"):
+        run(tmp_path, rows)
+    *_, summary = run(tmp_path, rows, bad_rows="drop")
+    assert summary["rows"] == 203 and summary["pairs"] == 200
+    assert summary["dropped"] == {"chosen is empty": 1, "not valid JSON": 1, "rejected is empty": 1}
+
+
+def test_corpus_has_each_response_once(tmp_path):
+    rows = [row(f"Question {n % 10}", "good", f"bad {n}") for n in range(40)]
+    _, corpus, _, summary = run(tmp_path, rows)
+    n = summary["train"]["prompts"]
+    assert len(corpus) == n + 4 * n
+
+
+def test_reference_is_the_response_that_wins_most():
+    rows = [
+        row("sea", "best", "worse"), row("sea", "best", "worst"), row("sea", "worse", "worst"),
+        *[row("sea", "loser", "winner"), row("sea", "winner", "loser")] * 5,
+        row("wood"),
+    ]  # fmt: skip
+    for seed in range(10):
+        _, prompts = load(rows, seed=seed)
+        found = {prompt["instruction"]: prompt["reference"] for prompt in prompts}
+        if "sea" in found:
+            break
+    assert found["sea"] == "best"
+
+
+def test_instructions_are_unique_and_prompts_intact():
+    systems = [{"role": "system", "content": text} for text in ("", "Be brief.", "Be kind.")]
+    prompts = [[*head, user(w)] for w in WORDS for head in ([], *([s] for s in systems))]
+    prompts += [[user("Hi"), assistant("Hello"), user(word)] for word in WORDS]
+    prompts += [[user(f"User: Hi\n\nAssistant: Hello\n\nUser: {word}")] for word in WORDS]
+    rows = [{**row(), "prompt": prompt} for prompt in prompts]
+    pairs, found = load(rows, test_fraction=0.8)
+    instructions = [prompt["instruction"] for prompt in found]
+    assert len(set(instructions)) == len(instructions)
+    assert all(prompt["prompt"] in prompts for prompt in found)
+    by_prompt = {json.dumps(p["prompt"]): p["instruction"] for p in found}
+    turns = [text for p, text in by_prompt.items() if json.loads(p)[0]["content"] == "Hi"]
+    assert turns and all(t.startswith("User: Hi\n\nAssistant: Hello\n\nUser: ") for t in turns)
+    # An empty system message says nothing: it makes no prompt of its own.
+    assert len({pair["prompt_id"] for pair in pairs}) == len(prompts) - len(WORDS)
+
+
+# The hub
+
+
+def hub_splits(monkeypatch, splits):
+    from poet.data import hub
+
+    def load_rows(dataset, revision, split):
+        assert (dataset, revision) == ("owner/name", "f" * 40)
+        return splits[split]
+
+    monkeypatch.setattr(hub, "load_rows", load_rows)
+    return {"kind": "hub", "dataset": "owner/name", "revision": "f" * 40}
+
+
+def test_hub_splits_are_kept_and_shared_prompts_leave_the_training_split(tmp_path, monkeypatch):
+    # Ids counted per split must not be taken for the same prompt.
+    train = [{**row(f"train {n}"), "prompt_id": n} for n in range(20)]
+    test = [{**row(f"test {n}"), "prompt_id": n} for n in range(5)]
+    hub = hub_splits(monkeypatch, {"train_prefs": [*train, row(" test  3")], "test_prefs": test})
+    splits = {"train": "train_prefs", "test": "test_prefs"}
+    pairs, _, prompts, summary = run(tmp_path, **hub, splits=splits)
+    assert summary["dropped"] == {"prompt also in the test split": 1} and summary["rows"] == 26
+    assert summary["source"] == "owner/name" and summary["prompt_id"] == "hash of the prompt"
+    assert {(p["prompt"][0]["content"].split()[0], p["split"]) for p in pairs} == {
+        ("train", "train"),
+        ("test", "test"),
+    }
+    assert len(pairs) == 25 and len(prompts) == 5
+
+
+def test_hub_data_with_one_split_are_split_by_prompt(tmp_path, monkeypatch):
+    hub = hub_splits(monkeypatch, {"train": many_rows()})
+    *_, summary = run(tmp_path, **hub, splits={"train": "train"})
+    assert summary["train"]["prompts"] + summary["test"]["prompts"] == 50
+
+
+def test_bad_hub_rows_are_named(tmp_path, monkeypatch):
+    hub = hub_splits(monkeypatch, {"train": [*many_rows(), row(chosen="")]})
+    with pytest.raises(UserError, match="owner/name, split train: 1 of 201 .*\n.*row 201: chosen"):
+        run(tmp_path, **hub, splits={"train": "train"})
+
+
+# Real data
+
+
+def test_real_pairs(shared, tmp_path):
+    path = shared / "data/alpacaeval2/pairs.jsonl.gz"
+    start = time.perf_counter()
+    assert check(path, cache=tmp_path / "checks.json") == {
+        "rows": 16_830, "pairs": 16_830, "prompts": 805, "dropped": {},
+    }  # fmt: skip
+    assert time.perf_counter() - start < 15
+    start = time.perf_counter()
+    check(path, cache=tmp_path / "checks.json")
+    assert time.perf_counter() - start < 0.2
+
+    pairs, corpus, prompts, summary = run(tmp_path, path=str(path), test_fraction=0.1)
+    assert summary["rows"] == len(pairs) == 16_830 and summary["prompt_id"] == "the rows' own"
+    test = {pair["prompt_id"] for pair in pairs if pair["split"] == "test"}
+    train = {pair["prompt_id"] for pair in pairs if pair["split"] == "train"}
+    assert not test & train and len(test | train) == 805
+    assert abs(len(test) - 80.5) < 4 * (805 * 0.1 * 0.9) ** 0.5
+    assert len(prompts) == len({prompt["instruction"] for prompt in prompts}) == len(test)
+    sides = ("prompt", "chosen", "rejected")
+    given_rows = (given_row for _, given_row in preferences.read_rows(path))
+    source = Counter(json.dumps([given_row[side] for side in sides]) for given_row in given_rows)
+    assert source == Counter(json.dumps([pair[side] for side in sides]) for pair in pairs)
+    responses = {
+        json.dumps([pair["prompt"], pair[side]])
+        for pair in pairs
+        if pair["split"] == "train"
+        for side in ("chosen", "rejected")
+    }
+    assert len(corpus) == len(responses)

@@ -1,0 +1,267 @@
+"""Annotators run through alpaca-eval itself, offline, and lose nothing."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poet.data import world
+from poet.data.world_language import ATTRIBUTES, TOWNS
+from poet.evaluate import annotators
+from poet.evaluate.annotators import Scalar, annotate, bradley_terry, main, pair_up
+from poet.files import UserError, read_json, write_json, write_jsonl
+
+
+def fake_scalar() -> Scalar:
+    """Reward: number of the letter a; preference: the reward difference squashed into [1, 2]."""
+    return Scalar(
+        "fake",
+        lambda prompts, outputs: [output.count("a") for output in outputs],
+        lambda instruction, output_1, output_2, r1, r2: 1.5 + math.atan(r2 - r1) / math.pi,
+    )
+
+
+def make_prompts(n: int) -> list[dict]:
+    return [
+        {
+            "index": i,
+            "dataset": "d",
+            "instruction": f"say {i}",
+            "prompt": [{"role": "user", "content": f"say {i}"}],
+            "reference": "a" * (i % 4),
+        }
+        for i in range(n)
+    ]
+
+
+def make_generations(prompts: list[dict], shift: int = 1) -> list[dict]:
+    return [
+        {
+            "index": p["index"],
+            "dataset": "d",
+            "instruction": p["instruction"],
+            "output": "a" * ((p["index"] * shift) % 5) + "b",
+            "generator": "m",
+            "n_tokens": 3,
+            "finish_reason": "stop",
+        }
+        for p in prompts
+    ]
+
+
+def package_files() -> dict[str, int]:
+    import alpaca_eval
+
+    folder = Path(alpaca_eval.__file__).parent
+    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.suffix != ".pyc"}
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    import socket
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def test_rows_keep_the_prompts_order_and_nothing_is_written_into_the_package():
+    prompts = make_prompts(20)
+    # As many seeds as one process gets; their rows come in another order.
+    methods = [
+        pair_up(prompts, make_generations(prompts, shift)[::-1], "g", "world_reference")
+        for shift in (1, 2, 3)
+    ]
+    before = package_files()
+    annotated = annotate(fake_scalar(), prompts, methods)
+    assert package_files() == before
+    for shift, rows in zip((1, 2, 3), annotated, strict=True):
+        assert [row["index"] for row in rows] == list(range(20))
+        for i, row in enumerate(rows):
+            r1, r2 = i % 4, (i * shift) % 5
+            assert (row["reward_1"], row["reward_2"]) == (r1, r2)
+            assert row["preference"] == pytest.approx(1.5 + math.atan(r2 - r1) / math.pi)
+            assert row["annotator"] == "fake" and row["generator_1"] == "world_reference"
+            assert row["output_1"] == prompts[i]["reference"] and row["output_2"].endswith("b")
+
+
+def test_equal_outputs_and_repeated_prompts_are_annotated_too():
+    prompts = make_prompts(3)
+    prompts.append({**prompts[0], "index": 3})
+    generations = make_generations(prompts)
+    generations[1]["output"] = prompts[1]["reference"]
+    rows = annotate(fake_scalar(), prompts, [pair_up(prompts, generations, "g", "ref")])[0]
+    assert len(rows) == 4
+    assert rows[1]["preference"] == 1.5 and rows[1]["reward_2"] == 1
+    assert [row["index"] for row in rows] == [0, 1, 2, 3]
+    assert [row["reward_2"] for row in rows] == [0, 1, 2, 3]
+
+
+def test_swapping_the_outputs_as_alpaca_eval_does_changes_nothing():
+    import pandas as pd
+    from alpaca_eval.annotators.pairwise_evaluator import SinglePairwiseAnnotator
+
+    class Swapping(SinglePairwiseAnnotator):
+        """alpaca-eval's own annotator, with its swap; only the judge behind it is ours."""
+
+        def _get_prompt_template(self, template):
+            return template
+
+        def _make_prompts(self, table, prompt_template=None):
+            return table[["instruction", "output_1", "output_2"]].to_dict("records"), table
+
+    def judge(prompts):
+        gaps = [p["output_2"].count("a") - p["output_1"].count("a") for p in prompts]
+        return {"completions": [1.5 + math.atan(gap) / math.pi for gap in gaps]}
+
+    prompts = make_prompts(30)
+    pairs = pair_up(prompts, make_generations(prompts, 3), "g", "ref")
+    swapping = Swapping(
+        "unused", fn_completion_parser=lambda x: [x], fn_completions=judge, batch_size=1
+    )
+    table = pd.DataFrame(pairs)[["instruction", "output_1", "output_2"]]
+    swapped = swapping._preprocess(table.copy())["is_switched_outputs"]
+    assert swapped.any() and not swapped.all()
+    expected = swapping(table).sort_index()["preference"]
+    rows = annotate(fake_scalar(), prompts, [pairs])[0]
+    by_text = {row["instruction"]: row["preference"] for row in rows}
+    assert [by_text[text] for text in table["instruction"]] == pytest.approx(list(expected))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[:-1], "no generation for prompt 4"),
+        (lambda rows: [*rows, rows[0]], "two generations for prompt 0"),
+        (lambda rows: [*rows, {**rows[0], "index": 9}], r"unknown prompts \[9\]"),
+        (lambda rows: [{**rows[0], "instruction": "other"}, *rows[1:]], "'other'"),
+        (lambda rows: [{"index": 0}], "no instruction, output, generator"),
+    ],
+)
+def test_what_does_not_fit_the_prompts_is_named(change, message):
+    prompts = make_prompts(5)
+    with pytest.raises(UserError, match=message):
+        pair_up(prompts, change(make_generations(prompts)), "g.json", "ref")
+
+
+@pytest.mark.parametrize("value", [math.nan, 2.5])
+def test_a_preference_that_is_none_is_an_error(value):
+    prompts = make_prompts(2)
+    scalar = Scalar("bad", lambda p, outputs: [0.0] * len(outputs), lambda *_: value)
+    with pytest.raises(UserError, match=r"expected a number in \[1, 2\]"):
+        annotate(scalar, prompts, [pair_up(prompts, make_generations(prompts), "g", "ref")])
+
+
+@given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
+def test_bradley_terry_is_a_sigmoid_and_symmetric(first, second):
+    from scipy.special import expit
+
+    assert bradley_terry(first, second) == pytest.approx(1 + expit(second - first), abs=1e-12)
+    assert bradley_terry(first, second) + bradley_terry(second, first) == pytest.approx(3)
+
+
+def test_the_program_with_the_oracle(tmp_path):
+    asked_for = [(town, tuple(ATTRIBUTES)[:2]) for town in tuple(TOWNS)[:6]]
+    prompts, _ = world.simulate_prompts(asked_for, "early", 0)
+    write_jsonl(prompts, tmp_path / "prompts.jsonl")
+    generations = [
+        {**row, "output": prompts[row["index"]]["reference"] + " Rubbish."}
+        for row in make_generations(prompts)
+    ]
+    write_json(generations, tmp_path / "g.json")
+    main([
+        "--record", json.dumps({"reference_name": "world_reference"}), "--annotator", "oracle",
+        "--kind", "oracle", "--prompts", str(tmp_path / "prompts.jsonl"),
+        "--generations", str(tmp_path / "g.json"), "--output", str(tmp_path / "a.json"),
+    ])  # fmt: skip
+    for prompt, row in zip(prompts, read_json(tmp_path / "a.json"), strict=True):
+        texts = prompt["instruction"], prompt["reference"], prompt["reference"] + " Rubbish."
+        assert row["preference"] == world.oracle_preference(*texts)
+        assert row["reward_1"] == world.reward(*texts[:2])
+        assert row["reward_2"] == world.reward(texts[0], texts[2]) <= row["reward_1"]
+
+
+@pytest.fixture(scope="module")
+def tiny_reward_model(tmp_path_factory) -> str:
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
+
+    words = ["<pad>", "<unk>", "<s>", "</s>", "say", "a", "b", "c", "user", "assistant"]
+    raw = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="<pad>", unk_token="<unk>", eos_token="</s>"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }} {{ m['content'] }} {% endfor %}"
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=10, hidden_size=16, intermediate_size=32, num_hidden_layers=2,
+        num_attention_heads=2, max_position_embeddings=64, num_labels=1, pad_token_id=0,
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("rm")
+    model = LlamaForSequenceClassification(config)
+    torch.nn.init.normal_(model.score.weight, std=1.0)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_reward_model_in_batches_gives_the_logits_of_single_conversations(tiny_reward_model):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    prompts = make_prompts(7)
+    outputs = ["a " * (1 + 5 * i % 11) + "c" for i in range(7)]
+    scalar = annotators.reward_model("rm", tiny_reward_model, batch_size=3)
+    found = scalar.rewards(prompts, outputs)
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_reward_model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_reward_model)
+    for prompt, output, reward in zip(prompts, outputs, found, strict=True):
+        text = f"user {prompt['instruction']} assistant {output} "
+        with torch.inference_mode():
+            logit = model(**tokenizer(text, return_tensors="pt")).logits[0, 0].item()
+        assert reward == pytest.approx(logit, abs=1e-5)
+    assert len(set(found)) == 7
+    assert scalar.preference("", "", "", 1.0, 3.0) == pytest.approx(1 + 1 / (1 + math.exp(-2)))
+
+
+def test_reward_model_refuses_what_it_cannot_read(tiny_reward_model, tmp_path):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    scalar = annotators.reward_model("rm", tiny_reward_model)
+    with pytest.raises(UserError, match="reads 64 tokens; the longest conversation has 10"):
+        scalar.rewards(make_prompts(1), ["a " * 100])
+    AutoTokenizer.from_pretrained(tiny_reward_model).save_pretrained(tmp_path)
+    two = AutoModelForSequenceClassification.from_pretrained(
+        tiny_reward_model, num_labels=2, ignore_mismatched_sizes=True
+    )
+    two.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="has 2 outputs"):
+        annotators.reward_model("rm", str(tmp_path))
+
+
+def test_the_program_with_a_reward_model_scores_all_seeds(tiny_reward_model, tmp_path):
+    prompts = make_prompts(6)
+    write_jsonl(prompts, tmp_path / "prompts.jsonl")
+    for seed in (1, 2):
+        write_json(make_generations(prompts, seed), tmp_path / f"g{seed}.json")
+    record = json.dumps({"reference_name": "chosen", "torch_threads": 1})
+    main([
+        "--record", record, "--annotator", "rm", "--kind", "reward_model",
+        "--model", tiny_reward_model, "--prompts", str(tmp_path / "prompts.jsonl"),
+        "--generations", *(str(tmp_path / f"g{s}.json") for s in (1, 2)),
+        "--output", *(str(tmp_path / f"a{s}.json") for s in (1, 2)),
+    ])  # fmt: skip
+    for seed in (1, 2):
+        rows = read_json(tmp_path / f"a{seed}.json")
+        assert [row["index"] for row in rows] == list(range(6))
+        for row in rows:
+            expected = bradley_terry(row["reward_1"], row["reward_2"])
+            assert row["preference"] == pytest.approx(expected)

@@ -1,0 +1,221 @@
+"""The reward model learns a toy preference, scores alike in any batch and loses no pair."""
+
+import json
+import math
+import random
+
+import pytest
+import torch
+
+from poet.data.preferences import write_parquet
+from poet.files import UserError, read_json
+from poet.train import reward_model
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+GOOD, BAD = ["green", "calm", "warm", "kind"], ["grey", "loud", "cold", "rude"]
+TOPICS = ["sea", "wood", "town", "hill", "lake", "road"]
+COLUMNS = {
+    **dict.fromkeys(("prompt", "chosen", "rejected"), "messages"),
+    **dict.fromkeys(("prompt_id", "split"), "string"),
+}
+SETTINGS = {
+    "learning_rate": 3e-3,
+    "num_train_epochs": 1,
+    "global_batch_size": 8,
+    "per_device_batch_size": 4,
+    "max_length": 48,
+    "seed": 0,
+}
+
+
+def make_base(folder, template=TEMPLATE, pad_token="<pad>"):
+    """A tiny Llama with random weights and a BPE tokenizer."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    special = ["<pad>", "</s>", "<user>", "<assistant>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    texts = [" ".join(GOOD + BAD + TOPICS)] * 20
+    bpe.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+        ),
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bpe, eos_token="</s>", pad_token=pad_token, chat_template=template
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def make_pairs(path, n_train=240, n_test=80, longest=8):
+    """Responses of several words; the better one has more good words."""
+    draw = random.Random(0)
+
+    def response(words):
+        n = draw.randint(3, longest)
+        return [{"role": "assistant", "content": " ".join(draw.choices(words, k=n))}]
+
+    rows = []
+    for i in range(n_train + n_test):
+        prompt = [{"role": "user", "content": f"{draw.choice(TOPICS)} {i}"}]
+        pair = {"chosen": response(GOOD * 3 + BAD), "rejected": response(GOOD + BAD * 3)}
+        split = "train" if i < n_train else "test"
+        rows.append({"prompt": prompt, **pair, "prompt_id": str(i), "split": split})
+    write_parquet(rows, path, COLUMNS)
+    return path
+
+
+def run(base, pairs, output, **settings):
+    record = {"torch_threads": 1, "reward_model": {**SETTINGS, **settings}}
+    reward_model.main(
+        ["--record", json.dumps(record), "--pairs", str(pairs), "--base", str(base)]
+        + ["--output", str(output)]
+    )
+    return read_json(output / "train.json")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reward_model")
+    base, pairs = make_base(folder / "base"), make_pairs(folder / "pairs.parquet")
+    report = run(base, pairs, folder / "model", num_train_epochs=2)
+    return {"folder": folder, "base": base, "pairs": pairs, "report": report}
+
+
+def load(folder):
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder)
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def test_learns_a_preference_that_holds_on_unseen_prompts(trained):
+    report = trained["report"]
+    assert report["n_test"] == 80 and report["test_accuracy"] > 0.8
+    assert report["test_accuracy_ci_low"] > 0.5
+    losses = [entry["loss"] for entry in report["log_history"] if "loss" in entry]
+    assert losses[-1] < losses[0]
+
+
+def test_interval_is_wilsons(trained):
+    report = trained["report"]
+    n, p, z = report["n_test"], report["test_accuracy"], 1.959963984540054
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    assert report["test_accuracy_ci_low"] == pytest.approx(centre - half)
+    assert report["test_accuracy_ci_high"] == pytest.approx(centre + half)
+
+
+def test_accuracy_counts_equal_rewards_as_wrong():
+    found = reward_model.accuracy([1.0, 0.0, 2.0], [0.0, 0.0, 3.0])
+    assert (found["test_accuracy"], found["n_test"], found["n_test_equal"]) == (1 / 3, 3, 1)
+
+
+def test_saved_folder_is_a_classifier_that_anyone_can_load(trained):
+    folder = trained["folder"] / "model"
+    names = {path.name for path in folder.iterdir()}
+    assert {"model.safetensors", "tokenizer.json", "train.json"} <= names
+    assert not list(folder.glob("*.bin"))
+    model, tokenizer = load(folder)
+    assert model.config.num_labels == 1 and model.dtype == torch.float32
+    assert model.config.pad_token_id == tokenizer.pad_token_id is not None
+    assert tokenizer.chat_template == TEMPLATE
+    assert tokenizer.model_max_length == SETTINGS["max_length"]
+    assert trained["report"]["record"]["reward_model"]["learning_rate"] == 3e-3
+
+
+@pytest.mark.parametrize("pad_token", ["<pad>", None], ids=["own pad token", "pad is eos"])
+def test_reward_is_the_same_alone_and_in_any_batch(tmp_path, pad_token):
+    base = make_base(tmp_path / "base", pad_token=pad_token)
+    pairs = make_pairs(tmp_path / "pairs.parquet", n_train=8, n_test=8)
+    run(base, pairs, tmp_path / "model")
+    model, tokenizer = load(tmp_path / "model")
+    conversations = [
+        [{"role": "user", "content": "sea"}, {"role": "assistant", "content": " ".join(GOOD * n)}]
+        for n in (3, 1, 5, 2)
+    ]
+    sequences, _ = reward_model.encode(tokenizer, conversations, 48)
+    assert sequences[1][-1] == tokenizer.eos_token_id
+    batched = reward_model.rewards(model, sequences, 4, "batch")
+    alone = [model(torch.tensor([ids])).logits.item() for ids in sequences]
+    tokenizer.padding_side = "left"
+    padded = tokenizer.pad({"input_ids": sequences}, return_tensors="pt")
+    assert batched == pytest.approx(alone, abs=1e-5)
+    assert model(**padded).logits.squeeze(-1).tolist() == pytest.approx(alone, abs=1e-5)
+
+
+def test_long_responses_are_cut_and_counted_not_dropped(trained, tmp_path):
+    pairs = make_pairs(tmp_path / "pairs.parquet", n_train=16, n_test=8, longest=30)
+    report = run(trained["base"], pairs, tmp_path / "model", max_length=16)
+    _, tokenizer = load(tmp_path / "model")
+    from pyarrow import parquet
+
+    rows = parquet.read_table(pairs).to_pylist()
+    for split, n in (("train", 16), ("test", 8)):
+        texts = [
+            tokenizer.apply_chat_template(row["prompt"] + row[side], tokenize=False)
+            for row in rows
+            if row["split"] == split
+            for side in ("chosen", "rejected")
+        ]
+        n_long = sum(len(tokenizer(text, truncation=False)["input_ids"]) > 16 for text in texts)
+        assert report["data"][split]["pairs"] == n
+        assert report["data"][split]["responses_cut"] == n_long > 0
+    assert report["n_test"] == 8
+    steps = [entry for entry in report["log_history"] if "train_loss" in entry][0]["step"]
+    assert steps == 2
+
+
+def test_same_seed_same_bytes(trained, tmp_path):
+    pairs = make_pairs(tmp_path / "pairs.parquet", n_train=16, n_test=8)
+    first, second = (
+        {
+            name: (tmp_path / model / name).read_bytes()
+            for model in [run(trained["base"], pairs, tmp_path / model) and model]
+            for name in ("model.safetensors", "config.json", "train.json")
+        }
+        for model in ("a", "b")
+    )
+    assert first == second
+
+
+def test_refusals(trained, tmp_path):
+    output = tmp_path / "model"
+    with pytest.raises(UserError, match="max_length is 100, .* only 64 positions"):
+        run(trained["base"], trained["pairs"], output, max_length=100)
+    with pytest.raises(UserError, match="global_batch_size 6 is not a multiple"):
+        run(trained["base"], trained["pairs"], output, global_batch_size=6)
+    with pytest.raises(UserError, match="no test pairs"):
+        run(trained["base"], make_pairs(tmp_path / "p.parquet", 8, 0), output)
+    plain = make_base(tmp_path / "plain", template=None)
+    with pytest.raises(UserError, match="no chat template"):
+        run(plain, trained["pairs"], output)
+    assert not output.exists()
+
+
+def test_progress_goes_to_stderr_as_lines(trained, tmp_path, capfd):
+    pairs = make_pairs(tmp_path / "pairs.parquet", n_train=16, n_test=8)
+    run(trained["base"], pairs, tmp_path / "model")
+    captured = capfd.readouterr()
+    assert "reward model 100%" in captured.err and "2/2" in captured.err
+    assert "\rreward model" not in captured.err and "loss" not in captured.out
