@@ -9,7 +9,7 @@ SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG)
 # holding it tells that Snakemake's is stale.
 define run
 @command -v flock >/dev/null || { echo "error: flock (util-linux) is needed"; exit 1; }
-@flock --nonblock --close --conflict-exit-code 75 .venv/lock sh -c '\
+@mkdir -p results && flock --nonblock --close --conflict-exit-code 75 results/.lock sh -c '\
   if ls .snakemake/locks/* >/dev/null 2>&1; then $(SNAKEMAKE) --unlock >/dev/null 2>&1; fi; exec $(1)'; \
   code=$$?; [ $$code -ne 75 ] || echo "error: another make is running the workflow in this folder"; \
   exit $$code

@@ -24,6 +24,7 @@ rule all:
     default_target: True
     localrule: True
     input:
+        all_scores,
         rules.tabulate_main.output,
         DOWNSTREAM_TABLE,
         rules.draw_win_rates.output,

@@ -104,15 +104,33 @@ rule score:
         "--output {output} 2>&1 | tee {log} >&2"
 
 
-def annotations_of_grid(wildcards):
-    """The annotations of every method of a setting, seed by seed."""
-    return expand(
-        "results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json",
-        setting=wildcards.setting,
-        annotator=wildcards.annotator,
-        method=GRID[wildcards.setting],
-        seed=SEEDS,
-    )
+def of_grid(kind):
+    """Input function: files of every method of a setting, seed by seed."""
+
+    def files(wildcards):
+        return [
+            path
+            for method in GRID[wildcards.setting]
+            for path in per_seed(pattern_of(kind, wildcards, method))
+        ]
+
+    return files
+
+
+def pattern_of(kind, wildcards, method):
+    folder = {
+        "annotations": f"results/annotations/{wildcards.setting}/{wildcards.annotator}",
+        "generations": f"results/generations/{wildcards.setting}",
+    }[kind]
+    return f"{folder}/{method}/seed-{{seed}}.json"
+
+
+def by_method(kind, flag):
+    """Params function: `flag METHOD FILE ...` for every method of a setting."""
+    return lambda wildcards: [
+        f"{flag} {method} {' '.join(per_seed(pattern_of(kind, wildcards, method)))}"
+        for method in GRID[wildcards.setting]
+    ]
 
 
 def gains_of(setting):
@@ -124,9 +142,10 @@ def gains_of(setting):
 rule compare:
     """Intervals over prompts and seeds, and the paired gains of POET, on the same prompts."""
     input:
+        of_grid("annotations"),
+        of_grid("generations"),
         prompts="results/data/{setting}/prompts.jsonl",
         gamed=gamed_file,
-        annotations=annotations_of_grid,
     output:
         "results/scores/{setting}/{annotator}/comparison.json",
     log:
@@ -134,16 +153,18 @@ rule compare:
     benchmark:
         "results/benchmarks/compare/{setting}-{annotator}.tsv"
     params:
+        kind=lambda wildcards: annotator_of(wildcards)["kind"],
         gamed=gamed_flag,
-        names=lambda wildcards: f"--setting {wildcards.setting} --annotator {wildcards.annotator}",
-        methods=lambda wildcards: GRID[wildcards.setting],
+        annotations=by_method("annotations", "--method"),
+        generations=by_method("generations", "--generations"),
         gains=lambda wildcards: [f"--gain {m} {b}" for m, b in gains_of(wildcards.setting)],
     resources:
         mem_mb=2000,
         runtime=60,
     shell:
-        "python -m poet.evaluate.compare {params.names} --prompts {input.prompts} {params.gamed} "
-        "--methods {params.methods} {params.gains} --annotations {input.annotations} "
+        "python -m poet.evaluate.compare --setting {wildcards.setting} "
+        "--annotator {wildcards.annotator} --kind {params.kind} --prompts {input.prompts} "
+        "{params.gamed} {params.annotations} {params.generations} {params.gains} "
         "--output {output} 2>&1 | tee {log} >&2"
 
 

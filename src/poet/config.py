@@ -151,9 +151,7 @@ def _validate(config: dict, source: str) -> None:
         lines = [f"  {_place(error)}: {_message(error)}" for error in errors[:8]]
         more = [f"  ... and {len(errors) - 8} more"] if len(errors) > 8 else []
         raise UserError(
-            "\n".join(
-                [f"{source} is not valid:", *lines, *more, "See config/config.schema.yaml."]
-            )
+            "\n".join([f"{source} is not valid:", *lines, *more, "See config/config.schema.yaml."])
         )
 
 

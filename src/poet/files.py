@@ -10,17 +10,21 @@ import json
 import os
 import shutil
 import sys
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 class UserError(Exception):
-    """Something the user can mend: names the place, what was found, what was expected, what to do."""
+    """Something the user can mend: names the place, the finding, the expectation, what to do."""
 
 
 def cli(main: Callable[[], None]) -> None:
-    """Run a program's ``main``; a :class:`UserError` becomes its message on stderr and exit code 1."""
+    """Run a program's ``main``; a :class:`UserError` becomes a message on stderr and exit code 1."""
+    from poet.progress import calm_libraries
+
+    calm_libraries()
     try:
         main()
     except UserError as error:
@@ -57,22 +61,31 @@ def publish(path: str | Path) -> Iterator[Path]:
 
 
 def read_json(path: str | Path):
-    """The content of a ``.json`` or ``.json.gz`` file."""
+    """The content of a ``.json`` or ``.json.gz`` file.
+
+    Raises:
+        UserError: there is no such file, or it is not valid JSON.
+    """
     with _open(path) as file:
-        return json.load(file)
+        try:
+            return json.load(file)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path} is not valid JSON: {error}") from None
 
 
 def write_json(value, path: str | Path) -> None:
     """Write ``value`` atomically, indented, keys in the order given."""
     with publish(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
     """Rows of a ``.jsonl`` or ``.jsonl.gz`` file; blank lines are skipped.
 
     Raises:
-        UserError: naming the file and the 1-based line that is no JSON object.
+        UserError: naming the file and the 1-based line that is no JSON object; or the file, where
+            it does not exist or cannot be read.
     """
     rows = []
     try:
@@ -80,7 +93,7 @@ def read_jsonl(path: str | Path) -> list[dict]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     rows.append(_parse_line(line, path, number))
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path} is not readable as UTF-8 text: {error}") from None
     return rows
 
@@ -103,16 +116,18 @@ def _parse_line(line: str, path: str | Path, number: int) -> dict:
 
 def write_jsonl(rows: Iterable[dict], path: str | Path) -> None:
     """Write one JSON object per line, atomically."""
-    with publish(path) as temporary, temporary.open("w") as file:
+    with publish(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def load_record(text: str) -> dict:
-    """A resolved record (see :mod:`poet.config`) from inline JSON or from the path of a JSON file."""
+    """A resolved record (see :mod:`poet.config`) from inline JSON or from a JSON file's path."""
     return json.loads(text) if text.lstrip().startswith("{") else read_json(text)
 
 
 def _open(path: str | Path):
-    if str(path).endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8")
-    return open(path, encoding="utf-8")
+    opener = gzip.open if str(path).endswith(".gz") else open
+    try:
+        return opener(path, "rt", encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None

@@ -27,9 +27,7 @@ def test_poet_is_the_and_of_both_masks(chosen, rejected):
 @given(tokens, tokens, st.sampled_from(["none", "poet", "own"]), shares)
 def test_prefixes_and_lengths(chosen, rejected, strategy, keep):
     kept = truncate_pair(chosen, rejected, strategy, keep)
-    for original, other, prefix in zip(
-        (chosen, rejected), (rejected, chosen), kept, strict=True
-    ):
+    for original, other, prefix in zip((chosen, rejected), (rejected, chosen), kept, strict=True):
         base = min(len(original), len(other)) if strategy == "poet" else len(original)
         # Integer arithmetic in percent: an exact ceiling.
         share = 100 if strategy == "none" else round(keep * 100)

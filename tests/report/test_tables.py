@@ -165,6 +165,7 @@ def test_downstream_equals_rows_by_hand(tmp_path):
     assert of_sft["n_seeds"] == "1"  # one model, whatever the seed
     assert of_sft["choice_acc_se_seeds"] == ""
     markdown = outputs[1].read_text()
+    assert " 0.5000 ± 0.0300 (-) |" in markdown
     assert "| 0.5000 ± 0.0300 (0.0577) |" in markdown
     assert r"0.5000 $\pm$ 0.0300 (0.0577)" in outputs[2].read_text()
 

@@ -46,8 +46,7 @@ def pairs(start):
 
 def truncated(pairs):
     cut = [
-        truncate_pair(c, r)
-        for c, r in zip(pairs["chosen_ids"], pairs["rejected_ids"], strict=True)
+        truncate_pair(c, r) for c, r in zip(pairs["chosen_ids"], pairs["rejected_ids"], strict=True)
     ]
     return {**pairs, "chosen_ids": [c for c, _ in cut], "rejected_ids": [r for _, r in cut]}
 
@@ -79,9 +78,7 @@ def trajectory(trainer):
     return losses, {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
 
 
-def ours(
-    start, rows, tmp_path, objective="dpo", beta=0.1, gamma_beta_ratio=0.0, per_device=4
-):
+def ours(start, rows, tmp_path, objective="dpo", beta=0.1, gamma_beta_ratio=0.0, per_device=4):
     return PreferenceTrainer(
         model=AutoModelForCausalLM.from_pretrained(start[0]),
         args=config(tmp_path, per_device, beta=beta),
@@ -179,5 +176,7 @@ def test_gradient_accumulation_keeps_the_global_batch(start, pairs, tmp_path):
 
 
 def test_batch_that_does_not_divide_is_refused():
-    with pytest.raises(UserError, match="global_batch_size 4 is not a multiple of 1 processes x per"):
+    with pytest.raises(
+        UserError, match="global_batch_size 4 is not a multiple of 1 processes x per"
+    ):
         common_arguments(4, 3)

@@ -18,6 +18,7 @@ import argparse
 import hashlib
 from array import array
 from collections import Counter
+from os.path import commonprefix
 
 from poet.files import UserError, cli, load_record, publish, write_json
 
@@ -25,15 +26,38 @@ BATCH = 1000  # pairs rendered and tokenized at a time
 
 
 def render_prompts(tokenizer, prompts: list[list[dict]]) -> list[str]:
-    """The text that the model continues: chat template with generation prompt."""
-    return tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True)
+    """The text that the model continues: chat template with generation prompt.
+
+    Raises:
+        UserError: the template refuses the messages (a system message, turns out of order).
+    """
+    return _apply_template(tokenizer, prompts, add_generation_prompt=True)
+
+
+def _apply_template(tokenizer, conversations: list[list[dict]], **kwargs) -> list[str]:
+    from jinja2 import TemplateError
+
+    try:
+        return tokenizer.apply_chat_template(conversations, tokenize=False, **kwargs)
+    except TemplateError as error:
+        roles = sorted({tuple(m["role"] for m in messages) for messages in conversations})
+        raise UserError(
+            f"the chat template refuses some messages: {error}\n"
+            f"  roles found: {'; '.join(', '.join(turns) for turns in roles[:5])}\n"
+            "Change the messages, or give the tokenizer a template that takes them."
+        ) from None
 
 
 def encode(tokenizer, texts: list[str]) -> list[list[int]]:
-    """Token ids of texts that open a sequence: BOS exactly once where the tokenizer uses one."""
+    """Token ids of texts that open a sequence: BOS once, written by the template or added here.
+
+    It is added where the tokenizer itself puts one before a plain text.
+    """
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    bos = _bos(tokenizer)
-    return ids if bos is None else [i if i[:1] == [bos] else [bos, *i] for i in ids]
+    bos = tokenizer.bos_token_id
+    if bos is None or tokenizer("")["input_ids"][:1] != [bos]:
+        return ids
+    return [i if i[:1] == [bos] else [bos, *i] for i in ids]
 
 
 def encode_pairs(
@@ -70,51 +94,53 @@ def encode_pairs(
 def _render(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
     prompt_texts = render_prompts(tokenizer, prompts)
     conversations = [p + r for p, r in zip(prompts, responses, strict=True)]
-    whole = tokenizer.apply_chat_template(conversations, tokenize=False)
+    whole = _apply_template(tokenizer, conversations)
     response_texts = []
-    for row, (prompt, text) in enumerate(zip(prompt_texts, whole, strict=True)):
+    for prompt, text in zip(prompt_texts, whole, strict=True):
         if not text.startswith(prompt):
             raise UserError(
                 "the chat template renders a prompt differently once it has an answer, so training "
                 f"and generation would see different prompts.\n  alone:    ...{prompt[-80:]!r}\n"
-                f"  answered: {text[max(0, len(prompt) - 80) : len(prompt)]!r} (row {row})\n"
+                f"  answered: ...{text[max(0, len(prompt) - 80) : len(prompt)]!r}\n"
                 "Give the tokenizer a template whose generation prompt opens the assistant turn."
             )
         # What a template writes after the end of the turn (a newline, mostly) is never generated.
-        head, eos, tail = text[len(prompt) :].rpartition(tokenizer.eos_token)
-        response_texts.append(head + eos if eos and not tail.strip() else text[len(prompt) :])
+        response_texts.append(text[len(prompt) :].rstrip())
     return prompt_texts, response_texts
 
 
 def _render_paper(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
-    template = tokenizer.chat_template
-    if "system" in template or "<|im_start|>" in template:
-        empty = {"role": "system", "content": ""}
+    empty = {"role": "system", "content": ""}
+    if _takes_system(tokenizer, empty):
         prompts = [p if p[0]["role"] == "system" else [empty, *p] for p in prompts]
     bos = tokenizer.bos_token or ""
-    texts = [
-        tokenizer.apply_chat_template(messages, tokenize=False) for messages in (prompts, responses)
-    ]
+    texts = [_apply_template(tokenizer, messages) for messages in (prompts, responses)]
     return texts[0], [text.removeprefix(bos) for text in texts[1]]
 
 
-def _bos(tokenizer) -> int | None:
-    """The BOS id where the tokenizer or its chat template puts one first, else None."""
-    bos = tokenizer.bos_token_id
-    if bos is None:
-        return None
-    template = tokenizer.chat_template or ""
-    used = "bos_token" in template or tokenizer.bos_token in template
-    return bos if used or tokenizer("")["input_ids"][:1] == [bos] else None
+def _takes_system(tokenizer, empty: dict) -> bool:
+    """The released code's test, but for templates that name the role only to refuse it.
+
+    Gemma-2's own is such a one. The released code replaces it by one that takes the empty message
+    and trims it away, which gives the text of no message.
+    """
+    template = tokenizer.chat_template
+    if "system" not in template and "<|im_start|>" not in template:
+        return False
+    try:
+        _apply_template(tokenizer, [[empty, {"role": "user", "content": "Hello"}]])
+    except UserError:
+        return False
+    return True
 
 
 def _encode_alone(tokenizer, text: str) -> list[int]:
     """Tokens of ``text`` in the middle of a sequence: no BOS, no invented leading space."""
-    anchor = "\n"
-    before = tokenizer(anchor, add_special_tokens=False)["input_ids"]
-    full = tokenizer(anchor + text, add_special_tokens=False)["input_ids"]
-    if full[: len(before)] == before:
-        return full[len(before) :]
+    for anchor in "\n.a":  # whichever does not merge with the text
+        before = tokenizer(anchor, add_special_tokens=False)["input_ids"]
+        full = tokenizer(anchor + text, add_special_tokens=False)["input_ids"]
+        if full[: len(before)] == before:
+            return full[len(before) :]
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
@@ -197,9 +223,8 @@ def tokenize_file(source, target, tokenizer, record: dict) -> dict:
                 )
                 out = {name: [] for name in schema.names}
                 for p, q, c, r in zip(prompts, others, chosen, rejected, strict=True):
-                    # A boundary that merged in one response only: the shorter prompt serves both.
-                    if len(q) != len(p):
-                        n = min(len(p), len(q))
+                    if p != q:  # a boundary that merged: what both have in common is the prompt
+                        n = len(commonprefix([p, q]))
                         c, r, p = p[n:] + c, q[n:] + r, p[:n]
                     before = dict(zip(names, (p, c, r), strict=True))
                     after = dict(zip(names, limit_lengths(p, c, r, *limits), strict=True))

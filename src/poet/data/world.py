@@ -7,7 +7,6 @@ over the facts of an answer; the variants differ in where in the answer quality 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,23 +18,20 @@ import numpy as np
 import pandas as pd
 
 from poet.data.world_language import (
-    ARTICLES,
     ATTRIBUTES,
     INSTRUCTIONS,
     MAX_ASKED,
     MIN_ASKED,
     STYLES,
     TOWNS,
-    TRUTH,
-    VALUES,
     ask,
     compose,
-    neighbour,
     oracle_preference,
     read_instruction,
     reward,
     tally,
 )
+from poet.data.world_tasks import write_tasks
 from poet.files import UserError, cli, load_record, publish, write_jsonl
 
 LABEL_NOISE = 0.03
@@ -68,27 +64,6 @@ WRITERS = {"weak": 1.2, "average": 0.0, "good": -1.2}
 REFERENCE = "world_reference"
 _WRITERS_AND_STYLES = (list(WRITERS), list(STYLES))
 _PANEL = list(product(WRITERS, STYLES))
-# Braces are doubled once for str.format; "{{{{" ends as Jinja's "{{".
-_TASK = """\
-task: {name}
-tag: world
-dataset_path: json
-dataset_kwargs: {{data_files: {{test: {rows}}}}}
-test_split: test
-doc_to_text: "{{{{text}}}}"
-{answer}
-metric_list: [{{metric: {metric}, aggregation: mean, higher_is_better: true}}]
-metadata: {{version: 1.0}}
-"""
-_CHOICE = """\
-output_type: multiple_choice
-doc_to_choice: "{{choices}}"
-doc_to_target: gold"""
-_ANSWER = """\
-output_type: generate_until
-doc_to_target: "{{value}}"
-generation_kwargs: {until: ["."], do_sample: false, max_gen_toks: 16}
-filter_list: [{name: strip, filter: [{function: remove_whitespace}, {function: take_first}]}]"""
 
 
 def mistake_chance(variant: Variant, shift: float, index: int, total: int, wrong: bool) -> float:
@@ -255,33 +230,6 @@ def simulate_prompts(asked_for: Sequence, variant: str, seed: int) -> tuple[list
             row |= {"std_delta_len": delta, "instruction_difficulty": difficulty[prompt["index"]]}
             rows.append(row | {"not_gamed_baseline": False})
     return prompts, rows
-
-
-def write_tasks(folder: Path, home: Path) -> None:
-    """Write the lm-eval tasks ``world_choice`` and ``world_answer`` to ``folder``, later ``home``.
-
-    Both ask for every fact of the gazetteer once, as completions of a sentence of the corpus.
-    """
-    rng, choice, answer = np.random.default_rng(0), [], []
-    for town, facts in TRUTH.items():
-        for attribute, value in facts.items():
-            question = f"Question: What is the {attribute} of {town}?\nAnswer:"
-            text = f"{question} The {attribute} of {town} is {ARTICLES.get(attribute, '')}".rstrip()
-            mistaken = TRUTH[neighbour(town)][attribute]
-            others = [each for each in VALUES[attribute] if each not in (value, mistaken)]
-            options = [value, mistaken, *rng.choice(others, 2, replace=False).tolist()]
-            options = rng.permutation(options).tolist()
-            choice.append({"text": text, "choices": options, "gold": options.index(value)})
-            answer.append({"text": text, "value": value})
-    tasks = {
-        "world_choice": (choice, _CHOICE, "acc"),
-        "world_answer": (answer, _ANSWER, "exact_match"),
-    }
-    for name, (rows, how, metric) in tasks.items():
-        write_jsonl(rows, folder / f"{name}.jsonl")
-        path = json.dumps(str(home / f"{name}.jsonl"))  # a quoted YAML string, too
-        task = _TASK.format(name=name, rows=path, answer=how, metric=metric)
-        (folder / f"{name}.yaml").write_text(task)
 
 
 def babble(rng: np.random.Generator, corpus: Sequence[str], n: int) -> list[str]:

@@ -141,7 +141,12 @@ def main(argv=None) -> None:
     parser.add_argument("--prompts", required=True, help="the benchmark in its order, .jsonl(.gz)")
     parser.add_argument("--gamed", help="alpaca-eval's df_gamed.csv for this benchmark")
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
-    parser.add_argument("--kind", required=True, choices=KINDS, help="the oracle's reward is true")
+    parser.add_argument(
+        "--kind",
+        required=True,
+        choices=KINDS,
+        help="an oracle's rewards are reported as true_reward",
+    )
     one_per_seed = {"action": "append", "nargs": "+", "metavar": ("METHOD", "FILE")}
     parser.add_argument("--method", required=True, help="annotations per seed", **one_per_seed)
     parser.add_argument("--generations", default=[], help="the same seeds'", **one_per_seed)

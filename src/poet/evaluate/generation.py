@@ -26,12 +26,12 @@ def generate(model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: 
     config = GenerationConfig(
         max_new_tokens=sampling["max_new_tokens"],
         do_sample=not greedy,
-        # Neither the model folder's defaults nor the library's top_k=50 may creep in.
         **({} if greedy else {"temperature": sampling["temperature"], "top_p": sampling["top_p"]}),
-        top_k=None if greedy else 0,
+        top_k=None if greedy else 0,  # the library's default is 50
         eos_token_id=stop,
         pad_token_id=tokenizer.pad_token_id,
     )
+    model.generation_config = config  # else the model folder's own min_p, penalties, ... creep in
     ids = encode(tokenizer, render_prompts(tokenizer, prompts))
     order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
     size = sampling["batch_size"]
@@ -45,13 +45,14 @@ def generate(model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: 
         out = model.generate(
             torch.tensor(padded, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),
-            generation_config=config,
         )
         for row, tokens in zip(rows, out[:, width:].tolist(), strict=True):
             ends = [i for i, token in enumerate(tokens) if token in stop]
             tokens = tokens[: ends[0] + 1] if ends else tokens
             answers[row] = {
-                "output": tokenizer.decode(tokens, skip_special_tokens=True),
+                "output": tokenizer.decode(
+                    tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+                ),
                 "n_tokens": len(tokens),
                 "finish_reason": "stop" if ends else "length",
             }

@@ -43,7 +43,7 @@ MAIN_SHOWN = {
 }
 DOWNSTREAM_NOTES = [
     "Shares of 1, means over seeds: mean ± lm-eval's standard error over questions (standard error "
-    "over seeds; empty with one model). n: questions. average: over tasks."
+    "over seeds; - with one model). n: questions. average: over tasks."
 ]
 
 
@@ -215,13 +215,15 @@ def csv_text(rows: list[dict]) -> str:
 
 def _cell(row: dict, columns: tuple[str, ...], pattern: str) -> str:
     value, *bounds = (row.get(column, "") for column in columns)
-    return pattern.format(value, *bounds) if value and any(bounds) else value
+    if not (value and any(bounds)):
+        return value
+    return pattern.format(value, *(bound or "-" for bound in bounds))
 
 
 def markdown(heading: list[str], cells: list[list[str]], notes: list[str]) -> str:
     """A Markdown table padded so that it reads as plain text; numbers are right-aligned."""
     widths = [max(map(len, column)) for column in zip(heading, *cells, strict=True)]
-    numeric = [not _is_name(column) for column in _columns(cells, len(heading))]
+    numeric = _numeric(cells)
 
     def line(texts: list[str]) -> str:
         padded = (
@@ -240,7 +242,7 @@ def markdown(heading: list[str], cells: list[list[str]], notes: list[str]) -> st
 
 def latex(heading: list[str], cells: list[list[str]], notes: list[str]) -> str:
     """A ``tabular`` for ``\\input``; needs the package booktabs."""
-    numeric = [not _is_name(column) for column in _columns(cells, len(heading))]
+    numeric = _numeric(cells)
     lines = [
         *(f"% {note}" for note in notes),
         f"\\begin{{tabular}}{{{''.join('r' if right else 'l' for right in numeric)}}}",
@@ -254,12 +256,10 @@ def latex(heading: list[str], cells: list[list[str]], notes: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _columns(cells: list[list[str]], n: int) -> list[list[str]]:
-    return [[row[i] for row in cells] for i in range(n)]
-
-
-def _is_name(column: list[str]) -> bool:
-    return any(text and text[0] not in "-0123456789" for text in column)
+def _numeric(cells: list[list[str]]) -> list[bool]:
+    """For each column: does no text in it begin like a name?"""
+    begins = [{text[:1] for text in column} for column in zip(*cells, strict=True)]
+    return [each <= set("-0123456789") | {""} for each in begins]
 
 
 def _escape(text: str) -> str:

@@ -21,7 +21,7 @@ def common_arguments(global_batch_size: int, per_device_batch_size: int) -> dict
     if global_batch_size % at_once:
         raise UserError(
             f"global_batch_size {global_batch_size} is not a multiple of {processes} processes x "
-            f"per_device_batch_size {per_device_batch_size}; choose a per-device size that divides it"
+            f"per_device_batch_size {per_device_batch_size}; choose a size that divides it"
         )
     return {
         "per_device_train_batch_size": per_device_batch_size,

@@ -1,15 +1,14 @@
 """The preference objectives, as functions of per-token log-probabilities.
 
-Shapes: ``logps`` and ``weights`` are [pairs, tokens], scores and losses are [pairs]. A token that is
-padding has weight 0. A pair's score is what the objective compares between chosen and rejected; its
-implicit reward is beta times that score.
+Shapes: ``logps`` and ``weights`` are [pairs, tokens], scores and losses are [pairs]. A token that
+is padding has weight 0. A response's score is what the objective compares between chosen and
+rejected; its implicit reward is beta times that score.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 

@@ -49,9 +49,7 @@ def train(record: dict, table, model_folder, folder) -> list[dict]:
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
     splits = {
-        split: Dataset(
-            InMemoryTable(table.filter(pc.equal(table["split"], split)).select(COLUMNS))
-        )
+        split: Dataset(InMemoryTable(table.filter(pc.equal(table["split"], split)).select(COLUMNS)))
         for split in ("train", "test")
     }
     trainer = PreferenceTrainer(

@@ -57,10 +57,11 @@ def compute(model, tokens: dict, batch_size: int, pad: int, label: str) -> dict[
     from poet.progress import track
 
     device = next(model.parameters()).device
-    jobs = [(name, row) for name in ("chosen", "rejected") for row in range(len(tokens["prompt_ids"]))]
+    names, rows = ("chosen", "rejected"), range(len(tokens["prompt_ids"]))
+    jobs = [(name, row) for name in names for row in rows]
     # Batches of like lengths waste little on padding.
-    jobs.sort(key=lambda job: len(tokens["prompt_ids"][job[1]]) + len(tokens[f"{job[0]}_ids"][job[1]]))
-    out = {f"ref_{name}_logps": [None] * len(tokens["prompt_ids"]) for name in ("chosen", "rejected")}
+    jobs.sort(key=lambda j: len(tokens["prompt_ids"][j[1]]) + len(tokens[f"{j[0]}_ids"][j[1]]))
+    out = {f"ref_{name}_logps": [None] * len(rows) for name in names}
     batches = [jobs[i : i + batch_size] for i in range(0, len(jobs), batch_size)]
     for batch in track(batches, label=label):
         prompts = [tokens["prompt_ids"][row] for _, row in batch]
@@ -105,9 +106,7 @@ def attach(tokens, reference, model_folder: str | Path):
             if len(kept) > len(values):
                 refuse(f"row {row} has {len(kept)} {name} tokens, the cache {len(values)}")
             column.append(values[: len(kept)])
-        tokens = tokens.append_column(
-            f"ref_{name}_logps", pa.array(column, pa.list_(pa.float32()))
-        )
+        tokens = tokens.append_column(f"ref_{name}_logps", pa.array(column, pa.list_(pa.float32())))
     return tokens
 
 

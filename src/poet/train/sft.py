@@ -12,7 +12,7 @@ from poet.files import UserError, cli, load_record, publish, write_json
 
 
 def load_model(record: dict, corpus):
-    """Tokenizer and float32 model that the record names; from scratch, the corpus trains the BPE."""
+    """Tokenizer and float32 model of the record; from scratch, the corpus trains the BPE."""
     if record["scratch"]:
         from poet.train.scratch import make_model, train_tokenizer
 
@@ -33,6 +33,11 @@ def load_model(record: dict, corpus):
             "because prompts and answers are chat messages. Save the tokenizer with "
             "`chat_template` set and give the folder as `model`."
         )
+    if tokenizer.eos_token is None:
+        raise UserError(
+            f"the tokenizer of {record['model']} has no EOS token; expected one, because answers "
+            "have to end. Save the tokenizer with `eos_token` set."
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
@@ -41,7 +46,13 @@ def load_model(record: dict, corpus):
 
 
 def tokenize_corpus(corpus, tokenizer, max_length: int):
-    """The corpus as a data set of input_ids and labels; the prompt's labels are -100."""
+    """The corpus as a data set of input_ids and labels; the prompt's labels are -100.
+
+    Examples whose prompt leaves no room for an answer within ``max_length`` tokens are left out.
+
+    Raises:
+        UserError: none is left.
+    """
     from datasets import Dataset
 
     from poet.data.tokenization import encode_pairs
@@ -51,9 +62,14 @@ def tokenize_corpus(corpus, tokenizer, max_length: int):
     )
     rows = {"input_ids": [], "labels": []}
     for prompt, completion in zip(prompts, completions, strict=True):
-        if len(prompt) < max_length:  # else nothing to learn would be left
+        if len(prompt) < max_length:
             rows["input_ids"].append((prompt + completion)[:max_length])
             rows["labels"].append(([-100] * len(prompt) + completion)[:max_length])
+    if not rows["input_ids"]:
+        raise UserError(
+            f"each of the {len(corpus)} prompts of the corpus fills sft.max_length ({max_length} "
+            "tokens), so that no answer is left to learn from; give a larger max_length"
+        )
     return Dataset.from_dict(rows)
 
 
@@ -73,6 +89,7 @@ def train(record: dict, model, tokenizer, dataset, folder) -> list[dict]:
         lr_scheduler_type="cosine",
         warmup_steps=0.1,
         max_length=None,  # applied above
+        train_sampling_strategy="group_by_length",  # batches of like lengths waste no padding
         seed=record["sft_seed"],
         **common_arguments(settings["global_batch_size"], settings["per_device_batch_size"]),
     )

@@ -1,0 +1,71 @@
+"""Bad input ends with a message of one screen and exit code 1, before any job starts."""
+
+import copy
+import json
+
+import pytest
+
+GOOD = {"prompt": "Name a river.", "chosen": "The Morin.", "rejected": "A lake."}
+
+
+def changed(config, path, value):
+    config = copy.deepcopy(config)
+    *parents, last = path.split(".")
+    node = config
+    for key in parents:
+        node = node[key]
+    node[last] = value
+    return config
+
+
+def assert_refused(workflow, result, *parts):
+    assert result.returncode == 1
+    message = result.stderr + result.stdout
+    for part in parts:
+        assert part in message
+    assert len(message.splitlines()) < 25 and "Traceback" not in message
+    assert not (workflow.folder / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "parts"),
+    [
+        ("sedes", [1], ("unknown key sedes", "known keys", "seeds")),
+        ("settings.world.preference.bata", 1, ("settings.world.preference", "unknown key bata")),
+        ("settings.world.data.pears", 3, ("settings.world.data", "unknown key pears")),
+        ("grid.world", ["sft", "dpo-peot"], ("unknown method", "dpo-peot", "dpo-poet")),
+        ("methods.dpo.objective", "ppo", ("methods.dpo.objective", "ppo", "simpo")),
+        ("settings.world.preference.per_device_batch_size", 5, ("32", "(5) does not divide")),
+        ("seeds", "three", ("seeds", "three", "array")),
+    ],
+)
+def test_configuration(workflow, small_config, path, value, parts):
+    run = workflow(changed(small_config, path, value))
+    assert_refused(run, run(), *parts)
+
+
+def lines(*rows):
+    return "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (lines(GOOD, {"prompt": "a", "chosen": "b"}), ("line 2", "rejected")),
+        (lines(GOOD, {**GOOD, "chosen": " "}), ("line 2", "empty")),
+        (lines(GOOD, {**GOOD, "rejected": GOOD["chosen"]}), ("line 2", "chosen")),
+        (lines(GOOD, '{"prompt": "broken\n'), ("line 2", "JSON")),
+        ("", ("pairs.jsonl", "empty")),
+        (None, ("pairs.jsonl", "not exist")),
+    ],
+)
+def test_pairs_file(workflow, own_config, content, parts):
+    run = workflow(own_config)
+    if content is not None:
+        (run.folder / "pairs.jsonl").write_text(content)
+    assert_refused(run, run("--config", "pairs=pairs.jsonl"), *parts)
+
+
+def test_no_pairs_file_given(workflow, own_config):
+    run = workflow(own_config)
+    assert_refused(run, run(), "--config pairs=FILE")

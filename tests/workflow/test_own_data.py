@@ -1,0 +1,63 @@
+"""Own pairs through the real Snakemake: a local file, a model from scratch, a reward model."""
+
+import csv
+import gzip
+import json
+
+import pytest
+
+from poet.data.world import main as simulate
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Real-shaped pairs: strings made by the embedded world."""
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("world")
+    data = {"variant": "early", "seed": 0, "sft_examples": 10, "pairs": 150, "test_pairs": 10}
+    record = {"data": {"kind": "world", **data, "prompts": 10}}
+    names = ("pairs.parquet", "corpus.parquet", "prompts.jsonl", "gamed.csv", "tasks")
+    flags = ("--pairs", "--corpus", "--prompts", "--gamed", "--tasks")
+    simulate(
+        ["--record", json.dumps(record)]
+        + [x for f, n in zip(flags, names, strict=True) for x in (f, str(folder / n))]
+    )
+    return [
+        {name: row[name][0]["content"] for name in ("prompt", "chosen", "rejected")}
+        for row in pq.read_table(folder / "pairs.parquet").to_pylist()
+    ]
+
+
+def test_own_pairs_end_to_end(workflow, own_config, rows):
+    own_config["settings"]["own"]["data"] |= {"bad_rows": "drop", "max_prompts": 12}
+    run = workflow(own_config)
+    broken = {**rows[0], "rejected": rows[0]["chosen"]}
+    with gzip.open(run.folder / "pairs.jsonl.gz", "wt") as file:
+        file.writelines(json.dumps(row) + "\n" for row in [*rows, broken])
+    result = run("--config", "pairs=pairs.jsonl.gz")
+    assert result.returncode == 0, result.stderr[-5000:]
+    results = run.folder / "results"
+    with (results / "tables" / "main.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [row["method"] for row in table] == ["sft", "dpo-poet"]
+    for row in table:
+        assert (row["annotator"], row["n_prompts"]) == ("reward_model", "12")
+        assert row["lc_kind"] == "length_controlled_minimal"
+        assert row["true_reward"] == ""  # nobody knows it here
+    summary = json.loads((results / "data" / "own" / "summary.json").read_text())
+    assert "1" in json.dumps(summary["dropped"])
+    judge = json.loads((results / "models" / "own" / "reward_model" / "train.json").read_text())
+    assert 0 <= judge["test_accuracy"] <= 1 and judge["n_test"] > 0
+    assert not (results / "tables" / "downstream.csv").exists()
+
+
+def test_a_model_given_on_the_command_line_is_taken(workflow, own_config, rows, start):
+    run = workflow(own_config)
+    (run.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ("--config", "pairs=pairs.jsonl", f"model={start[0]}")
+    result = run(*given, "results/models/own/sft")
+    assert result.returncode == 0, result.stderr[-3000:]
+    record = json.loads((run.folder / "results/models/own/sft/train.json").read_text())["record"]
+    assert record["model"] == str(start[0]) and record["scratch"] is None
+
