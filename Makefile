@@ -2,8 +2,9 @@
 PYTHON ?= python3
 CORES ?= all
 CONFIG ?=
+ARGS ?=
 BIN := .venv/bin
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),--configfile $(CONFIG))
+SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
 
 # One run per folder. A killed run leaves Snakemake's lock behind; ours dies with its process, so
 # holding it tells that Snakemake's is stale.
@@ -32,8 +33,6 @@ test: .venv/.installed lint
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/snakemake --lint
-	$(BIN)/snakemake --lint --configfile config/own-data.yaml --config pairs=tests/data/pairs.jsonl
 
 # The pinned environment; `pip install -r` again is quick, so an interrupted set-up just resumes.
 .venv/.installed: envs/main.txt pyproject.toml
@@ -59,7 +58,7 @@ pins:
 	$(PYTHON) -m venv .venv-pins
 	.venv-pins/bin/python -m pip install --quiet --upgrade pip
 	.venv-pins/bin/python -m pip install --quiet -r envs/main.in
-	@{ echo "# Made by make pins from envs/main.in."; \
+	@{ echo "# Made by make pins from envs/main.in. torch pins its own CUDA packages."; \
 	  .venv-pins/bin/python -m pip freeze --all | grep -v -E '^(pip|wheel)==|^(nvidia|triton|cuda)' | sed -E 's/\+[a-z0-9.]+$$//'; \
 	} > envs/main.txt
 	rm -rf .venv-pins

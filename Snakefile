@@ -27,6 +27,7 @@ rule all:
         all_scores,
         rules.tabulate_main.output,
         DOWNSTREAM_TABLE,
+        LANGUAGE_TABLE,
         rules.draw_win_rates.output,
         expand("results/figures/training-{setting}.{ext}", setting=TRAINED, ext=FIGURE),
         "results/manifest.json",

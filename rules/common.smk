@@ -15,8 +15,12 @@ FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]
 
 # The jobs' `python` is the one that runs Snakemake; only rules that fetch may ask the hub.
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", PYTHONHASHSEED="0")
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    HF_HUB_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+    PYTHONHASHSEED="0",
+)
 
 try:
     CONFIG = poet_config.load(config, " + ".join(map(str, workflow.configfiles)) or "config")
@@ -31,6 +35,12 @@ GRID = CONFIG["grid"]
 SEEDS = CONFIG["seeds"]
 WORLDS = [name for name in GRID if CONFIG["settings"][name]["data"]["kind"] == "world"]
 TRAINED = [name for name, methods in GRID.items() if set(methods) - {"sft"}]
+PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
+CAPTIONS = Path(workflow.basedir) / "src" / "poet" / "report" / "captions"
+DOWNSTREAM = [name for name in GRID if CONFIG["settings"][name].get("downstream")]
+DOWNSTREAM_TABLE = expand("results/tables/downstream.{ext}", ext=TABLE) if DOWNSTREAM else []
+LANGUAGE = [name for name in WORLDS if "sft" in GRID[name]]
+LANGUAGE_TABLE = expand("results/tables/language.{ext}", ext=TABLE) if LANGUAGE else []
 
 
 def alternatives(names):
@@ -84,3 +94,154 @@ def model_folders(wildcards):
 def per_seed(pattern):
     """A path pattern with {seed} filled in by every seed, the other wildcards left."""
     return expand(pattern, seed=SEEDS, allow_missing=True)
+
+
+def pairs_file(wildcards):
+    """The local pairs file of a setting; none where the hub has them."""
+    return setting_of(wildcards)["data"].get("path", [])
+
+
+def truncated_tokens(wildcards):
+    """The token table that a method trains on."""
+    name = poet_config.truncation_name(resolved(wildcards)["truncation"])
+    return f"results/data/{wildcards.setting}/{name}.parquet"
+
+
+def annotator_of(wildcards):
+    """The configuration's section of a rule's annotator."""
+    return CONFIG["annotators"][wildcards.annotator]
+
+
+def annotator_model(wildcards):
+    """The reward model trained on the setting's pairs, where the annotator names no other."""
+    annotator = annotator_of(wildcards)
+    if annotator["kind"] == "reward_model" and "name" not in annotator:
+        return f"results/models/{wildcards.setting}/reward_model"
+    return []
+
+
+def annotator_flags(wildcards, input):
+    """What poet.evaluate.annotators is told of its annotator."""
+    annotator = annotator_of(wildcards)
+    flags = f"--annotator {wildcards.annotator} --kind {annotator['kind']}"
+    if annotator["kind"] == "reward_model":
+        flags += f" --model {annotator.get('name') or input.model}"
+        if annotator.get("revision"):
+            flags += f" --revision {annotator['revision']}"
+    return flags
+
+
+def gamed_file(wildcards):
+    """The verbose and concise reference rows that length control is regularised with, if any."""
+    if wildcards.setting in WORLDS:
+        return f"results/data/{wildcards.setting}/gamed.csv"
+    return []
+
+
+def gamed_flag(wildcards, input):
+    """--gamed FILE, or nothing for own data."""
+    return f"--gamed {input.gamed}" if input.gamed else ""
+
+
+def of_grid(kind):
+    """Input function: files of every method of a setting, seed by seed."""
+
+    def files(wildcards):
+        return [
+            path
+            for method in GRID[wildcards.setting]
+            for path in per_seed(pattern_of(kind, wildcards, method))
+        ]
+
+    return files
+
+
+def pattern_of(kind, wildcards, method):
+    """Path pattern of a method's annotations or generations, {seed} left open."""
+    folder = {
+        "annotations": f"results/annotations/{wildcards.setting}/{wildcards.annotator}",
+        "generations": f"results/generations/{wildcards.setting}",
+    }[kind]
+    return f"{folder}/{method}/seed-{{seed}}.json"
+
+
+def by_method(kind, flag):
+    """Params function: `flag METHOD FILE ...` for every method of a setting."""
+    return lambda wildcards: [
+        f"{flag} {method} {' '.join(per_seed(pattern_of(kind, wildcards, method)))}"
+        for method in GRID[wildcards.setting]
+    ]
+
+
+def gains_of(setting):
+    """Pairs (method, baseline) of the configuration that the setting's grid holds."""
+    gains = CONFIG["gains"].items()
+    return [(m, b) for m, b in gains if {m, b} <= set(GRID[setting])]
+
+
+def caption(name):
+    """Path of a caption of Snakemake's report."""
+    return str(CAPTIONS / f"{name}.rst")
+
+
+def comparisons(wildcards):
+    """One comparison per setting of the grid and annotator."""
+    return [
+        f"results/scores/{setting}/{annotator}/comparison.json"
+        for setting in GRID
+        for annotator in CONFIG["settings"][setting]["annotators"]
+    ]
+
+
+def all_scores(wildcards):
+    """alpaca-eval's own scores of every seed, beside the comparison."""
+    return [
+        f"results/scores/{setting}/{annotator}/{method}/seed-{seed}.json"
+        for setting, methods in GRID.items()
+        for annotator in CONFIG["settings"][setting]["annotators"]
+        for method in methods
+        for seed in SEEDS
+    ]
+
+
+def tasks_folder(wildcards):
+    """The world's own lm-eval tasks; none elsewhere, where lm-eval's built-in ones are meant."""
+    return f"results/data/{wildcards.setting}/tasks" if wildcards.setting in WORLDS else []
+
+
+def downstream_results(setting, method):
+    """lm-eval results of every seed of a method."""
+    return expand(f"results/downstream/{setting}/{method}/seed-{{seed}}.json", seed=SEEDS)
+
+
+def downstream_flags(wildcards):
+    """`--results SETTING METHOD FILE ...` for every row of the downstream table."""
+    return [
+        f"--results {setting} {method} {' '.join(downstream_results(setting, method))}"
+        for setting in DOWNSTREAM
+        for method in GRID[setting]
+    ]
+
+
+def language_files(setting):
+    """Corpus, evaluation prompts, and the start model's answers of every seed."""
+    data = f"results/data/{setting}"
+    answers = per_seed(f"results/generations/{setting}/sft/seed-{{seed}}.json")
+    return [f"{data}/corpus.parquet", f"{data}/prompts.jsonl", *answers]
+
+
+def trained_models(setting):
+    """The trained methods of a setting with the model folder of every seed."""
+    return {
+        method: expand(f"results/models/{setting}/{method}/seed-{{seed}}", seed=SEEDS)
+        for method in GRID[setting]
+        if method != "sft"
+    }
+
+
+def run_flags(wildcards):
+    """`--runs SETTING METHOD train.json ...` for every trained method of a setting."""
+    return [
+        f"--runs {wildcards.setting} {method} {' '.join(f'{path}/train.json' for path in paths)}"
+        for method, paths in trained_models(wildcards.setting).items()
+    ]

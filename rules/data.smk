@@ -26,11 +26,6 @@ rule simulate:
         "--tasks {output.tasks} 2>&1 | tee {log} >&2"
 
 
-def pairs_file(wildcards):
-    """The local pairs file of a setting; none where the hub has them."""
-    return setting_of(wildcards)["data"].get("path", [])
-
-
 rule load:
     """Read preference pairs from a local file or the hub, check them, split them by prompt."""
     input:

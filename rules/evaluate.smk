@@ -23,28 +23,6 @@ rule generate:
         "--models {input.models} --seeds {params.seeds} --output {output} 2>&1 | tee {log} >&2"
 
 
-def annotator_of(wildcards):
-    return CONFIG["annotators"][wildcards.annotator]
-
-
-def annotator_model(wildcards):
-    """The reward model trained on the setting's pairs, where the annotator names no other."""
-    annotator = annotator_of(wildcards)
-    if annotator["kind"] == "reward_model" and "name" not in annotator:
-        return f"results/models/{wildcards.setting}/reward_model"
-    return []
-
-
-def annotator_flags(wildcards, input):
-    annotator = annotator_of(wildcards)
-    flags = f"--annotator {wildcards.annotator} --kind {annotator['kind']}"
-    if annotator["kind"] == "reward_model":
-        flags += f" --model {annotator.get('name') or input.model}"
-        if annotator.get("revision"):
-            flags += f" --revision {annotator['revision']}"
-    return flags
-
-
 rule annotate:
     """Compare every answer with the reference answer, through alpaca-eval."""
     input:
@@ -69,17 +47,6 @@ rule annotate:
         "2>&1 | tee {log} >&2"
 
 
-def gamed_file(wildcards):
-    """The verbose and concise reference rows that length control is regularised with, if any."""
-    if wildcards.setting in WORLDS:
-        return f"results/data/{wildcards.setting}/gamed.csv"
-    return []
-
-
-def gamed_flag(wildcards, input):
-    return f"--gamed {input.gamed}" if input.gamed else ""
-
-
 rule score:
     """Win rate and length-controlled win rate of every seed, by alpaca-eval's own code."""
     input:
@@ -102,41 +69,6 @@ rule score:
         "python -m poet.evaluate.alpaca --annotations {input.annotations} "
         "--prompts {input.prompts} {params.gamed} --generations {input.generations} "
         "--output {output} 2>&1 | tee {log} >&2"
-
-
-def of_grid(kind):
-    """Input function: files of every method of a setting, seed by seed."""
-
-    def files(wildcards):
-        return [
-            path
-            for method in GRID[wildcards.setting]
-            for path in per_seed(pattern_of(kind, wildcards, method))
-        ]
-
-    return files
-
-
-def pattern_of(kind, wildcards, method):
-    folder = {
-        "annotations": f"results/annotations/{wildcards.setting}/{wildcards.annotator}",
-        "generations": f"results/generations/{wildcards.setting}",
-    }[kind]
-    return f"{folder}/{method}/seed-{{seed}}.json"
-
-
-def by_method(kind, flag):
-    """Params function: `flag METHOD FILE ...` for every method of a setting."""
-    return lambda wildcards: [
-        f"{flag} {method} {' '.join(per_seed(pattern_of(kind, wildcards, method)))}"
-        for method in GRID[wildcards.setting]
-    ]
-
-
-def gains_of(setting):
-    """Pairs (method, baseline) of the configuration that the setting's grid holds."""
-    gains = CONFIG["gains"].items()
-    return [(m, b) for m, b in gains if {m, b} <= set(GRID[setting])]
 
 
 rule compare:
@@ -172,20 +104,21 @@ rule downstream:
     """The setting's lm-eval tasks with every seed of a method."""
     input:
         models=model_folders,
-        tasks="results/data/{setting}/tasks",
+        tasks=tasks_folder,
     output:
         per_seed("results/downstream/{setting}/{method}/seed-{seed}.json"),
     log:
         "results/logs/downstream/{setting}-{method}.log",
     benchmark:
         "results/benchmarks/downstream/{setting}-{method}.tsv"
-    wildcard_constraints:
-        setting=alternatives(WORLDS),
     params:
         record=record("downstream"),
+        tasks=lambda wildcards, input: f"--tasks-dir {input.tasks}" if input.tasks else "",
+        offline=hub_offline(lambda setting: setting["data"]["kind"] != "world"),
     resources:
         mem_mb=4000,
         runtime=240,
     shell:
-        "python -m poet.evaluate.downstream --record {params.record:q} --models {input.models} "
-        "--tasks-dir {input.tasks} --output {output} 2>&1 | tee {log} >&2"
+        "HF_HUB_OFFLINE={params.offline} python -m poet.evaluate.downstream "
+        "--record {params.record:q} --models {input.models} {params.tasks} --output {output} "
+        "2>&1 | tee {log} >&2"

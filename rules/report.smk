@@ -1,32 +1,4 @@
 # Tables, figures and the manifest.
-PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
-CAPTIONS = Path(workflow.basedir) / "src" / "poet" / "report" / "captions"
-DOWNSTREAM = [name for name in GRID if CONFIG["settings"][name].get("downstream")]
-DOWNSTREAM_TABLE = expand("results/tables/downstream.{ext}", ext=TABLE) if DOWNSTREAM else []
-
-
-def caption(name):
-    return str(CAPTIONS / f"{name}.rst")
-
-
-def comparisons(wildcards):
-    """One comparison per setting of the grid and annotator."""
-    return [
-        f"results/scores/{setting}/{annotator}/comparison.json"
-        for setting in GRID
-        for annotator in CONFIG["settings"][setting]["annotators"]
-    ]
-
-
-def all_scores(wildcards):
-    """alpaca-eval's own scores of every seed, beside the comparison."""
-    return [
-        f"results/scores/{setting}/{annotator}/{method}/seed-{seed}.json"
-        for setting, methods in GRID.items()
-        for annotator in CONFIG["settings"][setting]["annotators"]
-        for method in methods
-        for seed in SEEDS
-    ]
 
 
 rule tabulate_main:
@@ -50,18 +22,6 @@ rule tabulate_main:
     shell:
         "python -m poet.report.tables main --comparison {input.comparisons} "
         "--reported {input.reported} --output {output} 2>&1 | tee {log} >&2"
-
-
-def downstream_results(setting, method):
-    return expand(f"results/downstream/{setting}/{method}/seed-{{seed}}.json", seed=SEEDS)
-
-
-def downstream_flags(wildcards):
-    return [
-        f"--results {setting} {method} {' '.join(downstream_results(setting, method))}"
-        for setting in DOWNSTREAM
-        for method in GRID[setting]
-    ]
 
 
 rule tabulate_downstream:
@@ -88,6 +48,29 @@ rule tabulate_downstream:
         "2>&1 | tee {log} >&2"
 
 
+rule tabulate_language:
+    """The language table: true reward of the start model, a babbler and the corpus."""
+    input:
+        [language_files(setting) for setting in LANGUAGE],
+    output:
+        report(
+            expand("results/tables/language.{ext}", ext=TABLE),
+            caption=caption("language"),
+            category="Tables",
+        ),
+    log:
+        "results/logs/tabulate_language.log",
+    benchmark:
+        "results/benchmarks/tabulate_language.tsv"
+    params:
+        worlds=[f"--world {name} {' '.join(language_files(name))}" for name in LANGUAGE],
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m poet.report.language {params.worlds} --output {output} 2>&1 | tee {log} >&2"
+
+
 rule draw_win_rates:
     """Win rates with intervals, as a figure with the CSV it was drawn from."""
     input:
@@ -108,22 +91,6 @@ rule draw_win_rates:
     shell:
         "python -m poet.report.figures win-rates --comparison {input} --output {output} "
         "2>&1 | tee {log} >&2"
-
-
-def trained_models(setting):
-    """The trained methods of a setting with the model folder of every seed."""
-    return {
-        method: expand(f"results/models/{setting}/{method}/seed-{{seed}}", seed=SEEDS)
-        for method in GRID[setting]
-        if method != "sft"
-    }
-
-
-def run_flags(wildcards):
-    return [
-        f"--runs {wildcards.setting} {method} {' '.join(f'{path}/train.json' for path in paths)}"
-        for method, paths in trained_models(wildcards.setting).items()
-    ]
 
 
 rule draw_training:
@@ -155,6 +122,7 @@ rule write_manifest:
     input:
         rules.tabulate_main.output,
         DOWNSTREAM_TABLE,
+        LANGUAGE_TABLE,
         rules.draw_win_rates.output,
         expand("results/figures/training-{setting}.csv", setting=TRAINED),
     output:

@@ -44,12 +44,6 @@ rule reference:
         "--model {input.model} --output {output} 2>&1 | tee {log} >&2"
 
 
-def truncated_tokens(wildcards):
-    """The token table that a method trains on."""
-    name = poet_config.truncation_name(resolved(wildcards)["truncation"])
-    return f"results/data/{wildcards.setting}/{name}.parquet"
-
-
 rule train:
     """One method with one seed, from the start model."""
     input:

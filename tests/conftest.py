@@ -13,12 +13,19 @@ settings.register_profile("poet", deadline=None, derandomize=True)
 settings.load_profile("poet")
 
 
+def absent(what: str, reason: str) -> None:
+    """Skip a test whose requirement is missing; fail where POET_REQUIRE (as in CI) names it."""
+    if what in os.environ.get("POET_REQUIRE", "").split():
+        pytest.fail(f"{reason}, and POET_REQUIRE names {what}")
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data beside the checkout; the test skips where it is absent."""
+    """The folder of real data beside the checkout; absent, it is the requirement `real-data`."""
     folder = Path(os.environ.get("POET_SHARED", ROOT.parent / "shared"))
     if not (folder / "data").is_dir():
-        pytest.skip("the real data folder (../shared, or POET_SHARED) is absent")
+        absent("real-data", "the real data folder (../shared, or POET_SHARED) is absent")
     return folder
 
 

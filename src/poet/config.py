@@ -43,7 +43,7 @@ def load(config: dict, source: str = "config") -> dict:
     """Validate ``config`` against the schema, check its cross-references, fill in defaults.
 
     The command line's shortcuts ``pairs`` (a file) and ``model`` (an id or a folder) replace those
-    of the only setting.
+    of the only setting. The argument itself stays as it is.
 
     Raises:
         UserError: naming the key, what was found and what was expected.
@@ -164,6 +164,9 @@ def _message(error) -> str:
         known = sorted(error.schema.get("properties", {}))
         found = sorted(set(error.instance) - set(known))
         return f"unknown key {', '.join(found)}; known keys: {', '.join(known)}"
+    if error.validator == "oneOf":
+        choices = [key for choice in error.validator_value for key in choice["required"]]
+        return f"expected exactly one of the keys {', '.join(choices)}"
     return error.message if len(error.message) < 300 else error.message[:300] + " ..."
 
 
@@ -178,9 +181,14 @@ def _apply_shortcuts(config: dict, source: str) -> None:
         )
     (setting,) = config["settings"].values()
     if pairs is not None:
-        setting["data"]["path"] = str(pairs)
+        if setting["data"]["kind"] != "file":
+            raise UserError(
+                f"{source}: `pairs` on the command line needs a setting with data of kind file, "
+                f"found kind {setting['data']['kind']}; add `--configfile config/own-data.yaml`"
+            )
+        setting["data"]["path"] = pairs
     if model is not None:
-        setting["model"] = {"name": str(model)}
+        setting["model"] = {"name": model}
 
 
 def _check_references(config: dict, source: str) -> None:
@@ -190,8 +198,8 @@ def _check_references(config: dict, source: str) -> None:
             raise UserError(
                 f"{where}.data names no file; give one with `--config pairs=FILE` or the key `path`"
             )
-        if "scratch" in setting["model"] and "sft" not in setting:
-            raise UserError(f"{where}: a model from scratch needs a section `sft`")
+        if "scratch" in setting["model"]:
+            _check_scratch(setting, where)
         for section in ("sft", "preference", "reward_model"):
             _check_batch(setting.get(section), f"{where}.{section}")
         preference = setting["preference"]
@@ -203,6 +211,11 @@ def _check_references(config: dict, source: str) -> None:
         for annotator in setting["annotators"]:
             _known(annotator, config["annotators"], f"annotator (settings.{name}.annotators)")
             _check_annotator(config["annotators"][annotator], setting, f"{where}: {annotator}")
+        downstream = setting.get("downstream", {})
+        for task in downstream.get("num_fewshot", {}):
+            _known(task, downstream["tasks"], f"task (settings.{name}.downstream.num_fewshot)")
+    for name, method in config["methods"].items():
+        _check_truncation(method.get("truncation"), f"{source}: methods.{name}.truncation")
     methods = {"sft", *config["methods"]}
     for name, listed in config["grid"].items():
         _known(name, config["settings"], "setting (in grid)")
@@ -219,12 +232,33 @@ def _check_references(config: dict, source: str) -> None:
         _known(baseline, methods, f"method (in gains.{method})")
 
 
+def _check_scratch(setting: dict, where: str) -> None:
+    if "sft" not in setting:
+        raise UserError(f"{where}: a model from scratch needs a section `sft`")
+    scratch = setting["model"]["scratch"]
+    if scratch["hidden_size"] % (2 * scratch["num_attention_heads"]):  # rotary embedding: pairs
+        raise UserError(
+            f"{where}.model.scratch.hidden_size is {scratch['hidden_size']}, expected a multiple "
+            f"of twice num_attention_heads ({scratch['num_attention_heads']})"
+        )
+
+
 def _check_batch(section: dict | None, where: str) -> None:
     if section and section["global_batch_size"] % section["per_device_batch_size"]:
         raise UserError(
             f"{where}.global_batch_size is {section['global_batch_size']}, which "
             f"per_device_batch_size ({section['per_device_batch_size']}) does not divide"
         )
+
+
+def _check_truncation(truncation: dict | None, where: str) -> None:
+    if not truncation:
+        return
+    keep = truncation["keep"]
+    if truncation["strategy"] == "none" and keep != 1:
+        raise UserError(f"{where}: strategy none keeps everything, but keep is {keep}")
+    if keep != round(keep, 2):  # the percentage names the file
+        raise UserError(f"{where}.keep is {keep}, expected a whole percentage such as 0.25")
 
 
 def _check_annotator(annotator: dict, setting: dict, where: str) -> None:

@@ -21,7 +21,7 @@ class UserError(Exception):
 
 
 def cli(main: Callable[[], None]) -> None:
-    """Run a program's ``main``; a :class:`UserError` becomes a message on stderr and exit code 1."""
+    """Run a program's ``main``; a :class:`UserError` ends it with a message and exit code 1."""
     from poet.progress import calm_libraries
 
     calm_libraries()
@@ -61,16 +61,9 @@ def publish(path: str | Path) -> Iterator[Path]:
 
 
 def read_json(path: str | Path):
-    """The content of a ``.json`` or ``.json.gz`` file.
-
-    Raises:
-        UserError: there is no such file, or it is not valid JSON.
-    """
+    """The content of a ``.json`` or ``.json.gz`` file."""
     with _open(path) as file:
-        try:
-            return json.load(file)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path} is not valid JSON: {error}") from None
+        return json.load(file)
 
 
 def write_json(value, path: str | Path) -> None:
@@ -93,6 +86,8 @@ def read_jsonl(path: str | Path) -> list[dict]:
             for number, line in enumerate(file, start=1):
                 if line.strip():
                     rows.append(_parse_line(line, path, number))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; expected a file of JSON lines") from None
     except (UnicodeDecodeError, gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"{path} is not readable as UTF-8 text: {error}") from None
     return rows
@@ -121,13 +116,20 @@ def write_jsonl(rows: Iterable[dict], path: str | Path) -> None:
 
 
 def load_record(text: str) -> dict:
-    """A resolved record (see :mod:`poet.config`) from inline JSON or from a JSON file's path."""
-    return json.loads(text) if text.lstrip().startswith("{") else read_json(text)
+    """A resolved record (see :mod:`poet.config`) from inline JSON or from a JSON file's path.
+
+    Raises:
+        UserError: there is no such file, or it is not valid JSON.
+    """
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else read_json(text)
+    except FileNotFoundError:
+        raise UserError(f"record {text} does not exist; expected JSON or its file") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"record {text[:100]} is not valid JSON: {error}") from None
 
 
 def _open(path: str | Path):
-    opener = gzip.open if str(path).endswith(".gz") else open
-    try:
-        return opener(path, "rt", encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
+    if str(path).endswith(".gz"):
+        return gzip.open(path, "rt", encoding="utf-8")
+    return open(path, encoding="utf-8")

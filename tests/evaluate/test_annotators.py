@@ -19,7 +19,7 @@ def fake_scalar() -> Scalar:
     """Reward: number of the letter a; preference: the reward difference squashed into [1, 2]."""
     return Scalar(
         "fake",
-        lambda prompts, outputs: [output.count("a") for output in outputs],
+        lambda prompts, outputs: ([output.count("a") for output in outputs], None),
         lambda instruction, output_1, output_2, r1, r2: 1.5 + math.atan(r2 - r1) / math.pi,
     )
 
@@ -151,7 +151,7 @@ def test_what_does_not_fit_the_prompts_is_named(change, message):
 @pytest.mark.parametrize("value", [math.nan, 2.5])
 def test_a_preference_that_is_none_is_an_error(value):
     prompts = make_prompts(2)
-    scalar = Scalar("bad", lambda p, outputs: [0.0] * len(outputs), lambda *_: value)
+    scalar = Scalar("bad", lambda p, outputs: ([0.0] * len(outputs), None), lambda *_: value)
     with pytest.raises(UserError, match=r"expected a number in \[1, 2\]"):
         annotate(scalar, prompts, [pair_up(prompts, make_generations(prompts), "g", "ref")])
 
@@ -183,6 +183,7 @@ def test_the_program_with_the_oracle(tmp_path):
         assert row["preference"] == world.oracle_preference(*texts)
         assert row["reward_1"] == world.reward(*texts[:2])
         assert row["reward_2"] == world.reward(texts[0], texts[2]) <= row["reward_1"]
+        assert "reward_cut" not in row
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +221,8 @@ def test_reward_model_in_batches_gives_the_logits_of_single_conversations(tiny_r
     prompts = make_prompts(7)
     outputs = ["a " * (1 + 5 * i % 11) + "c" for i in range(7)]
     scalar = annotators.reward_model("rm", tiny_reward_model, batch_size=3)
-    found = scalar.rewards(prompts, outputs)
+    found, was_cut = scalar.rewards(prompts, outputs)
+    assert was_cut == [False] * 7
     model = AutoModelForSequenceClassification.from_pretrained(tiny_reward_model).eval()
     tokenizer = AutoTokenizer.from_pretrained(tiny_reward_model)
     for prompt, output, reward in zip(prompts, outputs, found, strict=True):
@@ -232,12 +234,42 @@ def test_reward_model_in_batches_gives_the_logits_of_single_conversations(tiny_r
     assert scalar.preference("", "", "", 1.0, 3.0) == pytest.approx(1 + 1 / (1 + math.exp(-2)))
 
 
+@pytest.mark.parametrize(
+    ("model_max_length", "limit"), [(None, 64), (12, 12), (200, 64)], ids=["unknown", "12", "200"]
+)
+def test_long_conversations_are_cut_where_training_cut_them(
+    tiny_reward_model, tmp_path, capsys, model_max_length, limit
+):
+    """At what the tokenizer says, at most at the model's 64 positions; and it is told."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_reward_model).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tiny_reward_model)
+    assert tokenizer.model_max_length > 10**20
+    if model_max_length:
+        tokenizer.model_max_length = model_max_length
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    prompts = make_prompts(3)  # "user say 0 assistant": 4 tokens
+    generations = make_generations(prompts)
+    outputs = ["a b " * 50, " ".join(["c"] * (limit - 4)), " ".join(["c"] * (limit - 3))]
+    for row, output in zip(generations, outputs, strict=True):
+        row["output"] = output
+    scalar = annotators.reward_model("rm", str(tmp_path))
+    rows = annotate(scalar, prompts, [pair_up(prompts, generations, "g", "ref")])[0]
+    assert f"rm: 2 of 6 conversations are longer than {limit} tokens" in capsys.readouterr().err
+    assert [row["reward_cut"] for row in rows] == [True, False, True]
+    for prompt, output, row in zip(prompts, outputs, rows, strict=True):
+        ids = tokenizer(f"user {prompt['instruction']} assistant {output}", truncation=False)
+        with torch.inference_mode():
+            logit = model(torch.tensor([ids["input_ids"][:limit]])).logits.item()
+        assert row["reward_2"] == pytest.approx(logit, abs=1e-5)
+
+
 def test_reward_model_refuses_what_it_cannot_read(tiny_reward_model, tmp_path):
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    scalar = annotators.reward_model("rm", tiny_reward_model)
-    with pytest.raises(UserError, match="reads 64 tokens; the longest conversation has 10"):
-        scalar.rewards(make_prompts(1), ["a " * 100])
     AutoTokenizer.from_pretrained(tiny_reward_model).save_pretrained(tmp_path)
     two = AutoModelForSequenceClassification.from_pretrained(
         tiny_reward_model, num_labels=2, ignore_mismatched_sizes=True
@@ -264,4 +296,4 @@ def test_the_program_with_a_reward_model_scores_all_seeds(tiny_reward_model, tmp
         assert [row["index"] for row in rows] == list(range(6))
         for row in rows:
             expected = bradley_terry(row["reward_1"], row["reward_2"])
-            assert row["preference"] == pytest.approx(expected)
+            assert row["preference"] == pytest.approx(expected) and row["reward_cut"] is False

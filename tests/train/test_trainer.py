@@ -6,6 +6,8 @@ import random
 import pytest
 import torch
 from datasets import Dataset
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
@@ -13,13 +15,15 @@ from poet.data.truncation import truncate_pair
 from poet.files import UserError
 from poet.train.arguments import common_arguments
 from poet.train.reference import compute
-from poet.train.trainer import PairCollator, PreferenceTrainer
+from poet.train.trainer import PairCollator, PreferenceTrainer, SortedBatches
 
 STEPS = 10
 
 
 class PretokenizedDPO(DPOTrainer):
-    """TRL's trainer on token ids: only the retokenization is left out."""
+    """TRL's trainer on token ids, in the order of ours: no retokenization, no shuffle of its own."""
+
+    _get_train_sampler = PreferenceTrainer._get_train_sampler
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset
@@ -173,6 +177,23 @@ def test_gradient_accumulation_keeps_the_global_batch(start, pairs, tmp_path):
     whole = trajectory(ours(start, rows, tmp_path))
     halves = trajectory(ours(start, rows, tmp_path, per_device=2))
     assert_same(halves, whole)
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 9), st.integers(0, 5))
+def test_sampler_shuffles_globally_and_sorts_within_a_batch(lengths, size, seed):
+    sampler = SortedBatches(lengths, size, seed)
+    first = list(sampler)
+    assert sorted(first) == list(range(len(lengths)))
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(lengths), generator=generator).tolist()
+    for start in range(0, len(first), size):
+        batch = first[start : start + size]
+        assert set(batch) == set(shuffled[start : start + size])
+        assert [lengths[i] for i in batch] == sorted(lengths[i] for i in batch)
+    assert list(sampler) == first
+    if len(lengths) > 20:
+        sampler.set_epoch(1)
+        assert list(sampler) != first
 
 
 def test_batch_that_does_not_divide_is_refused():

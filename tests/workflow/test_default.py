@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import os
 import re
 import signal
 import subprocess
@@ -153,7 +154,7 @@ def test_killed_run_ends_with_the_same_tables(clone, small_config, workflow):
             assert run.poll() is None, "the run ended before it could be killed"
             time.sleep(0.2)
         time.sleep(1.5)
-        subprocess.run(["pkill", "-KILL", "--session", str(run.pid)], check=False)
+        os.killpg(run.pid, signal.SIGKILL)
         assert run.wait() == -signal.SIGKILL
     final = subprocess.run(make, cwd=clone, capture_output=True, text=True)
     assert final.returncode == 0, final.stderr[-3000:]

@@ -60,4 +60,3 @@ def test_a_model_given_on_the_command_line_is_taken(workflow, own_config, rows, 
     assert result.returncode == 0, result.stderr[-3000:]
     record = json.loads((run.folder / "results/models/own/sft/train.json").read_text())["record"]
     assert record["model"] == str(start[0]) and record["scratch"] is None
-

@@ -70,7 +70,8 @@ def encode_pairs(
 
     Prompt and response are tokenized together and split after the prompt's own tokens. Where the
     tokenizer merges across the boundary, ``keep_start`` tokenizes the response by itself, so that
-    training sees the prompt exactly as generation does; ``paper`` moves the boundary one token back.
+    training sees the prompt as generation does; ``paper`` moves the boundary back to before the
+    merged tokens (TRL 0.9.6 does so by one token, and stops with an error where that is too few).
     """
     if length_policy == "paper":
         prompt_texts, response_texts = _render_paper(tokenizer, prompts, responses)
@@ -83,8 +84,8 @@ def encode_pairs(
         start = len(prompt_ids[row])
         if full[:start] != prompt_ids[row]:
             if length_policy == "paper":
-                start -= 1
-                prompt_ids[row] = full[:start]
+                prompt_ids[row] = commonprefix([full, prompt_ids[row]])
+                start = len(prompt_ids[row])
             else:
                 full, start = _encode_alone(tokenizer, response_texts[row]), 0
         response_ids.append(_with_eos(full[start:], tokenizer.eos_token_id))
@@ -255,8 +256,8 @@ def main(argv=None) -> None:
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     if not tokenizer.chat_template:
         raise UserError(
-            f"the tokenizer in {args.tokenizer} has no chat template; expected one, because prompts "
-            "and answers are chat messages. Save the tokenizer with `chat_template` set."
+            f"the tokenizer in {args.tokenizer} has no chat template; expected one, because "
+            "prompts and answers are chat messages. Save the tokenizer with `chat_template` set."
         )
     cuts = tokenize_file(args.pairs, args.output, tokenizer, load_record(args.record))
     write_json(cuts, args.cuts)

@@ -11,13 +11,13 @@ import argparse
 import logging
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from poet.evaluate.alpaca import read_rows, require
 from poet.files import UserError, cli, load_record, write_json
-from poet.progress import track
 
 KINDS = ("oracle", "reward_model")
 
@@ -28,12 +28,13 @@ class Scalar:
 
     Attributes:
         name: what stands in the annotations' column ``annotator``.
-        rewards: (rows of prompts.jsonl, one output each) -> rewards.
+        rewards: (rows of prompts.jsonl, one output each) -> rewards, and for each whether the
+            annotator read the text only in part (None where it always reads everything).
         preference: (instruction, output_1, output_2, reward_1, reward_2) -> [1, 2].
     """
 
     name: str
-    rewards: Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
+    rewards: Callable[[Sequence[dict], Sequence[str]], tuple[Sequence[float], list[bool] | None]]
     preference: Callable[[str, str, str, float, float], float]
 
 
@@ -41,9 +42,9 @@ def oracle(name: str) -> Scalar:
     """The embedded world's true reward, and its preference with a mild taste for length."""
     from poet.data import world
 
-    def rewards(prompts: Sequence[dict], outputs: Sequence[str]) -> list[float]:
+    def rewards(prompts: Sequence[dict], outputs: Sequence[str]) -> tuple[list[float], None]:
         pairs = zip(prompts, outputs, strict=True)
-        return [world.reward(prompt["instruction"], output) for prompt, output in pairs]
+        return [world.reward(prompt["instruction"], output) for prompt, output in pairs], None
 
     return Scalar(
         name, rewards, lambda *texts_and_rewards: world.oracle_preference(*texts_and_rewards[:3])
@@ -55,6 +56,9 @@ def reward_model(
 ) -> Scalar:
     """Any sequence classifier with one output: preference = 1 + sigmoid(r2 - r1), Bradley-Terry.
 
+    Conversations are cut where its training cut them: at the tokenizer's ``model_max_length``, or
+    at the model's positions where those are fewer or the tokenizer knows no limit.
+
     Args:
         model: folder or hub id of the model and its tokenizer, whose chat template is used.
         revision: the hub's commit.
@@ -64,6 +68,8 @@ def reward_model(
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from poet.train import reward_model as training
 
     tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, padding_side="right")
     classifier = AutoModelForSequenceClassification.from_pretrained(
@@ -79,22 +85,24 @@ def reward_model(
         tokenizer.pad_token = tokenizer.eos_token
     # The classifier reads its score at the last token that is no padding.
     classifier.config.pad_token_id = tokenizer.pad_token_id
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    classifier.to(device).eval()
+    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+    positions = getattr(classifier.config.get_text_config(), "max_position_embeddings", None)
+    # A tokenizer that knows no limit says 1e30.
+    limit = min(int(tokenizer.model_max_length), positions or sys.maxsize)
 
-    def rewards(prompts: Sequence[dict], outputs: Sequence[str]) -> list[float]:
-        ids = [_conversation_ids(tokenizer, *pair) for pair in zip(prompts, outputs, strict=True)]
-        _check_lengths(ids, classifier.config, model)
-        order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
-        found = [0.0] * len(ids)
-        for start in track(range(0, len(ids), batch_size), label=name):
-            chosen = order[start : start + batch_size]
-            batch = tokenizer.pad({"input_ids": [ids[i] for i in chosen]}, return_tensors="pt")
-            with torch.inference_mode():
-                logits = classifier(**batch.to(device)).logits
-            for i, value in zip(chosen, logits[:, 0].float().tolist(), strict=True):
-                found[i] = value
-        return found
+    def rewards(prompts: Sequence[dict], outputs: Sequence[str]) -> tuple[list[float], list[bool]]:
+        conversations = [
+            [*prompt["prompt"], {"role": "assistant", "content": output}]
+            for prompt, output in zip(prompts, outputs, strict=True)
+        ]
+        sequences, was_cut = training.encode(tokenizer, conversations, limit)
+        if any(was_cut):
+            print(
+                f"{name}: {sum(was_cut)} of {len(was_cut)} conversations are longer than {limit} "
+                "tokens; the reward model reads that much of them",
+                file=sys.stderr,
+            )
+        return training.rewards(classifier, sequences, batch_size, name), was_cut
 
     return Scalar(name, rewards, lambda *texts_and_rewards: bradley_terry(*texts_and_rewards[3:]))
 
@@ -104,21 +112,6 @@ def bradley_terry(reward_1: float, reward_2: float) -> float:
     gap = reward_2 - reward_1
     odds = math.exp(-abs(gap))  # never overflows
     return 1 + (1 if gap >= 0 else odds) / (1 + odds)
-
-
-def _conversation_ids(tokenizer, prompt: dict, output: str) -> list[int]:
-    messages = [*prompt["prompt"], {"role": "assistant", "content": output}]
-    return tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
-
-
-def _check_lengths(ids: Sequence[list[int]], config, model: str) -> None:
-    limit = getattr(config, "max_position_embeddings", None)
-    longest = max(map(len, ids), default=0)
-    if limit and longest > limit:
-        raise UserError(
-            f"{model} reads {limit} tokens; the longest conversation has {longest}.\n"
-            "Use a reward model with a longer context, or lower generation.max_new_tokens."
-        )
 
 
 def pair_up(prompts: Sequence[dict], generations: Sequence[dict], source, reference_name: str):
@@ -167,7 +160,8 @@ def annotate(scalar: Scalar, prompts: Sequence[dict], methods: Sequence[list[dic
         methods: per seed, what :func:`pair_up` returns.
 
     Returns:
-        Per seed the same rows with annotator, preference, reward_1 and reward_2, in the same order.
+        Per seed the same rows with annotator, preference, reward_1 and reward_2, in the same order;
+        and with reward_cut, was either answer read only in part, where the annotator tells.
 
     Raises:
         UserError: a preference is no number in [1, 2].
@@ -179,10 +173,11 @@ def annotate(scalar: Scalar, prompts: Sequence[dict], methods: Sequence[list[dic
         for row in rows
         for column in ("output_1", "output_2")
     )
-    values = scalar.rewards(
+    values, was_cut = scalar.rewards(
         [prompt_of[instruction] for instruction, _ in answers], [output for _, output in answers]
     )
     rewards = dict(zip(answers, map(float, values), strict=True))
+    cut = None if was_cut is None else dict(zip(answers, was_cut, strict=True))
 
     def preference(instruction: str, output_1: str, output_2: str) -> float:
         ours = rewards[instruction, output_1], rewards[instruction, output_2]
@@ -193,12 +188,12 @@ def annotate(scalar: Scalar, prompts: Sequence[dict], methods: Sequence[list[dic
     for rows in methods:
         judged = annotator.annotate_pairs(rows, chunksize=None) if rows else []
         annotated.append(
-            [_annotated(row, found, rewards) for row, found in zip(rows, judged, strict=True)]
+            [_annotated(row, found, rewards, cut) for row, found in zip(rows, judged, strict=True)]
         )
     return annotated
 
 
-def _annotated(row: dict, found: dict, rewards: dict) -> dict:
+def _annotated(row: dict, found: dict, rewards: dict, cut: dict | None) -> dict:
     texts = ("instruction", "output_1", "output_2")
     if any(row[text] != found[text] for text in texts):
         raise RuntimeError(f"alpaca-eval returned another row for prompt {row['index']}")
@@ -207,12 +202,14 @@ def _annotated(row: dict, found: dict, rewards: dict) -> dict:
             f"prompt {row['index']}: the annotator's preference is {found['preference']};"
             f" expected a number in [1, 2] for {row['instruction'][:60]!r}"
         )
+    answers = [(row["instruction"], row[column]) for column in ("output_1", "output_2")]
     return {
         **row,
         "annotator": found["annotator"],
         "preference": float(found["preference"]),
-        "reward_1": rewards[row["instruction"], row["output_1"]],
-        "reward_2": rewards[row["instruction"], row["output_2"]],
+        "reward_1": rewards[answers[0]],
+        "reward_2": rewards[answers[1]],
+        **({} if cut is None else {"reward_cut": any(cut[answer] for answer in answers)}),
     }
 
 

@@ -19,15 +19,15 @@ from poet.provenance import provenance
 _CLOCK = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
 
 
-def encode(tokenizer, conversations: list[list[dict]], max_length: int) -> tuple[list, int]:
+def encode(tokenizer, conversations: list[list[dict]], max_length: int) -> tuple[list, list]:
     """Token ids of templated conversations, cut to their first ``max_length`` tokens.
 
     Returns:
-        One list of ids per conversation, and how many of them were cut.
+        Per conversation its ids, and whether they were cut.
     """
     sequences = tokenizer.apply_chat_template(conversations, tokenize=True, return_dict=False)
-    n_cut = sum(len(ids) > max_length for ids in sequences)
-    return [ids[:max_length] for ids in sequences], n_cut
+    was_cut = [len(ids) > max_length for ids in sequences]
+    return [ids[:max_length] for ids in sequences], was_cut
 
 
 def rewards(model, sequences: list[list[int]], batch_size: int, label: str) -> list[float]:
@@ -94,8 +94,8 @@ def load_pairs(path: str | Path, tokenizer, max_length: int) -> tuple[dict, dict
         ids, n_cut = {}, 0
         for side in ("chosen", "rejected"):
             conversations = [pair["prompt"] + pair[side] for pair in pairs]
-            ids[f"{side}_ids"], cut = encode(tokenizer, conversations, max_length)
-            n_cut += cut
+            ids[f"{side}_ids"], was_cut = encode(tokenizer, conversations, max_length)
+            n_cut += sum(was_cut)
         splits[split] = ids
         counts[split] = {
             "pairs": len(pairs),
@@ -137,6 +137,8 @@ def train(base: str | Path, tokenizer, pairs: dict, settings: dict, folder: str)
     from poet.train.arguments import common_arguments
     from poet.train.callbacks import ProgressLines
 
+    common = common_arguments(settings["global_batch_size"], settings["per_device_batch_size"])
+    common["gradient_checkpointing"] = torch.cuda.is_available()  # saves memory, costs time
     arguments = RewardConfig(
         output_dir=folder,
         learning_rate=settings["learning_rate"],
@@ -144,8 +146,7 @@ def train(base: str | Path, tokenizer, pairs: dict, settings: dict, folder: str)
         warmup_steps=0.1,  # a share of all steps
         seed=settings["seed"],
         max_length=None,  # TRL would drop longer pairs; these are cut already
-        gradient_checkpointing=torch.cuda.is_available(),  # saves memory, costs time
-        **common_arguments(settings["global_batch_size"], settings["per_device_batch_size"]),
+        **common,
     )
     trainer = RewardTrainer(
         model=str(base),

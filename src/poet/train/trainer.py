@@ -6,10 +6,12 @@ ref_rejected_logps (per-token log-probabilities of the reference, as long as the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.utils.data import Sampler
 from trl import DPOTrainer
 
 from poet.train.objectives import OBJECTIVES, REFERENCE_FREE, weighted_sum
@@ -49,6 +51,29 @@ class PairCollator:
         return batch
 
 
+class SortedBatches(Sampler[int]):
+    """A new shuffle every epoch, cut into global batches, each sorted by length.
+
+    An optimizer step sees the same pairs as without sorting; its micro-batches hold pairs of like
+    lengths, so they waste little on padding.
+    """
+
+    def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
+        self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator)
+        for batch in order.split(self.batch_size):
+            yield from sorted(batch.tolist(), key=self.lengths.__getitem__)
+
+
 class PreferenceTrainer(DPOTrainer):
     """DPO and SimPO on the same tokens; the objective decides the loss and nothing else.
 
@@ -68,6 +93,16 @@ class PreferenceTrainer(DPOTrainer):
 
     def _precompute_ref_logps(self, dataset, *args, **kwargs):
         return dataset  # cached upstream, per token
+
+    def _get_train_sampler(self, train_dataset=None) -> SortedBatches:
+        data = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [
+            len(prompt) + max(len(chosen), len(rejected))
+            for prompt, chosen, rejected in zip(*(data[name] for name in COLUMNS[:3]), strict=True)
+        ]
+        args = self.args
+        batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return SortedBatches(lengths, batch_size, args.seed)
 
     def _set_signature_columns_if_needed(self):
         self._signature_columns = COLUMNS

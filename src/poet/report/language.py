@@ -1,0 +1,111 @@
+"""Has the start model learned the embedded world's language? Its true reward beside two others'.
+
+The unigram babbler knows the corpus's words and the lengths of its texts, and nothing else; the
+corpus writer wrote what the model learned from, in answer to the corpus's own prompts.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+import numpy as np
+
+from poet.data.world import REFERENCE, babble
+from poet.data.world_language import reward
+from poet.evaluate.alpaca import read_rows, require
+from poet.evaluate.annotators import pair_up
+from poet.evaluate.statistics import Score, over_prompts
+from poet.files import cli
+from poet.report.tables import SHARE, fixed, write
+
+SHOWN = {
+    "setting": ("setting",),
+    "writer": ("writer",),
+    "prompts": ("n_prompts",),
+    "answers": ("n_samples",),
+    "true reward": ("true_reward", "true_reward_ci_low", "true_reward_ci_high"),
+    "perfect": ("share_perfect",),
+    "ended": ("share_ended",),
+}
+NOTES = [
+    "True reward: mean, in [0, 1], and its 95 % interval over prompts (answers to one prompt are "
+    "averaged first). perfect: share of answers worth 1; ended: share of answers that ended by "
+    "themselves, where a model wrote them. The corpus's answers are to its own prompts."
+]
+
+
+def language_row(setting: str, writer: str, rewards, share_ended: float | None = None) -> dict:
+    """One row of text cells from the rewards of answers, [samples per prompt, prompts]."""
+    score = Score.of_values(rewards)
+    n_samples, n_prompts = score.replicates.shape
+    low, high = np.clip(over_prompts(score), 0.0, 1.0)
+    return {
+        "setting": setting,
+        "writer": writer,
+        "n_prompts": str(n_prompts),
+        "n_samples": str(n_samples * n_prompts),
+        "true_reward": fixed(score.value, SHARE),
+        "true_reward_ci_low": fixed(low, SHARE),
+        "true_reward_ci_high": fixed(high, SHARE),
+        "share_perfect": fixed((score.replicates == 1.0).mean(), SHARE),
+        "share_ended": fixed(share_ended, SHARE),
+    }
+
+
+def language_rows(
+    setting: str, corpus: Sequence[dict], prompts: Sequence[dict], generations: dict[str, list]
+) -> list[dict]:
+    """The rows of a setting: babbler (one text per evaluation prompt), corpus writer, ``sft``.
+
+    Args:
+        corpus: rows of corpus.parquet, whose prompts all differ.
+        prompts: rows of prompts.jsonl.
+        generations: file -> its rows, one file per sampling seed of the start model.
+
+    Raises:
+        UserError: generations that are not of these prompts.
+    """
+    questions = [row["prompt"][-1]["content"] for row in corpus]
+    answers = [row["completion"][-1]["content"] for row in corpus]
+    written = list(map(reward, questions, answers))
+    babbled = babble(np.random.default_rng(0), answers, len(prompts))
+    worth = [reward(row["instruction"], text) for row, text in zip(prompts, babbled, strict=True)]
+    sampled, ended = [], []
+    for path, rows in generations.items():
+        require(rows, ("finish_reason",), path)
+        pairs = pair_up(prompts, rows, path, REFERENCE)
+        sampled.append([reward(pair["instruction"], pair["output_2"]) for pair in pairs])
+        ended += [row["finish_reason"] == "stop" for row in rows]
+    return [
+        language_row(setting, "unigram babbler", [worth]),
+        language_row(setting, "corpus writer", [written]),
+        language_row(setting, "sft", sampled, float(np.mean(ended))),
+    ]
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--world", nargs="+", action="append", required=True,
+        metavar="SETTING CORPUS PROMPTS GENERATIONS",
+        help="corpus.parquet, prompts.jsonl and one file per seed of sft; repeat for each setting",
+    )  # fmt: skip
+    parser.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
+    args = parser.parse_args(argv)
+
+    from pyarrow import parquet
+
+    rows = []
+    for world in args.world:
+        if len(world) < 4:
+            parser.error(f"--world {' '.join(world)}: expected SETTING CORPUS PROMPTS GENERATIONS")
+        setting, corpus, prompts, *files = world
+        generations = {path: read_rows(path) for path in files}
+        corpus = parquet.read_table(corpus).to_pylist()
+        rows += language_rows(setting, corpus, read_rows(prompts), generations)
+    write(rows, SHOWN, "{} [{}, {}]", NOTES, args.output)
+
+
+if __name__ == "__main__":
+    cli(main)

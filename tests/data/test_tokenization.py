@@ -1,0 +1,540 @@
+"""Tokenization with three kinds of tokenizers and templates shaped like the paper's models'.
+
+What is expected is written out by hand or recomputed here; nothing is taken from the module.
+"""
+
+import copy
+import json
+import random
+from types import SimpleNamespace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+from transformers import PreTrainedTokenizerFast
+
+from poet.data.tokenization import (
+    BATCH,
+    encode,
+    encode_pairs,
+    limit_lengths,
+    main,
+    pair_hash,
+    render_prompts,
+    tokenize_file,
+)
+from poet.files import UserError, read_json
+
+# As zephyr-7b-sft-full has it: the generation prompt is a line of its own.
+ZEPHYR = (
+    "{% for message in messages %}\n{% if message['role'] == 'user' %}\n"
+    "{{ '<|user|>\n' + message['content'] + eos_token }}\n{% elif message['role'] == 'system' %}\n"
+    "{{ '<|system|>\n' + message['content'] + eos_token }}\n"
+    "{% elif message['role'] == 'assistant' %}\n"
+    "{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n"
+    "{% if loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
+)
+LLAMA = (
+    "{% for message in messages %}"
+    "{% if loop.index0 == 0 %}{{ bos_token }}{% endif %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' }}"
+    "{{ message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+    "{% if add_generation_prompt %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+GEMMA = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}"
+    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
+)
+# What the paper's Gemma-2 configurations put in its place.
+GEMMA_RELEASED = (
+    "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
+    "{% set system_message = messages[0]['content'] | trim + '\n\n' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system_message = '' %}{% endif %}"
+    "{% for message in messages %}{% if loop.index0 == 0 %}"
+    "{% set content = system_message + message['content'] %}{% else %}"
+    "{% set content = message['content'] %}{% endif %}"
+    "{% if (message['role'] == 'assistant') %}{% set role = 'model' %}{% else %}"
+    "{% set role = message['role'] %}{% endif %}"
+    "{{ '<start_of_turn>' + role + '\n' + content | trim + '<end_of_turn>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{'<start_of_turn>model\n'}}{% endif %}"
+)
+# Written for tests: nothing stands between a prompt and its answer, so tokens merge.
+BARE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
+
+CORPUS = [
+    "the river of Arlen is the Morin and the mill is old",
+    "user assistant model system hello world",
+    "a tale of two towns, told twice. What is the mill?\n\nIt is old.\n",
+]
+
+
+def byte_level(template, bos, eos, specials=(), adds_bos=True):
+    """As Llama-3 and GPT-2: no prefix space, every byte a token."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    first = [bos] if bos else []
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=["<pad>", *first, eos, *specials],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    return finished(bpe, trainer, template, bos if adds_bos else None, bos_token=bos, eos_token=eos)
+
+
+def prepending(template):
+    """As Mistral and Llama-2: a normalizer puts a prefix space after every special token."""
+    bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
+    space = "\u2581"
+    bpe.normalizer = normalizers.Sequence(
+        [normalizers.Prepend(space), normalizers.Replace(" ", space)]
+    )
+    bpe.decoder = decoders.Sequence(
+        [decoders.Replace(space, " "), decoders.ByteFallback(), decoders.Fuse()]
+        + [decoders.Strip(" ", 1, 0)]
+    )
+    special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    return finished(bpe, trainer, template, "<s>", bos_token="<s>", eos_token="</s>")
+
+
+def metaspace(template, specials):
+    """As newer sentencepiece conversions: Unigram, a prefix space at the start of the text."""
+    unigram = Tokenizer(models.Unigram())
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    unigram.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120,
+        special_tokens=["<pad>", "<bos>", "<eos>", *specials, "<unk>"],
+        unk_token="<unk>",
+        initial_alphabet=[chr(i) for i in range(33, 127)] + ["\n"],
+        show_progress=False,
+    )
+    return finished(unigram, trainer, template, "<bos>", bos_token="<bos>", eos_token="<eos>")
+
+
+def finished(tokenizer, trainer, template, added_bos, **special):
+    tokenizer.train_from_iterator(CORPUS * 3, trainer)
+    if added_bos:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{added_bos} $A", special_tokens=[(added_bos, tokenizer.token_to_id(added_bos))]
+        )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<pad>", chat_template=template, **special
+    )
+
+
+HEADERS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
+TURNS = ["<start_of_turn>", "<end_of_turn>"]
+TOKENIZERS = {
+    "zephyr": lambda: prepending(ZEPHYR),
+    "zephyr-bytes": lambda: byte_level(ZEPHYR, "<s>", "</s>"),
+    "zephyr-no-bos": lambda: byte_level(ZEPHYR, None, "</s>"),
+    "llama-base": lambda: byte_level(LLAMA, "<|begin|>", "<|end_of_text|>", HEADERS),
+    "llama-instruct": lambda: byte_level(LLAMA, "<|begin|>", "<|eot_id|>", HEADERS[:2]),
+    "gemma": lambda: metaspace(GEMMA, TURNS),
+    "gemma-bytes": lambda: byte_level(GEMMA, "<bos>", "<eos>", TURNS),
+}
+NAMES = list(TOKENIZERS)
+SUPPORTS_SYSTEM = [name for name in NAMES if "gemma" not in name]
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    return {name: make() for name, make in TOKENIZERS.items()}
+
+
+def user(text):
+    return {"role": "user", "content": text}
+
+
+def assistant(text):
+    return {"role": "assistant", "content": text}
+
+
+PROMPTS = [
+    [user("What is the mill?")],
+    [user("the river"), assistant("It is the Morin."), user("and the mill?")],
+    [user("a\n\n b")],
+]
+RESPONSES = [[assistant("It is old.")], [assistant("old\n\n\nand told twice")], [assistant("a")]]
+
+
+def pieces(name):
+    """Texts around a turn, by hand: opening of a user's, of the answer's, end of a turn."""
+    if "zephyr" in name:
+        return "", "<|user|>\n", "<|assistant|>\n", "</s>\n"
+    if "llama" in name:
+        header = "<|start_header_id|>{}<|end_header_id|>\n\n".format
+        return "<|begin|>", header("user"), header("assistant"), "<|eot_id|>"
+    turn = "<start_of_turn>{}\n".format
+    return "<bos>", turn("user"), turn("model"), "<end_of_turn>\n"
+
+
+def by_hand(name, prompt):
+    start, asked, answered, end = pieces(name)
+    opening = {"user": asked, "assistant": answered}
+    return start + "".join(opening[m["role"]] + m["content"] + end for m in prompt)
+
+
+def bos_of(tokenizer):
+    return [] if tokenizer.bos_token is None else [tokenizer.bos_token_id]
+
+
+def ids_of(tokenizer, text):
+    """Tokens of a text that opens a sequence, without BOS."""
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def assert_bos_once(tokenizer, prompt_ids, response_ids):
+    bos = tokenizer.bos_token_id
+    assert (prompt_ids + response_ids).count(bos) == (bos is not None)
+    assert bos is None or prompt_ids[0] == bos
+
+
+def text_of(tokenizer, ids):
+    """The text of token ids; spaces that a prefix-space tokenizer puts after special tokens out."""
+    text = tokenizer.decode(ids, clean_up_tokenization_spaces=False)
+    for token in tokenizer.all_special_tokens:
+        text = text.replace(f"{token} ", token)
+    return text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keep_start_is_the_template_up_to_the_end_of_the_answer(tokenizers, name):
+    tokenizer = tokenizers[name]
+    prompt_ids, response_ids = encode_pairs(tokenizer, PROMPTS, RESPONSES)
+    assert prompt_ids == encode(tokenizer, render_prompts(tokenizer, PROMPTS))  # as in generation
+    eos, bos = tokenizer.eos_token_id, tokenizer.bos_token or ""
+    _, _, answered, end = pieces(name)
+    for prompt, [answer], p, r in zip(PROMPTS, RESPONSES, prompt_ids, response_ids, strict=True):
+        assert_bos_once(tokenizer, p, r)
+        assert r.count(eos) == 1 and r[-1] == eos
+        assert not tokenizer.decode(r[-2]).isspace()
+        head = by_hand(name, prompt).removeprefix(bos) + answered
+        tail = answer["content"] + end.rstrip().removesuffix(tokenizer.eos_token)
+        assert text_of(tokenizer, p + r) == bos + head + tail + tokenizer.eos_token
+        assert p + r == [*bos_of(tokenizer), *ids_of(tokenizer, head + tail), eos]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_paper_is_the_released_codes_text(tokenizers, name):
+    tokenizer = tokenizers[name]
+    prompt_ids, response_ids = encode_pairs(tokenizer, PROMPTS, RESPONSES, "paper")
+    eos, bos = tokenizer.eos_token_id, tokenizer.bos_token or ""
+    _, _, answered, end = pieces(name)
+    for prompt, [answer], p, r in zip(PROMPTS, RESPONSES, prompt_ids, response_ids, strict=True):
+        assert_bos_once(tokenizer, p, r)
+        # An empty system message where the template speaks of the role and takes it: Zephyr's.
+        system = "<|system|>\n</s>\n" if "zephyr" in name else ""
+        head = system + by_hand(name, prompt).removeprefix(bos)
+        # The answer's header belongs to the answer; so does what ends the turn.
+        tail = answered + answer["content"] + end
+        # EOS is appended unless the last token already is EOS.
+        already = ids_of(tokenizer, tail)[-1] == eos
+        assert r[-1] == eos
+        assert r.count(eos) == (2 if "zephyr" in name else 1)
+        assert text_of(tokenizer, p) == bos + head
+        assert text_of(tokenizer, r).lstrip() == tail + ("" if already else tokenizer.eos_token)
+        assert already == (name == "llama-instruct")
+        whole = bos_of(tokenizer) + ids_of(tokenizer, head + tail)
+        assert p + r == (whole if already else [*whole, eos])
+
+
+def test_the_empty_system_message_of_gemma_changes_nothing(tokenizers):
+    """The released template takes it and trims it away; Gemma's own refuses it."""
+    own = tokenizers["gemma"]
+    released = copy.deepcopy(own)
+    released.chat_template = GEMMA_RELEASED
+    empty = [[{"role": "system", "content": ""}, *prompt] for prompt in PROMPTS]
+    assert encode_pairs(own, PROMPTS, RESPONSES, "paper") == encode_pairs(
+        released, empty, RESPONSES, "paper"
+    )
+
+
+@pytest.mark.parametrize("policy", ["keep_start", "paper"])
+def test_a_system_message_of_the_pairs_is_kept(tokenizers, policy):
+    prompts = [[{"role": "system", "content": "hello"}, user("a")]]
+    for name in SUPPORTS_SYSTEM:
+        ids, _ = encode_pairs(tokenizers[name], prompts, [[assistant("b")]], policy)
+        text = text_of(tokenizers[name], ids[0])
+        assert text.count("system") == 1 and text.count("hello") == 1
+    with pytest.raises(UserError, match="System role not supported\n  roles found: system, user"):
+        encode_pairs(tokenizers["gemma"], prompts, [[assistant("b")]], policy)
+
+
+def test_arguments_stay_as_they_are(tokenizers):
+    before = json.dumps([PROMPTS, RESPONSES])
+    encode_pairs(tokenizers["zephyr"], PROMPTS, RESPONSES, "paper")
+    assert json.dumps([PROMPTS, RESPONSES]) == before
+
+
+def test_rows_do_not_depend_on_their_batch(tokenizers):
+    for policy in ("keep_start", "paper"):
+        together = encode_pairs(tokenizers["llama-base"], PROMPTS, RESPONSES, policy)
+        alone = [
+            encode_pairs(tokenizers["llama-base"], [p], [r], policy)
+            for p, r in zip(PROMPTS, RESPONSES, strict=True)
+        ]
+        assert together == ([p for [p], _ in alone], [r for _, [r] in alone])
+
+
+def test_bos_where_the_template_and_the_tokenizer_both_write_it():
+    both = byte_level(LLAMA, "<|begin|>", "<|eot_id|>", HEADERS[:2])
+    template_only = byte_level(LLAMA, "<|begin|>", "<|eot_id|>", HEADERS[:2], adds_bos=False)
+    neither = byte_level(ZEPHYR, "<s>", "</s>", adds_bos=False)
+    for tokenizer, n in ((both, 1), (template_only, 1), (neither, 0)):
+        (ids,) = encode(tokenizer, render_prompts(tokenizer, PROMPTS[:1]))
+        assert ids.count(tokenizer.bos_token_id) == n
+
+
+def test_one_token_for_bos_and_eos_is_no_bos():
+    """As GPT-2: <|endoftext|> is both, ends turns, and opens nothing."""
+    template = BARE.replace("['content'] ", "['content'] + '<|endoftext|>' ")
+    tokenizer = byte_level(template, None, "<|endoftext|>")
+    tokenizer.bos_token = "<|endoftext|>"
+    prompts, responses = encode_pairs(tokenizer, [[user("the mill")]], [[assistant("is old")]])
+    assert prompts == [ids_of(tokenizer, "the mill") + [tokenizer.eos_token_id]]
+    assert responses == [ids_of(tokenizer, "is old") + [tokenizer.eos_token_id]]
+
+
+MERGING = [
+    ("the mi", "ll"),
+    ("a\n", "\nb"),
+    ("old", " told"),
+    ("tw", "o"),
+    ("x", ""),
+    ("a", "\n\n."),
+]
+
+
+@pytest.mark.parametrize(("asked", "answer"), MERGING)
+@pytest.mark.parametrize(
+    "make", [lambda: byte_level(BARE, "<s>", "</s>"), lambda: prepending(BARE)]
+)
+def test_boundary_merges(make, asked, answer):
+    tokenizer = make()
+    eos, pair = tokenizer.eos_token_id, ([[user(asked)]], [[assistant(answer)]])
+    (p,), (r,) = encode_pairs(tokenizer, *pair)
+    assert p == [tokenizer.bos_token_id, *ids_of(tokenizer, asked)]  # as generation has it
+    assert r.count(eos) == 1 and r[-1] == eos
+    assert tokenizer.decode((p + r)[1:-1]) == (asked + answer).rstrip()
+    (p,), (r,) = encode_pairs(tokenizer, *pair, "paper")  # as the released code has it
+    whole = [tokenizer.bos_token_id, *ids_of(tokenizer, asked + answer), eos]
+    assert p + r == whole
+    alone = [tokenizer.bos_token_id, *ids_of(tokenizer, asked)]
+    same = [a == b for a, b in zip(whole[:-1], alone, strict=False)]
+    assert len(p) == [*same, False].index(False)  # up to the first token that merged
+
+
+def test_merges_do_happen():
+    tokenizer = byte_level(BARE, "<s>", "</s>")
+    alone = ids_of(tokenizer, "the mi")
+    assert ids_of(tokenizer, "the mill")[: len(alone)] != alone
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused():
+    rewriting = byte_level("{{ messages | length }}" + BARE, None, "</s>")
+    with pytest.raises(UserError, match="renders a prompt differently once it has an answer"):
+        encode_pairs(rewriting, PROMPTS, RESPONSES)
+
+
+# Length limits
+
+
+def released_limits(prompt, chosen, rejected, max_length, max_prompt_length):
+    """TRL 0.9.6's steps, in its order: three prompts are cut, then two responses."""
+    longer = max(len(chosen), len(rejected))
+    prompts = [list(prompt), list(prompt)]
+    answers = [list(chosen), list(rejected)]
+    for i, ids in enumerate(prompts):
+        if len(ids) + longer > max_length:
+            prompts[i] = ids[max(0, len(ids) - max_prompt_length) :]
+    for i, ids in enumerate(answers):
+        if len(prompts[i]) + longer > max_length:
+            answers[i] = ids[: max_length - max_prompt_length]
+    assert prompts[0] == prompts[1]
+    return prompts[0], *answers
+
+
+def ids(n):
+    return st.integers(1, n).map(lambda n: list(range(n)))
+
+
+limits = st.integers(2, 24).flatmap(lambda n: st.tuples(st.just(n), st.integers(1, n - 1)))
+
+
+@given(ids(40), ids(40), ids(40), limits)
+def test_paper_limits_are_the_released_codes(prompt, chosen, rejected, limits):
+    got = limit_lengths(prompt, chosen, rejected, *limits, "paper")
+    assert got == released_limits(prompt, chosen, rejected, *limits)
+    p, c, r = got
+    assert len(p) + max(len(c), len(r)) <= limits[0]
+    assert c and r
+
+
+@given(ids(40), ids(40), ids(40), limits)
+def test_keep_start_limits_are_a_plain_cut(prompt, chosen, rejected, limits):
+    max_length, max_prompt_length = limits
+    p, c, r = limit_lengths(prompt, chosen, rejected, *limits, "keep_start")
+    kept = prompt if len(prompt) < max_length else prompt[len(prompt) - max_prompt_length :]
+    assert p == kept
+    assert (p + c, p + r) == ((kept + chosen)[:max_length], (kept + rejected)[:max_length])
+    assert c and r
+    # A response that fits does not depend on the other one.
+    assert limit_lengths(prompt, chosen, chosen, *limits, "keep_start")[1] == c
+
+
+def test_the_papers_numbers():
+    def lengths(prompt, chosen, rejected):
+        rows = [list(range(n)) for n in (prompt, chosen, rejected)]
+        return [len(row) for row in limit_lengths(*rows, 2048, 1800, "paper")]
+
+    assert lengths(1900, 100, 148) == [1900, 100, 148]  # 2048 fit
+    assert lengths(1900, 100, 149) == [1800, 100, 149]
+    assert lengths(1900, 100, 300) == [1800, 100, 248]
+    assert lengths(1900, 270, 300) == [1800, 248, 248]
+    assert lengths(1000, 1048, 500) == [1000, 1048, 500]
+    assert lengths(1000, 1049, 500) == [1000, 248, 248]  # the fifth of what would fit
+    assert limit_lengths(list(range(1900)), [0], [0] * 200, 2048, 1800, "paper")[0][0] == 100
+
+
+@given(ids(9), ids(9), ids(9))
+def test_pair_hash_names_each_part(prompt, chosen, rejected):
+    name = pair_hash(prompt, chosen, rejected)
+    assert len(name) == 16
+    others = {
+        pair_hash([*prompt, 1], chosen, rejected),
+        pair_hash(prompt + chosen[:1], chosen[1:], rejected),
+        pair_hash(prompt, chosen + rejected[:1], rejected[1:]),
+        pair_hash(prompt, chosen, [*rejected, 0]),
+    }
+    assert name not in others
+
+
+# Files
+
+
+def pair_file(path, pairs):
+    """pairs.parquet of (prompt messages, chosen text, rejected text)."""
+    rows = [
+        {
+            "prompt": prompt,
+            "chosen": [assistant(chosen)],
+            "rejected": [assistant(rejected)],
+            "prompt_id": f"p{i}",
+            "split": "test" if i % 5 == 0 else "train",
+        }
+        for i, (prompt, chosen, rejected) in enumerate(pairs)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+
+
+def record(policy, max_length=40, max_prompt_length=30):
+    return {
+        "setting": "world",
+        "max_length": max_length,
+        "max_prompt_length": max_prompt_length,
+        "length_policy": policy,
+    }
+
+
+@pytest.fixture(scope="module")
+def many():
+    """More pairs than a batch holds, of all lengths."""
+    draw = random.Random(0)
+
+    def text(n):
+        return " ".join(draw.choice(["the", "mill", "is", "old", "two"]) for _ in range(n))
+
+    return [
+        ([user(text(draw.randint(1, 40)))], text(draw.randint(1, 40)), text(draw.randint(1, 40)))
+        for _ in range(BATCH + 10)
+    ]
+
+
+@pytest.mark.parametrize("policy", ["keep_start", "paper"])
+def test_file_holds_limited_pairs_and_counts_the_cuts(tmp_path, tokenizers, many, policy):
+    tokenizer = tokenizers["zephyr-bytes"]
+    pair_file(tmp_path / "pairs.parquet", many)
+    source, target = tmp_path / "pairs.parquet", tmp_path / "tokens.parquet"
+    counts = tokenize_file(source, target, tokenizer, record(policy))
+    got = pq.read_table(target)
+    assert [str(got.schema.field(f"{n}_ids").type.value_type) for n in ("prompt", "chosen")] == [
+        "int32",
+        "int32",
+    ]
+    prompts = [prompt for prompt, _, _ in many]
+    p, c = encode_pairs(tokenizer, prompts, [[assistant(text)] for _, text, _ in many], policy)
+    _, r = encode_pairs(tokenizer, prompts, [[assistant(text)] for _, _, text in many], policy)
+    expected = [limit_lengths(*pair, 40, 30, policy) for pair in zip(p, c, r, strict=True)]
+    names = ["prompt_ids", "chosen_ids", "rejected_ids"]
+    columns = [got[name].to_pylist() for name in names]
+    assert list(zip(*columns, strict=True)) == expected
+    assert got["pair_hash"].to_pylist() == [pair_hash(*pair) for pair in expected]
+    assert got["prompt_id"].to_pylist() == [f"p{i}" for i in range(len(many))]
+    assert got["split"].to_pylist()[:6] == ["test", *["train"] * 4, "test"]
+
+    touched = 0
+    for name, before, after in zip(names, (p, c, r), columns, strict=True):
+        assert counts[f"{name}_tokens"] == sum(map(len, before))
+        assert counts[f"{name}_tokens_dropped"] == sum(map(len, before)) - sum(map(len, after))
+        assert counts[f"{name}_tokens_dropped"] > 0
+    for full, kept in zip(zip(p, c, r, strict=True), expected, strict=True):
+        touched += list(full) != list(kept)
+    assert (counts["pairs"], counts["pairs_touched"]) == (len(many), touched)
+    assert counts["length_policy"] == policy
+
+
+def test_a_boundary_that_merged_on_one_side_is_shared(tmp_path):
+    """The prompt is what both sequences have in common; no token is lost or seen twice."""
+    tokenizer = byte_level(BARE, "<s>", "</s>")
+    pairs = [([user("the mi")], "ll is old", " two"), ([user("the mi")], "x", "ll")]
+    pair_file(tmp_path / "pairs.parquet", pairs)
+    target = tmp_path / "tokens.parquet"
+    tokenize_file(tmp_path / "pairs.parquet", target, tokenizer, record("paper", 99, 50))
+    for row, (prompt, chosen, rejected) in zip(
+        pq.read_table(target).to_pylist(), pairs, strict=True
+    ):
+        for name, text in (("chosen_ids", chosen), ("rejected_ids", rejected)):
+            whole = ids_of(tokenizer, prompt[0]["content"] + text)
+            bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
+            assert row["prompt_ids"] + row[name] == [bos, *whole, eos]
+        assert row["chosen_ids"][0] != row["rejected_ids"][0]
+
+
+def test_program(tmp_path, tokenizers):
+    tokenizers["llama-base"].save_pretrained(tmp_path / "model")
+    pair_file(tmp_path / "pairs.parquet", [(p, "old", "two towns") for p in PROMPTS])
+    arguments = SimpleNamespace(pairs="pairs.parquet", tokenizer="model", output="t.parquet")
+    flags = [x for k, v in vars(arguments).items() for x in (f"--{k}", str(tmp_path / v))]
+    rest = ["--record", json.dumps(record("keep_start")), "--cuts", str(tmp_path / "cuts.json")]
+    main([*flags, *rest])
+    first = (tmp_path / "t.parquet").read_bytes()
+    assert read_json(tmp_path / "cuts.json")["pairs"] == 3
+    main([*flags, *rest])
+    assert (tmp_path / "t.parquet").read_bytes() == first
+
+    bare = copy.deepcopy(tokenizers["llama-base"])
+    bare.chat_template = None
+    bare.save_pretrained(tmp_path / "bare")
+    flags[flags.index(str(tmp_path / "model"))] = str(tmp_path / "bare")
+    with pytest.raises(UserError, match="bare has no chat template; expected one"):
+        main([*flags, *rest])

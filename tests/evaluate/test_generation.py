@@ -1,0 +1,226 @@
+"""Generation against a plain loop without cache or padding, and against the model's distribution."""
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+from scipy.stats import chisquare
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from poet.evaluate.generation import generate, main
+from poet.files import UserError, read_json, write_jsonl
+
+SAMPLING = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "max_new_tokens": 12,
+    "stop_token_ids": [],
+    "batch_size": 4,
+}
+GREEDY = {**SAMPLING, "temperature": 0}
+PROMPTS = [
+    [{"role": "user", "content": text}]
+    for text in (
+        "the river of Arlen",
+        "a",
+        "is the Morin. the river",
+        "",
+        "of",
+        "the the the",
+        "x y",
+    )
+]
+
+
+@pytest.fixture
+def model(start):
+    """The tiny model with larger weights, so that its answers differ and vary."""
+    torch.set_num_threads(1)
+    model = AutoModelForCausalLM.from_pretrained(start[0]).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(8)
+    return model
+
+
+def prompt_ids(tokenizer, prompt):
+    """The template by hand: every tokenizer of this project's own has it."""
+    text = f"<|user|>{prompt[0]['content']}<|end|><|assistant|>"
+    return tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+@torch.no_grad()
+def plain_loop(model, tokenizer, prompt, max_new_tokens, stop):
+    """Greedy decoding of one prompt, the whole sequence through the model at every step."""
+    ids = prompt_ids(tokenizer, prompt)
+    new = []
+    while len(new) < max_new_tokens and (not new or new[-1] not in stop):
+        new.append(model(torch.tensor([ids + new])).logits[0, -1].argmax().item())
+    return new
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 100])
+def test_greedy_is_the_plain_loop(model, start, batch_size):
+    tokenizer = start[1]
+    eos = tokenizer.eos_token_id
+    free = [plain_loop(model, tokenizer, prompt, 12, {eos}) for prompt in PROMPTS]
+    assert len({tuple(tokens) for tokens in free}) == len(PROMPTS)
+    stop = [free[0][5], free[4][0]]  # some answers end by themselves, one at once
+    sampling = {**GREEDY, "batch_size": batch_size, "stop_token_ids": stop}
+    answers = generate(model, tokenizer, PROMPTS, sampling, 0, "test")
+    reasons = set()
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
+        tokens = plain_loop(model, tokenizer, prompt, 12, {eos, *stop})
+        ended = tokens[-1] in {eos, *stop}
+        assert answer == {
+            "output": tokenizer.decode(tokens, skip_special_tokens=True),
+            "n_tokens": len(tokens),
+            "finish_reason": "stop" if ended else "length",
+        }
+        reasons.add(answer["finish_reason"])
+    assert reasons == {"stop", "length"}
+    assert answers[4]["n_tokens"] == 1
+
+
+def test_an_answer_may_end_on_its_last_token(model, start):
+    tokens = plain_loop(model, start[1], PROMPTS[0], 12, set())
+    last = tokens.index(tokens[5]) + 1  # the first time that token stands there
+    sampling = {**GREEDY, "max_new_tokens": last, "stop_token_ids": [tokens[5]]}
+    (answer,) = generate(model, start[1], PROMPTS[:1], sampling, 0, "test")
+    assert (answer["n_tokens"], answer["finish_reason"]) == (last, "stop")
+
+
+def test_eos_ends_an_answer_and_is_not_in_its_text(model, start):
+    tokens = plain_loop(model, start[1], PROMPTS[0], 12, set())
+    n = tokens.index(tokens[5])
+    swap = {tokens[5]: start[1].eos_token_id, start[1].eos_token_id: tokens[5]}
+    rows = [swap.get(i, i) for i in range(model.config.vocab_size)]
+    # EOS and the answer's sixth token change places in the output layer.
+    head = torch.nn.Linear(*model.lm_head.weight.shape[::-1], bias=False)
+    head.weight = torch.nn.Parameter(model.lm_head.weight.detach()[rows].clone())
+    model.set_output_embeddings(head)
+    (answer,) = generate(model, start[1], PROMPTS[:1], GREEDY, 0, "test")
+    assert (answer["n_tokens"], answer["finish_reason"]) == (n + 1, "stop")
+    assert answer["output"] == start[1].decode(tokens[:n])
+
+
+def test_seeds(model, start):
+    def outputs(seed):
+        return generate(model, start[1], PROMPTS * 3, SAMPLING, seed, "test")
+
+    assert outputs(1) == outputs(1)
+    assert outputs(1) != outputs(2)
+    torch.rand(5)  # the state before does not matter
+    assert outputs(2) == outputs(2)
+
+
+def one_step(model, tokenizer, prompt, temperature):
+    """Probability of each token after a prompt, shape [vocabulary]."""
+    with torch.no_grad():
+        logits = model(torch.tensor([prompt_ids(tokenizer, prompt)])).logits[0, -1].double()
+    return (logits / temperature).softmax(-1)
+
+
+def sampled(model, tokenizer, n=6000, **changes):
+    sampling = {**SAMPLING, "max_new_tokens": 1, "batch_size": 1000, **changes}
+    answers = generate(model, tokenizer, PROMPTS[:1] * n, sampling, 7, "test")
+    return Counter(answer["output"] for answer in answers)
+
+
+@pytest.fixture
+def flat(start):
+    """The tiny model as it is: its distribution is nearly flat, so a cut at 50 tokens shows."""
+    torch.set_num_threads(1)
+    return AutoModelForCausalLM.from_pretrained(start[0]).eval()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.05])
+def test_one_token_follows_the_models_distribution(flat, start, temperature):
+    tokenizer = start[1]
+    counts = sampled(flat, tokenizer, temperature=temperature)
+    expected = Counter()
+    for token, p in enumerate(one_step(flat, tokenizer, PROMPTS[0], temperature).tolist()):
+        expected[tokenizer.decode([token], skip_special_tokens=True)] += p
+    assert set(counts) <= set(expected)
+    frequent = [text for text, p in expected.items() if 6000 * p >= 5]
+    observed = [counts[text] for text in frequent]
+    wanted = [6000 * expected[text] for text in frequent]
+    rest = 6000 - sum(wanted)
+    if rest > 1e-6:
+        observed.append(6000 - sum(observed))
+        wanted.append(rest)
+    assert len(frequent) > 50
+    assert chisquare(observed, wanted).pvalue > 1e-3
+    # The test has the power to see another temperature.
+    other = [w * (0.8 if i % 2 else 1.2) for i, w in enumerate(wanted)]
+    total = sum(other)
+    assert chisquare(observed, [o * 6000 / total for o in other]).pvalue < 1e-6
+
+
+def test_top_p_keeps_the_nucleus(flat, start):
+    tokenizer = start[1]
+    p, order = one_step(flat, tokenizer, PROMPTS[0], 0.05).sort(descending=True)
+    n = int((p.cumsum(0) < 0.4).sum()) + 1  # the fewest tokens that have 0.4 of the mass
+    nucleus = {tokenizer.decode([t], skip_special_tokens=True) for t in order[:n].tolist()}
+    assert 3 < n < 60
+    assert set(sampled(flat, tokenizer, n=3000, temperature=0.05, top_p=0.4)) == nucleus
+
+
+HOSTILE = {
+    "do_sample": True,
+    "temperature": 0.01,
+    "top_k": 2,
+    "top_p": 0.1,
+    "min_p": 0.5,
+    "typical_p": 0.2,
+    "repetition_penalty": 3.0,
+    "no_repeat_ngram_size": 1,
+    "suppress_tokens": list(range(5, 200)),
+    "min_new_tokens": 9,
+    "eos_token_id": [1, 40],
+}
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLING], ids=["greedy", "sampling"])
+def test_the_model_folders_defaults_stay_out(model, start, sampling):
+    clean = generate(model, start[1], PROMPTS, sampling, 3, "test")
+    for name, value in HOSTILE.items():
+        model.generation_config = GenerationConfig(**{"do_sample": True, name: value})
+        assert generate(model, start[1], PROMPTS, sampling, 3, "test") == clean, name
+
+
+def program(tmp_path, folder, seeds, sampling=SAMPLING):
+    rows = [
+        {"index": i, "dataset": "d", "instruction": p[0]["content"], "prompt": p, "reference": "r"}
+        for i, p in enumerate(PROMPTS)
+    ]
+    write_jsonl(rows, tmp_path / "prompts.jsonl")
+    record = {"setting": "world", "method": "dpo", "torch_threads": 1, "generation": sampling}
+    main(
+        ["--record", json.dumps(record), "--prompts", str(tmp_path / "prompts.jsonl")]
+        + ["--models", *[str(folder)] * len(seeds), "--seeds", *map(str, seeds)]
+        + ["--output", *[str(tmp_path / f"seed-{seed}.json") for seed in seeds]]
+    )
+
+
+def test_program_writes_a_file_per_seed(tmp_path, start):
+    program(tmp_path, start[0], [1, 2])
+    first, second = (read_json(tmp_path / f"seed-{seed}.json") for seed in (1, 2))
+    for seed, rows in ((1, first), (2, second)):
+        assert [row["index"] for row in rows] == list(range(len(PROMPTS)))
+        assert [row["instruction"] for row in rows] == [p[0]["content"] for p in PROMPTS]
+        assert {row["generator"] for row in rows} == {f"world/dpo/seed-{seed}"}
+        assert all(1 <= row["n_tokens"] <= 12 for row in rows)
+    assert [row["output"] for row in first] != [row["output"] for row in second]
+    # A seed's file does not depend on which other seeds share its process.
+    before = (tmp_path / "seed-2.json").read_bytes()
+    program(tmp_path, start[0], [2])
+    assert (tmp_path / "seed-2.json").read_bytes() == before
+
+
+def test_lists_of_unequal_length_are_refused(tmp_path):
+    flags = ["--record", "{}", "--prompts", "p", "--models", "a", "b", "--seeds", "1"]
+    with pytest.raises(UserError, match="2 models, 1 seeds and 1 outputs; expected as many"):
+        main([*flags, "--output", "o"])

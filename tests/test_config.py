@@ -1,0 +1,338 @@
+"""The configuration: every wrong key and reference is refused by name, defaults, records."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poet.config import STAGES, load, main, read, resolve, stage, truncation_name
+from poet.files import UserError
+
+ROOT = Path(__file__).parents[1]
+SCHEMA = yaml.safe_load((ROOT / "config/config.schema.yaml").read_text())
+FILES = [ROOT / "config.yaml", *sorted((ROOT / "config").glob("*.yaml"))]
+FILES = [path for path in FILES if path.name != "config.schema.yaml"]
+
+# Keys of the record that others may rely on.
+RECORD = """model model_revision dataset dataset_revision objective truncation beta gamma_beta_ratio
+learning_rate global_batch_size max_length max_prompt_length length_policy lr_scheduler_type
+warmup_ratio num_train_epochs seed generation""".split()
+
+
+def raw(name="config.yaml"):
+    config = yaml.safe_load((ROOT / name).read_text())
+    return {**config, "pairs": "pairs.jsonl"} if name == "config/own-data.yaml" else config
+
+
+def everything():
+    """A configuration that has each optional section once: all kinds of data, both of models."""
+    config, own = raw(), load(raw("config/own-data.yaml"))
+    world = config["settings"]["world"]
+    world["downstream"]["num_fewshot"] = {"world_choice": 0}
+    config["settings"]["own"] = own["settings"]["own"]
+    config["settings"]["hub"] = {
+        **copy.deepcopy(own["settings"]["own"]),
+        "data": {
+            "kind": "hub",
+            "dataset": "org/pairs",
+            "revision": "0" * 40,
+            "splits": {"train": "train_prefs", "test": "test_prefs"},
+        },
+        "model": {"name": "org/model", "revision": "1" * 40},
+    }
+    config["annotators"].update(own["annotators"])
+    return config
+
+
+def mappings(value, path=()):
+    if isinstance(value, dict):
+        yield path
+        for key, inner in value.items():
+            yield from mappings(inner, (*path, key))
+
+
+def at(config, path):
+    for key in path:
+        config = config[key]
+    return config
+
+
+def changed(path, value):
+    """``everything()`` with one value replaced, or removed where ``value`` is None."""
+    config = everything()
+    *where, key = path.split("/")
+    if value is None:
+        del at(config, where)[key]
+    else:
+        at(config, where)[key] = value
+    return config
+
+
+NAMED_BY_USER = {("settings",), ("methods",), ("grid",), ("gains",), ("annotators",)}
+FEWSHOT = ("settings", "world", "downstream", "num_fewshot")
+CLOSED = [p for p in mappings(everything()) if p not in NAMED_BY_USER | {FEWSHOT}]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_shipped_files_are_valid(path):
+    config = yaml.safe_load(path.read_text())
+    if path.name == "own-data.yaml":
+        config["pairs"] = "pairs.jsonl"
+    load(config, path.name)
+
+
+def test_everything_is_valid():
+    load(everything())
+    assert len(CLOSED) > 25
+
+
+@pytest.mark.parametrize("path", CLOSED, ids=lambda path: ".".join(path) or "top")
+def test_unknown_key_is_refused_at_every_level(path):
+    config = everything()
+    mapping = at(config, path)
+    known = sorted(mapping)
+    mapping["bogus"] = 1
+    with pytest.raises(UserError) as error:
+        load(config, "my.yaml")
+    place, message = str(error.value).splitlines()[1].split(": ", 1)
+    assert str(error.value).startswith("my.yaml is not valid:\n")
+    assert place.strip() == (".".join(path) or "top level")
+    found, keys = message.split("; known keys: ")
+    assert found == "unknown key bogus"
+    assert set(known) - {"bogus"} <= set(keys.split(", "))
+    assert len(str(error.value).splitlines()) <= 5
+
+
+def closed_in_schema(schema, place="top"):
+    """Every object of the schema says what becomes of the keys that it does not list."""
+    if not isinstance(schema, dict):
+        return
+    if "properties" in schema and place.rpartition(".")[2] not in ("if", "data"):
+        assert schema.get("additionalProperties") is False, place
+    for key, inner in schema.items():
+        for i, part in enumerate(inner if isinstance(inner, list) else [inner]):
+            closed_in_schema(part, f"{place}.{key}{i if isinstance(inner, list) else ''}")
+
+
+def test_no_object_of_the_schema_is_open():
+    closed_in_schema(SCHEMA)
+
+
+REFERENCES = [
+    ("grid/nowhere", ["sft"], "unknown setting (in grid) `nowhere`; known: hub, own, world"),
+    ("grid/world", ["sft", "ppo"], "unknown method (in grid.world) `ppo`; known: dpo, dpo-poet"),
+    ("gains/ppo", "dpo", "unknown method (in gains) `ppo`; known: dpo"),
+    ("gains/dpo-poet", "ppo", "unknown method (in gains.dpo-poet) `ppo`"),
+    ("settings/world/annotators", ["gpt"], "(settings.world.annotators) `gpt`; known: oracle"),
+    (
+        "/".join(FEWSHOT),
+        {"mmlu": 5},
+        "unknown task (settings.world.downstream.num_fewshot) `mmlu`; known: world_answer",
+    ),
+    ("settings/world/preference/simpo", None, "grid.world has method simpo, but settings.world"),
+    ("settings/own/annotators", ["oracle"], "the oracle knows the embedded world only"),
+    ("settings/own/reward_model", None, "needs a `name` (hub id or folder), or a section"),
+    ("settings/own/data/path", None, "settings.own.data names no file; give one with `--config"),
+    ("settings/own/sft", None, "settings.own: a model from scratch needs a section `sft`"),
+    ("settings/own/model/scratch/hidden_size", 130, "hidden_size is 130, expected a multiple of"),
+    ("settings/world/preference/max_prompt_length", 192, "is 192, expected less than max_length"),
+    ("methods/dpo-poet/truncation/keep", 0.333, "methods.dpo-poet.truncation.keep is 0.333"),
+    ("methods/dpo/truncation", {"strategy": "none", "keep": 0.5}, "none keeps everything"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), REFERENCES, ids=[r[0] for r in REFERENCES])
+def test_references_are_checked(path, value, message):
+    with pytest.raises(UserError) as error:
+        load(changed(path, value), "my.yaml")
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("section", ["world/sft", "world/preference", "own/reward_model"])
+def test_global_batch_has_to_divide(section):
+    path = f"settings/{section}/per_device_batch_size"
+    message = f"settings.{section.replace('/', '.')}.global_batch_size is "
+    with pytest.raises(UserError, match=rf"{message}\d+, which per_device_batch_size \(7\) does"):
+        load(changed(path, 7))
+
+
+WRONG = [
+    ("seeds", [], "seeds: [] should be non-empty"),
+    ("seeds", [1, 1], "seeds: [1, 1] has non-unique elements"),
+    ("settings/own/data/max_pairs", 1, "settings.own.data.max_pairs: 1 is less than the minimum"),
+    ("settings/hub/data/revision", "main", "settings.hub.data.revision: 'main' does not match"),
+    ("settings/hub/model/name", None, "settings.hub.model: expected exactly one of the keys scrat"),
+    ("settings/own/model/name", "org/model", "settings.own.model: expected exactly one of the key"),
+    # YAML reads a number without a dot as text.
+    ("settings/world/preference/dpo/learning_rate", "5e-7", "'5e-7' is not of type 'number'"),
+    ("settings/world/data/variant", "usual", "settings.world.data.variant: 'usual' is not one of"),
+    ("settings/world/data/kind", "folder", "settings.world.data.kind: 'folder' is not one of"),
+    ("settings/world/generation/max_new_tokens", None, "'max_new_tokens' is a required property"),
+    ("methods/sft", {"objective": "dpo"}, "'sft' should not be valid under"),
+    ("methods/a b", {"objective": "dpo"}, "'a b' does not match"),
+    ("methods/dpo/objective", "ipp", "methods.dpo.objective: 'ipp' is not one of"),
+    ("methods/dpo/truncation", {"strategy": "poet", "keep": 0}, "truncation.keep: 0 is less"),
+    ("annotators/oracle", {"kind": "human"}, "annotators.oracle.kind: 'human' is not one of"),
+    ("methods/other", 1, "methods.other: 1 is not of type 'object'"),
+    ("settings/other", 1, "settings.other: 1 is not of type 'object'"),
+    ("pairs", "", "pairs: '' should be non-empty"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "message"), WRONG, ids=[f"{r[0]}={r[1]}" for r in WRONG])
+def test_wrong_values_are_named(path, value, message):
+    with pytest.raises(UserError) as error:
+        load(changed(path, value))
+    assert message in str(error.value)
+
+
+def test_many_errors_fit_a_screen():
+    config = everything()
+    for path in CLOSED:
+        at(config, path)["bogus"] = 1
+    with pytest.raises(UserError, match=r"\.\.\. and \d+ more") as error:
+        load(config)
+    assert len(str(error.value).splitlines()) == 11
+
+
+def test_defaults_are_filled_in():
+    config = load(raw())
+    world = config["settings"]["world"]
+    assert world["preference"]["warmup_ratio"] == 0.1
+    assert world["preference"]["lr_scheduler_type"] == "cosine"
+    assert world["generation"]["stop_token_ids"] == []
+    assert config["methods"]["dpo-poet"]["truncation"] == {"strategy": "poet", "keep": 1.0}
+    hub = load(everything())["settings"]["hub"]["data"]
+    assert (hub["bad_rows"], hub["test_fraction"], hub["max_pairs"]) == ("error", 0.1, None)
+    minimal = load({k: v for k, v in raw().items() if k not in ("gains", "torch_threads")})
+    assert (minimal["gains"], minimal["torch_threads"]) == ({}, 1)
+
+
+def test_two_configurations_share_no_default():
+    first, second = load(raw()), load(raw())
+    first["settings"]["world"]["generation"]["stop_token_ids"].append(7)
+    assert second["settings"]["world"]["generation"]["stop_token_ids"] == []
+
+
+@pytest.mark.parametrize("make", [raw, lambda: raw("config/own-data.yaml"), everything])
+def test_load_is_idempotent_and_leaves_its_argument(make):
+    config = make()
+    before = copy.deepcopy(config)
+    loaded = load(config)
+    assert config == before
+    assert load(loaded) == loaded
+
+
+def test_shortcuts_replace_the_only_settings_data_and_model():
+    config = {**raw("config/own-data.yaml"), "pairs": "mine.jsonl", "model": "org/model"}
+    setting = load(config)["settings"]["own"]
+    assert setting["data"]["path"] == "mine.jsonl"
+    assert setting["model"] == {"name": "org/model"}
+    assert not {"pairs", "model"} & set(load(config))
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({**raw(), "pairs": "mine.jsonl"}, "found kind world; add `--configfile config/own-data"),
+        ({**everything(), "model": "org/model"}, "with one setting, found 3: world, own, hub"),
+        ({**raw("config/own-data.yaml"), "pairs": None}, "settings.own.data names no file"),
+    ],
+)
+def test_shortcuts_that_fit_nothing_are_refused(config, message):
+    with pytest.raises(UserError, match=message):
+        load(config)
+
+
+@pytest.mark.parametrize("seed", [None, 2])
+def test_records_are_complete(seed):
+    config = load(everything())
+    for setting in config["settings"]:
+        for method in ("sft", *config["methods"]):
+            record = resolve(config, setting, method, seed)
+            assert set(RECORD) <= set(record)
+            assert record["seed"] == (seed or 1)
+            for name in STAGES:
+                assert set(stage(record, name)) == set(STAGES[name])
+                json.dumps(stage(record, name))
+
+
+def test_records_hold_the_methods_values():
+    config = load(everything())
+    record = resolve(config, "world", "simpo-poet")
+    preference = raw()["settings"]["world"]["preference"]
+    assert {k: record[k] for k in preference["simpo"]} == preference["simpo"]
+    assert record["global_batch_size"] == preference["global_batch_size"]
+    assert record["truncation"] == {"strategy": "poet", "keep": 1.0}
+    assert record["generation"] == config["settings"]["world"]["generation"]
+    assert (record["model"], record["dataset"]) == ("scratch", "world:early")
+    dpo = resolve(config, "world", "dpo")
+    assert dpo["gamma_beta_ratio"] is None
+    assert dpo["truncation"] == {"strategy": "none", "keep": 1.0}
+    hub = resolve(config, "hub", "dpo")
+    assert (hub["model"], hub["model_revision"]) == ("org/model", "1" * 40)
+    assert (hub["dataset"], hub["dataset_revision"]) == ("org/pairs", "0" * 40)
+    assert resolve(config, "world", "sft")["objective"] is None
+    # A method differs from another in what its name says and in nothing else.
+    poet = resolve(config, "world", "dpo-poet")
+    assert {k for k in poet if poet[k] != dpo[k]} == {"method", "truncation"}
+
+
+def test_resolve_names_what_it_does_not_know():
+    config = load(raw())
+    with pytest.raises(UserError, match="unknown setting `moon`; known: world"):
+        resolve(config, "moon", "dpo")
+    with pytest.raises(UserError, match="unknown method `ppo`; known: dpo, dpo-poet, sft, simpo"):
+        resolve(config, "world", "ppo")
+
+
+@given(st.integers(1, 100), st.integers(1, 100), st.sampled_from(["poet", "own"]))
+def test_truncations_have_names_of_their_own(a, b, strategy):
+    names = []
+    for percent in (a, b):
+        method = {"objective": "dpo", "truncation": {"strategy": strategy, "keep": percent / 100}}
+        config = load({**raw(), "methods": {"m": method}, "grid": {"world": ["m"]}, "gains": {}})
+        names.append(truncation_name(config["methods"]["m"]["truncation"]))
+    assert names == [f"{strategy}-{a}", f"{strategy}-{b}"]
+
+
+def test_show_prints_the_record(capsys):
+    main(["show", "--configfile", str(FILES[0]), "--setting", "world", "--method", "dpo-poet"])
+    record = json.loads(capsys.readouterr().out)
+    assert record == resolve(read(FILES[0]), "world", "dpo-poet")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "does not exist; expected a configuration file"),
+        ("a: [1", "is not valid YAML"),
+        ("- 1", "holds a list, expected a mapping of keys"),
+        ("", "holds a NoneType, expected a mapping"),
+        ("seed: [1]", "unknown key seed; known keys: annotators"),
+    ],
+)
+def test_command_fails_with_a_message(tmp_path, content, message):
+    path = tmp_path / "my.yaml"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        main(["show", "--configfile", str(path), "--setting", "world", "--method", "dpo"])
+    assert str(path) in str(error.value)
+
+
+def test_command_line():
+    command = [sys.executable, "-m", "poet.config", "show", "--setting", "world", "--method"]
+    good = subprocess.run([*command, "dpo"], cwd=ROOT, capture_output=True, text=True)
+    assert good.returncode == 0
+    assert set(RECORD) <= set(json.loads(good.stdout))
+    bad = subprocess.run([*command, "ppo"], cwd=ROOT, capture_output=True, text=True)
+    assert (bad.returncode, bad.stdout) == (1, "")
+    assert bad.stderr.startswith("error: unknown method `ppo`")
+    assert len(bad.stderr.splitlines()) == 1

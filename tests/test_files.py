@@ -1,0 +1,192 @@
+"""Files and progress: complete or absent, read back as written, errors that name the line."""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poet.files import (
+    UserError,
+    cli,
+    load_record,
+    publish,
+    read_json,
+    read_jsonl,
+    remove,
+    write_json,
+    write_jsonl,
+)
+from poet.progress import track
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=8,
+)
+rows = st.lists(st.dictionaries(texts, values, max_size=4), max_size=6)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("files")
+
+
+@given(values)
+def test_json_round_trip(folder, value):
+    write_json(value, folder / "a.json")
+    assert read_json(folder / "a.json") == value
+    assert json.loads((folder / "a.json").read_bytes()) == value  # UTF-8, as JSON wants
+    assert list(folder.glob(".partial*")) == []
+
+
+@given(rows, st.integers(0, 2))
+def test_jsonl_round_trip(folder, rows, blanks):
+    write_jsonl(rows, folder / "a.jsonl")
+    assert read_jsonl(folder / "a.jsonl") == rows
+    # Compressed, blank lines between, no newline at the end.
+    text = ("\n" * blanks + "\n").join(json.dumps(row) for row in rows)
+    (folder / "a.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    assert read_jsonl(folder / "a.jsonl.gz") == rows
+
+
+def test_keys_keep_their_order(tmp_path):
+    write_json({"b": 1, "a": 2}, tmp_path / "a.json")
+    assert list(read_json(tmp_path / "a.json")) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (['{"a": 1}', '{"a": '], r"a.jsonl, line 2: not valid JSON \(.+ at column \d+\)"),
+        (['{"a": 1}', "", "[1]"], "a.jsonl, line 3: found a JSON list, expected an object"),
+        (["3"], "a.jsonl, line 1: found a JSON int, expected an object"),
+    ],
+)
+def test_broken_lines_are_named(tmp_path, lines, message):
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=message):
+        read_jsonl(tmp_path / "a.jsonl")
+
+
+def test_long_broken_line_is_shortened(tmp_path):
+    (tmp_path / "a.jsonl").write_text("{" + "x" * 100_000)
+    with pytest.raises(UserError) as error:
+        read_jsonl(tmp_path / "a.jsonl")
+    assert len(str(error.value)) < 500
+
+
+def test_absent_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="absent.jsonl.gz does not exist"):
+        read_jsonl(tmp_path / "absent.jsonl.gz")
+
+
+WHOLE = gzip.compress(b"".join(b'{"row": %d, "text": "abc"}\n' % i for i in range(50)), mtime=0)
+
+
+@given(st.integers(0, len(WHOLE) - 1), st.integers(1, 255))
+def test_damaged_archives_are_user_errors(folder, position, flip):
+    damaged = bytearray(WHOLE)
+    damaged[position] ^= flip
+    (folder / "flipped.jsonl.gz").write_bytes(damaged)
+    (folder / "cut.jsonl.gz").write_bytes(WHOLE[:position])
+    for name in ("flipped", "cut"):
+        try:
+            found = read_jsonl(folder / f"{name}.jsonl.gz")
+        except UserError as error:
+            assert f"{name}.jsonl.gz" in str(error)
+        else:  # a bit of the header that means nothing, or nothing but an empty file
+            assert found == [{"row": i, "text": "abc"} for i in range(50)] or position == 0
+
+
+def test_publish_writes_whole_files_or_none(tmp_path):
+    target = tmp_path / "deep" / "a.txt"
+    with publish(target) as temporary:
+        temporary.write_text("one")
+        assert temporary.suffix == ".txt"
+        assert not target.exists()
+    assert target.read_text() == "one"
+    with pytest.raises(RuntimeError), publish(target) as temporary:
+        temporary.write_text("two")
+        raise RuntimeError
+    assert target.read_text() == "one"
+    assert [path.name for path in target.parent.iterdir()] == ["a.txt"]
+
+
+def test_publish_replaces_folders(tmp_path):
+    target = tmp_path / "model"
+    for content in ("one", "two"):
+        with publish(target) as temporary:
+            temporary.mkdir()
+            (temporary / content).write_text(content)
+    assert [path.name for path in target.iterdir()] == ["two"]
+    with pytest.raises(RuntimeError), publish(target) as temporary:
+        temporary.mkdir()
+        raise RuntimeError
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "two"]
+
+
+def test_publish_starts_afresh_after_a_kill(tmp_path):
+    stale = tmp_path / f".partial-{os.getpid()}-model"
+    (stale / "old").mkdir(parents=True)
+    with publish(tmp_path / "model") as temporary:
+        temporary.mkdir()
+    assert [path.name for path in tmp_path.rglob("*")] == ["model"]
+
+
+def test_remove(tmp_path):
+    (tmp_path / "folder" / "inner").mkdir(parents=True)
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "kept")
+    for name in ("folder", "link", "absent"):
+        remove(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
+def test_records_come_inline_or_from_a_file(tmp_path):
+    record = {"setting": "world", "beta": 0.1}
+    write_json(record, tmp_path / "record.json")
+    assert load_record(json.dumps(record)) == load_record(str(tmp_path / "record.json")) == record
+    with pytest.raises(UserError, match="absent.json does not exist"):
+        load_record(str(tmp_path / "absent.json"))
+    with pytest.raises(UserError, match='{"setting": is not valid JSON'):
+        load_record('{"setting":')
+
+
+def test_user_errors_end_without_a_traceback(capsys):
+    def fail():
+        raise UserError("a.jsonl, line 2: ...")
+
+    with pytest.raises(SystemExit) as end:
+        cli(fail)
+    assert end.value.code == "error: a.jsonl, line 2: ..."  # Python prints it and exits with 1
+    with pytest.raises(ZeroDivisionError):  # anything else is a fault of ours and keeps its trace
+        cli(lambda: 1 / 0)
+
+
+def test_programs_write_utf8_in_any_locale(tmp_path):
+    code = "import sys; from poet.files import *; write_json(chr(0x2581), sys.argv[1])"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "a.json"], check=True, env=environment)
+    assert read_json(tmp_path / "a.json") == chr(0x2581)
+
+
+def test_progress_is_plain_lines(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert list(track(range(7), label="tokenize world")) == list(range(7))
+    bar = track(total=3, label="train")
+    bar.update(3)
+    bar.set_postfix_str("loss 0.5")
+    bar.close()
+    lines = stream.getvalue().splitlines()
+    assert all(line.isprintable() and len(line) <= 100 for line in lines)
+    done = [line for line in lines if "100%" in line]
+    assert any(line.startswith("tokenize world 100% |") and " 7/7 " in line for line in done)
+    assert any(line.startswith("train 100% |") and line.endswith("loss 0.5") for line in done)
