@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from poet.config_checks import check_references, known
 from poet.files import UserError, cli
 
 SCHEMA = Path(__file__).parents[2] / "config" / "config.schema.yaml"
@@ -51,7 +52,7 @@ def load(config: dict, source: str = "config") -> dict:
     config = copy.deepcopy(config)
     _validate(config, source)
     _apply_shortcuts(config, source)
-    _check_references(config, source)
+    check_references(config, source)
     return config
 
 
@@ -80,9 +81,9 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
     Raises:
         UserError: unknown setting or method.
     """
-    _known(setting, config["settings"], "setting")
+    known(setting, config["settings"], "setting")
     methods = {"sft": {}, **config["methods"]}
-    _known(method, methods, "method")
+    known(method, methods, "method")
     chosen, choice = config["settings"][setting], methods[method]
     preference = dict(chosen["preference"])
     per_objective = {name: preference.pop(name, {}) for name in ("dpo", "simpo")}
@@ -189,92 +190,6 @@ def _apply_shortcuts(config: dict, source: str) -> None:
         setting["data"]["path"] = pairs
     if model is not None:
         setting["model"] = {"name": model}
-
-
-def _check_references(config: dict, source: str) -> None:
-    for name, setting in config["settings"].items():
-        where = f"{source}: settings.{name}"
-        if setting["data"]["kind"] == "file" and "path" not in setting["data"]:
-            raise UserError(
-                f"{where}.data names no file; give one with `--config pairs=FILE` or the key `path`"
-            )
-        if "scratch" in setting["model"]:
-            _check_scratch(setting, where)
-        for section in ("sft", "preference", "reward_model"):
-            _check_batch(setting.get(section), f"{where}.{section}")
-        preference = setting["preference"]
-        if preference["max_prompt_length"] >= preference["max_length"]:
-            raise UserError(
-                f"{where}.preference.max_prompt_length is {preference['max_prompt_length']}, "
-                f"expected less than max_length ({preference['max_length']})"
-            )
-        for annotator in setting["annotators"]:
-            _known(annotator, config["annotators"], f"annotator (settings.{name}.annotators)")
-            _check_annotator(config["annotators"][annotator], setting, f"{where}: {annotator}")
-        downstream = setting.get("downstream", {})
-        for task in downstream.get("num_fewshot", {}):
-            _known(task, downstream["tasks"], f"task (settings.{name}.downstream.num_fewshot)")
-    for name, method in config["methods"].items():
-        _check_truncation(method.get("truncation"), f"{source}: methods.{name}.truncation")
-    methods = {"sft", *config["methods"]}
-    for name, listed in config["grid"].items():
-        _known(name, config["settings"], "setting (in grid)")
-        for method in listed:
-            _known(method, methods, f"method (in grid.{name})")
-            objective = config["methods"].get(method, {}).get("objective")
-            if objective and objective not in config["settings"][name]["preference"]:
-                raise UserError(
-                    f"{source}: grid.{name} has method {method}, but "
-                    f"settings.{name}.preference has no section `{objective}`"
-                )
-    for method, baseline in config["gains"].items():
-        _known(method, methods, "method (in gains)")
-        _known(baseline, methods, f"method (in gains.{method})")
-
-
-def _check_scratch(setting: dict, where: str) -> None:
-    if "sft" not in setting:
-        raise UserError(f"{where}: a model from scratch needs a section `sft`")
-    scratch = setting["model"]["scratch"]
-    if scratch["hidden_size"] % (2 * scratch["num_attention_heads"]):  # rotary embedding: pairs
-        raise UserError(
-            f"{where}.model.scratch.hidden_size is {scratch['hidden_size']}, expected a multiple "
-            f"of twice num_attention_heads ({scratch['num_attention_heads']})"
-        )
-
-
-def _check_batch(section: dict | None, where: str) -> None:
-    if section and section["global_batch_size"] % section["per_device_batch_size"]:
-        raise UserError(
-            f"{where}.global_batch_size is {section['global_batch_size']}, which "
-            f"per_device_batch_size ({section['per_device_batch_size']}) does not divide"
-        )
-
-
-def _check_truncation(truncation: dict | None, where: str) -> None:
-    if not truncation:
-        return
-    keep = truncation["keep"]
-    if truncation["strategy"] == "none" and keep != 1:
-        raise UserError(f"{where}: strategy none keeps everything, but keep is {keep}")
-    if keep != round(keep, 2):  # the percentage names the file
-        raise UserError(f"{where}.keep is {keep}, expected a whole percentage such as 0.25")
-
-
-def _check_annotator(annotator: dict, setting: dict, where: str) -> None:
-    if annotator["kind"] == "oracle" and setting["data"]["kind"] != "world":
-        raise UserError(f"{where}: the oracle knows the embedded world only; use a reward_model")
-    if annotator["kind"] == "reward_model" and "name" not in annotator:
-        if "reward_model" not in setting:
-            raise UserError(
-                f"{where}: needs a `name` (hub id or folder), or a section `reward_model` in the "
-                "setting to train one on its pairs"
-            )
-
-
-def _known(name: str, names, what: str) -> None:
-    if name not in names:
-        raise UserError(f"unknown {what} `{name}`; known: {', '.join(sorted(names))}")
 
 
 def main(argv=None) -> None:

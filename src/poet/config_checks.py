@@ -1,0 +1,97 @@
+"""Cross-references of a configuration, beyond what its JSON schema can say."""
+
+from __future__ import annotations
+
+from poet.files import UserError
+
+
+def check_references(config: dict, source: str) -> None:
+    """Check that every name in a schema-valid configuration exists and that sizes divide.
+
+    Raises:
+        UserError: naming the key, what was found and what was expected.
+    """
+    for name, setting in config["settings"].items():
+        where = f"{source}: settings.{name}"
+        if setting["data"]["kind"] == "file" and "path" not in setting["data"]:
+            raise UserError(
+                f"{where}.data names no file; give one with `--config pairs=FILE` or the key `path`"
+            )
+        if "scratch" in setting["model"]:
+            _check_scratch(setting, where)
+        for section in ("sft", "preference", "reward_model"):
+            _check_batch(setting.get(section), f"{where}.{section}")
+        preference = setting["preference"]
+        if preference["max_prompt_length"] >= preference["max_length"]:
+            raise UserError(
+                f"{where}.preference.max_prompt_length is {preference['max_prompt_length']}, "
+                f"expected less than max_length ({preference['max_length']})"
+            )
+        for annotator in setting["annotators"]:
+            known(annotator, config["annotators"], f"annotator (settings.{name}.annotators)")
+            _check_annotator(config["annotators"][annotator], setting, f"{where}: {annotator}")
+        downstream = setting.get("downstream", {})
+        for task in downstream.get("num_fewshot", {}):
+            known(task, downstream["tasks"], f"task (settings.{name}.downstream.num_fewshot)")
+    for name, method in config["methods"].items():
+        _check_truncation(method.get("truncation"), f"{source}: methods.{name}.truncation")
+    methods = {"sft", *config["methods"]}
+    for name, listed in config["grid"].items():
+        known(name, config["settings"], "setting (in grid)")
+        for method in listed:
+            known(method, methods, f"method (in grid.{name})")
+            objective = config["methods"].get(method, {}).get("objective")
+            if objective and objective not in config["settings"][name]["preference"]:
+                raise UserError(
+                    f"{source}: grid.{name} has method {method}, but "
+                    f"settings.{name}.preference has no section `{objective}`"
+                )
+    for method, baseline in config["gains"].items():
+        known(method, methods, "method (in gains)")
+        known(baseline, methods, f"method (in gains.{method})")
+
+
+def _check_scratch(setting: dict, where: str) -> None:
+    if "sft" not in setting:
+        raise UserError(f"{where}: a model from scratch needs a section `sft`")
+    scratch = setting["model"]["scratch"]
+    if scratch["hidden_size"] % (2 * scratch["num_attention_heads"]):  # rotary embedding: pairs
+        raise UserError(
+            f"{where}.model.scratch.hidden_size is {scratch['hidden_size']}, expected a multiple "
+            f"of twice num_attention_heads ({scratch['num_attention_heads']})"
+        )
+
+
+def _check_batch(section: dict | None, where: str) -> None:
+    if section and section["global_batch_size"] % section["per_device_batch_size"]:
+        raise UserError(
+            f"{where}.global_batch_size is {section['global_batch_size']}, which "
+            f"per_device_batch_size ({section['per_device_batch_size']}) does not divide"
+        )
+
+
+def _check_truncation(truncation: dict | None, where: str) -> None:
+    if not truncation:
+        return
+    keep = truncation["keep"]
+    if truncation["strategy"] == "none" and keep != 1:
+        raise UserError(f"{where}: strategy none keeps everything, but keep is {keep}")
+    if keep != round(keep, 2):  # the percentage names the file
+        raise UserError(f"{where}.keep is {keep}, expected a whole percentage such as 0.25")
+
+
+def _check_annotator(annotator: dict, setting: dict, where: str) -> None:
+    if annotator["kind"] == "oracle" and setting["data"]["kind"] != "world":
+        raise UserError(f"{where}: the oracle knows the embedded world only; use a reward_model")
+    if annotator["kind"] == "reward_model" and "name" not in annotator:
+        if "reward_model" not in setting:
+            raise UserError(
+                f"{where}: needs a `name` (hub id or folder), or a section `reward_model` in the "
+                "setting to train one on its pairs"
+            )
+
+
+def known(name: str, names, what: str) -> None:
+    """Raise a UserError unless ``name`` is among ``names``; ``what`` says what it names."""
+    if name not in names:
+        raise UserError(f"unknown {what} `{name}`; known: {', '.join(sorted(names))}")
