@@ -1,4 +1,4 @@
-"""Generation against a plain loop without cache or padding, and against the model's distribution."""
+"""Generation against a plain loop without cache or padding, and the model's distribution."""
 
 import json
 from collections import Counter

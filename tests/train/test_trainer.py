@@ -21,7 +21,7 @@ STEPS = 10
 
 
 class PretokenizedDPO(DPOTrainer):
-    """TRL's trainer on token ids, in the order of ours: no retokenization, no shuffle of its own."""
+    """TRL's trainer on token ids, in the order of ours: no second tokenization or shuffle."""
 
     _get_train_sampler = PreferenceTrainer._get_train_sampler
 
