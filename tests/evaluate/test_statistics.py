@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from poet.evaluate import alpaca, compare, statistics
+from poet.evaluate import alpaca, compare, length_control, statistics
 from poet.evaluate.statistics import Score
 from poet.files import UserError, read_json, write_json, write_jsonl
 
@@ -140,7 +140,7 @@ def test_no_variance_is_no_error():
 def test_bootstrap_of_a_mean_is_the_mean_of_values():
     rng = np.random.default_rng(7)
     values = 50 + 30 * rng.normal(size=(3, 150)) + rng.normal(size=(3, 1))
-    counts = statistics.draw_prompts(150, 20000)
+    counts = length_control.draw_prompts(150, 20000)
     draws = values @ counts.T / 150
     score, exact = Score.of_draws(values.mean(1), draws, 150), Score.of_values(values)
     for interval in (statistics.over_prompts, statistics.over_prompts_and_seeds):
@@ -219,7 +219,7 @@ def test_refit_is_alpaca_evals_own_fit(tmp_path, with_gamed, shift):
     preference = np.array([row["preference"] - 1 for row in rows])
     delta = np.array([len(row["output_1"]) - len(row["output_2"]) for row in rows], dtype=float)
     counts = np.ones((1, 200), dtype=int)
-    refit = statistics.refit_length_controlled(preference, delta, counts, strength, gamed)
+    refit = length_control.refit(preference, delta, counts, strength, gamed)
     # liblinear stops at a tolerance of 1e-4
     assert refit[0] == pytest.approx(scores["length_controlled_winrate"], abs=0.02)
 
@@ -230,8 +230,8 @@ def test_refit_minimises_the_objective_of_each_draw():
 
     rng = np.random.default_rng(10)
     preference, delta = rng.uniform(size=40), rng.normal(size=40) * 100
-    counts = statistics.draw_prompts(40, 3)
-    refits = statistics.refit_length_controlled(preference, delta, counts, 0.3)
+    counts = length_control.draw_prompts(40, 3)
+    refits = length_control.refit(preference, delta, counts, 0.3)
     for count, refit in zip(counts, refits, strict=True):
         rows = np.repeat(np.arange(40), count)
         x = np.stack([np.tanh(delta[rows] / delta[rows].std(ddof=1)), np.ones(40)], axis=1)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poet.evaluate import alpaca, statistics
+from poet.evaluate import alpaca, length_control, statistics
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.statistics import Score
 from poet.files import UserError, cli, write_json
@@ -50,7 +50,7 @@ def load_method(files, generations, instructions, gamed, counts) -> Method:
         lc.append(scores["length_controlled_winrate"])
         delta = _column(rows, lambda row: len(row["output_1"]) - len(row["output_2"]))
         preference = _column(rows, lambda row: row["preference"]) - 1
-        draws.append(statistics.refit_length_controlled(preference, delta, counts, strength, gamed))
+        draws.append(length_control.refit(preference, delta, counts, strength, gamed))
     table = np.array([[row["preference"] - 1 for row in rows] for rows in seeds])
     rewards = [[row.get("reward_2") for row in rows] for rows in seeds]
     scored = all(reward is not None for row in rewards for reward in row)
@@ -168,7 +168,7 @@ def main(argv=None) -> None:
     instructions = alpaca.read_instructions(args.prompts)
     n_prompts = len(instructions)
     gamed = alpaca.read_gamed(args.gamed, n_prompts) if args.gamed else None
-    counts = statistics.draw_prompts(n_prompts, args.draws)
+    counts = length_control.draw_prompts(n_prompts, args.draws)
     methods = {
         name: load_method(paths, generations.get(name), instructions, gamed, counts)
         for name, paths in track(files.items(), label="compare")

@@ -26,12 +26,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special, stats
+from scipy import stats
 
 PROMPTS_AND_SEEDS = "over prompts and seeds"
 ONE_RUN = "conditional on one run"
-# alpaca-eval's regularize_to_baseline_lambda, shared by its two gamed baselines (glm_winrate.py)
-GAMED_WEIGHT = 0.2 / 2
+VERDICTS = (
+    "reproduced", "direction only", "contradicts", "inconclusive", "different judge", "not run",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -188,90 +189,47 @@ def prompts_needed(
     return int(np.ceil(n_prompts * prompts / room)) if room > 0 else None
 
 
-def draw_prompts(n_prompts: int, n_draws: int, seed: int = 0) -> np.ndarray:
-    """Bootstrap draws: how often each prompt is drawn, [n_draws, n_prompts]."""
-    chances = np.full(n_prompts, 1 / n_prompts)
-    return np.random.default_rng(seed).multinomial(n_prompts, chances, size=n_draws)
+def same_direction(gain: Interval, reported: float) -> bool | None:
+    """Whether a gain has the sign of the reported one; None where its interval holds zero."""
+    if gain.low <= 0 <= gain.high or reported == 0:
+        return None
+    return bool((gain.low > 0) == (reported > 0))
 
 
-def refit_length_controlled(preference, delta, counts, C: float, gamed=None) -> np.ndarray:
-    """Length-controlled win rates, percent, [draws]: alpaca-eval's regression on draws of prompts.
+def verdict(
+    found: Interval | None,
+    reported: float,
+    same_annotator: bool,
+    direction: bool | None = None,
+    margin: float = 3.0,
+) -> str:
+    """What a 95 % interval says about the number that the paper reports: one of VERDICTS.
 
-    The objective that alpaca-eval 0.6.6 gives to liblinear, with C held, for all draws at once. A
-    draw of a prompt draws its gamed rows too.
+    - ``not run``: there is no interval.
+    - ``different judge``: levels and gains of two judges are not comparable.
+    - ``reproduced``: equivalent, that is, the interval lies within ``margin`` of the reported
+      number. Two one-sided tests at 2.5 % each (Schuirmann 1987).
+    - ``direction only``: not shown to be equivalent, but POET's gain has the paper's sign.
+    - ``contradicts``: the gain has the other sign, or the interval lies beyond ``margin`` wholly.
+    - ``inconclusive``: the interval is too wide for any of these.
 
     Args:
-        preference: [P], the judge's probability that the model is better.
-        delta: [P], length of the reference minus length of the model's output, in characters.
-        counts: [draws, P], how often each prompt is drawn.
-        C: inverse strength of the L1 penalty.
-        gamed: what :func:`poet.evaluate.alpaca.read_gamed` returns, or None for the regression
-            without those rows and without difficulty.
+        found: the interval over prompts and seeds of a score or of a gain; with one seed, the one
+            given that run (the verdict then is "conditional on one run" as well).
+        reported: the paper's number in the same unit, taken as exact: it reports no spread.
+        same_annotator: whether the same judge made both.
+        direction: of the gain that the cell is part of, by :func:`same_direction`; None also where
+            the cell has no baseline.
+        margin: the largest difference that does not matter, in percentage points.
     """
-    n_draws, n_prompts = counts.shape
-    mean = counts @ delta / n_prompts
-    spread = np.sqrt((counts * (delta - mean[:, None]) ** 2).sum(-1) / (n_prompts - 1))
-    length = np.tanh(delta / spread[:, None])
-    weights, target = counts.astype(float), preference
-    if gamed is None:
-        difficulty = np.zeros(n_prompts)  # a feature that is never used keeps the coefficient 0
-    else:
-        difficulty = gamed["instruction_difficulty"].to_numpy()[:n_prompts]  # see read_gamed
-    own = [length, *np.broadcast_arrays(difficulty, np.ones((n_draws, n_prompts)))]
-    features = np.stack(own, axis=-1)
-    if gamed is not None:
-        lengths, index = np.tanh(gamed["std_delta_len"]), gamed["index"]
-        fixed = np.stack([lengths, difficulty[index], np.zeros(len(gamed))], axis=-1)
-        fixed = np.broadcast_to(fixed, (n_draws, *fixed.shape))
-        features = np.concatenate([features, fixed], axis=1)
-        weights = np.concatenate([weights, GAMED_WEIGHT * counts[:, index]], axis=1)
-        target = np.concatenate([target, gamed["preference"]])
-    coefficients = _fit_logistic_l1(features, target, C * weights)
-    equal_length = difficulty * coefficients[:, 1:2] + coefficients[:, 2:]
-    return 100 * (counts * special.expit(equal_length)).sum(-1) / n_prompts
-
-
-def _fit_logistic_l1(features, target, weights, tolerance: float = 1e-7) -> np.ndarray:
-    """Minimise |w|_1 + sum of weighted log losses, for all draws at once, by proximal Newton steps.
-
-    Shapes: features [draws, rows, k], target [rows] in [0, 1], weights [draws, rows]; w [draws, k].
-    """
-
-    def objective(w):
-        logit = (features @ w[..., None])[..., 0]
-        loss = (weights * (np.logaddexp(0, logit) - target * logit)).sum(-1)
-        return loss + np.abs(w).sum(-1)
-
-    w = np.zeros((features.shape[0], features.shape[-1]))
-    value = objective(w)
-    for _ in range(100):
-        p = special.expit((features @ w[..., None])[..., 0])
-        gradient = ((weights * (p - target))[:, None] @ features)[:, 0]
-        curved = features * (weights * p * (1 - p))[..., None]
-        step = _proximal_newton_step(w, gradient, curved.swapaxes(1, 2) @ features)
-        for _ in range(30):  # halve the steps that overshoot
-            proposed = objective(w + step)
-            worse = proposed > value + 1e-9 * np.abs(value)
-            if not worse.any():
-                break
-            step[worse] /= 2
-        w, value = w + step, proposed
-        if np.abs(step).max() < tolerance:
-            break
-    return w
-
-
-def _proximal_newton_step(w, gradient, hessian) -> np.ndarray:
-    """argmin_d g.d + d.H.d / 2 + |w + d|_1, [draws, k], by coordinate descent; H [draws, k, k]."""
-    step = np.zeros_like(w)
-    diagonal = np.maximum(np.diagonal(hessian, axis1=1, axis2=2), 1e-9)
-    for _ in range(200):
-        before = step.copy()
-        for k in range(w.shape[-1]):
-            slope = gradient[:, k] + (hessian[:, k] * step).sum(-1)
-            free = w[:, k] + step[:, k] - slope / diagonal[:, k]
-            shrunk = np.sign(free) * np.maximum(np.abs(free) - 1 / diagonal[:, k], 0)
-            step[:, k] = shrunk - w[:, k]
-        if np.abs(step - before).max() < 1e-9:
-            break
-    return step
+    if found is None:
+        return "not run"
+    if not same_annotator:
+        return "different judge"
+    below, above = found.low - (reported - margin), (reported + margin) - found.high
+    if below >= 0 and above >= 0:
+        return "reproduced"
+    if direction:
+        return "direction only"
+    apart = found.high < reported - margin or found.low > reported + margin
+    return "contradicts" if apart or direction is False else "inconclusive"
