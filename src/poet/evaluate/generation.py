@@ -8,17 +8,33 @@ from poet.files import UserError, cli, load_record, read_jsonl, write_json
 
 
 def generate(model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: int, label: str):
-    """Sample one answer per prompt; batches are sorted by length and padded on the left.
+    """Sample one answer per prompt; see :func:`sample` for ``sampling``.
 
-    ``prompts`` are lists of chat messages; ``sampling`` has temperature (0 is greedy), top_p,
-    max_new_tokens, stop_token_ids (beside EOS) and batch_size. Returns, in the prompts' order,
-    dicts with ``output`` (text), ``n_tokens`` (EOS included) and ``finish_reason``: ``stop`` if the
-    answer ended by itself, ``length`` if ``max_new_tokens`` cut it.
+    ``prompts`` are lists of chat messages. Returns, in their order, dicts with ``output`` (text),
+    ``n_tokens`` (EOS included) and ``finish_reason``: ``stop`` if the answer ended by itself,
+    ``length`` if ``max_new_tokens`` cut it.
+    """
+    from poet.data.tokenization import encode, render_prompts
+
+    ids = encode(tokenizer, render_prompts(tokenizer, prompts))
+    return [
+        {"output": decode(tokenizer, tokens), "n_tokens": len(tokens), "finish_reason": reason}
+        for tokens, reason in sample(model, tokenizer, ids, sampling, seed, label)
+    ]
+
+
+def sample(
+    model, tokenizer, ids: list[list[int]], sampling: dict, seed: int, label: str
+) -> list[tuple[list[int], str]]:
+    """Continue token sequences; batches are sorted by length and padded on the left.
+
+    ``sampling`` has temperature (0 is greedy), top_p, max_new_tokens, stop_token_ids (beside EOS)
+    and batch_size. Returns, in the order given, the new token ids (EOS included) and how they
+    ended: ``stop`` or ``length``.
     """
     import torch
     from transformers import GenerationConfig, set_seed
 
-    from poet.data.tokenization import encode, render_prompts
     from poet.progress import track
 
     stop = sorted({tokenizer.eos_token_id, *sampling["stop_token_ids"]})
@@ -32,10 +48,9 @@ def generate(model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: 
         pad_token_id=tokenizer.pad_token_id,
     )
     model.generation_config = config  # else the model folder's own min_p, penalties, ... creep in
-    ids = encode(tokenizer, render_prompts(tokenizer, prompts))
     order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
     size = sampling["batch_size"]
-    answers: list[dict] = [{}] * len(ids)
+    continued: list[tuple[list[int], str]] = [([], "")] * len(ids)
     set_seed(seed)
     for start in track(range(0, len(order), size), label=label):
         rows = order[start : start + size]
@@ -48,15 +63,24 @@ def generate(model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: 
         )
         for row, tokens in zip(rows, out[:, width:].tolist(), strict=True):
             ends = [i for i, token in enumerate(tokens) if token in stop]
-            tokens = tokens[: ends[0] + 1] if ends else tokens
-            answers[row] = {
-                "output": tokenizer.decode(
-                    tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-                ),
-                "n_tokens": len(tokens),
-                "finish_reason": "stop" if ends else "length",
-            }
-    return answers
+            continued[row] = (tokens[: ends[0] + 1], "stop") if ends else (tokens, "length")
+    return continued
+
+
+def decode(tokenizer, ids: list[int]) -> str:
+    """The text of a response's token ids, without special tokens."""
+    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def load_model(folder: str):
+    """Tokenizer and causal LM of a folder, ready to generate: bfloat16 on a GPU, else float32."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    cuda = torch.cuda.is_available()
+    dtype = torch.bfloat16 if cuda else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    return AutoTokenizer.from_pretrained(folder), model.to("cuda" if cuda else "cpu")
 
 
 def main(argv=None) -> None:
@@ -76,16 +100,11 @@ def main(argv=None) -> None:
     prompts = read_jsonl(args.prompts)
 
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.set_num_threads(record["torch_threads"])
-    cuda = torch.cuda.is_available()
-    dtype = torch.bfloat16 if cuda else torch.float32
     name = f"{record['setting']}/{record['method']}"
     for folder, seed, output in zip(args.models, args.seeds, args.output, strict=True):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
-        model.to("cuda" if cuda else "cpu")
+        tokenizer, model = load_model(folder)
         answers = generate(
             model,
             tokenizer,
