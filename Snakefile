@@ -24,10 +24,50 @@ rule all:
     default_target: True
     localrule: True
     input:
-        all_scores,
+        scores_of("all"),
         rules.tabulate_main.output,
         DOWNSTREAM_TABLE,
         LANGUAGE_TABLE,
         rules.draw_win_rates.output,
         expand("results/figures/training-{setting}.{ext}", setting=TRAINED, ext=FIGURE),
         "results/manifest.json",
+
+
+rule main:
+    """The main table, and what it is made of."""
+    localrule: True
+    input:
+        scores_of("main"),
+        rules.tabulate_main.output,
+
+
+rule ablation:
+    """Scores of the truncation ablation."""
+    localrule: True
+    input:
+        scores_of("ablation", settings_of("ablation")),
+
+
+rule baselines:
+    """Scores of the token-level baselines."""
+    localrule: True
+    input:
+        scores_of("baselines", settings_of("baselines")),
+
+
+rule downstream:
+    """The downstream table."""
+    localrule: True
+    input:
+        DOWNSTREAM_TABLE,
+
+
+for name in GRID:
+
+    rule:
+        """Scores and downstream results of the setting that gives the rule its name."""
+        name:
+            name
+        localrule: True
+        input:
+            results_of(name),

@@ -43,9 +43,23 @@ LANGUAGE = [name for name in WORLDS if "sft" in GRID[name]]
 LANGUAGE_TABLE = expand("results/tables/language.{ext}", ext=TABLE) if LANGUAGE else []
 
 
+def methods_of(table, setting):
+    """The methods of a setting that a table shows."""
+    return [m for m in GRID[setting] if m in CONFIG["tables"].get(table, GRID[setting])]
+
+
+def settings_of(table):
+    """The settings whose grid holds every method of a table that the configuration lists."""
+    listed = CONFIG["tables"].get(table)
+    return [name for name, methods in GRID.items() if listed and set(listed) <= set(methods)]
+
+
 def alternatives(names):
     """A regular expression that matches these names and nothing else."""
     return "|".join(map(re.escape, names)) or "(?!)"
+
+
+DOWNSTREAM_ROWS = [(s, m) for s in DOWNSTREAM for m in methods_of("downstream", s)]
 
 
 wildcard_constraints:
@@ -143,13 +157,13 @@ def gamed_flag(wildcards, input):
     return f"--gamed {input.gamed}" if input.gamed else ""
 
 
-def of_grid(kind):
-    """Input function: files of every method of a setting, seed by seed."""
+def of_main(kind):
+    """Input function: files of every method of a setting's main table, seed by seed."""
 
     def files(wildcards):
         return [
             path
-            for method in GRID[wildcards.setting]
+            for method in methods_of("main", wildcards.setting)
             for path in per_seed(pattern_of(kind, wildcards, method))
         ]
 
@@ -166,17 +180,17 @@ def pattern_of(kind, wildcards, method):
 
 
 def by_method(kind, flag):
-    """Params function: `flag METHOD FILE ...` for every method of a setting."""
+    """Params function: `flag METHOD FILE ...` for every method of a setting's main table."""
     return lambda wildcards: [
         f"{flag} {method} {' '.join(per_seed(pattern_of(kind, wildcards, method)))}"
-        for method in GRID[wildcards.setting]
+        for method in methods_of("main", wildcards.setting)
     ]
 
 
 def gains_of(setting):
-    """Pairs (method, baseline) of the configuration that the setting's grid holds."""
+    """Pairs (method, baseline) of the configuration that the setting's main table holds."""
     gains = CONFIG["gains"].items()
-    return [(m, b) for m, b in gains if {m, b} <= set(GRID[setting])]
+    return [(m, b) for m, b in gains if {m, b} <= set(methods_of("main", setting))]
 
 
 def caption(name):
@@ -193,14 +207,28 @@ def comparisons(wildcards):
     ]
 
 
-def all_scores(wildcards):
-    """alpaca-eval's own scores of every seed, beside the comparison."""
+def scores_of(table, settings=GRID):
+    """alpaca-eval's own scores of every seed of a table's methods, beside the comparison."""
     return [
         f"results/scores/{setting}/{annotator}/{method}/seed-{seed}.json"
-        for setting, methods in GRID.items()
+        for setting in settings
         for annotator in CONFIG["settings"][setting]["annotators"]
-        for method in methods
+        for method in methods_of(table, setting)
         for seed in SEEDS
+    ]
+
+
+def results_of(setting):
+    """Scores, comparisons and downstream results of one setting."""
+    return [
+        *scores_of("all", [setting]),
+        *expand(
+            "results/scores/{setting}/{annotator}/comparison.json",
+            setting=setting,
+            annotator=CONFIG["settings"][setting]["annotators"],
+        ),
+        *(path for name, method in DOWNSTREAM_ROWS if name == setting
+          for path in downstream_results(setting, method)),
     ]
 
 
@@ -218,8 +246,7 @@ def downstream_flags(wildcards):
     """`--results SETTING METHOD FILE ...` for every row of the downstream table."""
     return [
         f"--results {setting} {method} {' '.join(downstream_results(setting, method))}"
-        for setting in DOWNSTREAM
-        for method in GRID[setting]
+        for setting, method in DOWNSTREAM_ROWS
     ]
 
 

@@ -74,8 +74,8 @@ rule score:
 rule compare:
     """Intervals over prompts and seeds, and the paired gains of POET, on the same prompts."""
     input:
-        of_grid("annotations"),
-        of_grid("generations"),
+        of_main("annotations"),
+        of_main("generations"),
         prompts="results/data/{setting}/prompts.jsonl",
         gamed=gamed_file,
     output:
@@ -100,7 +100,7 @@ rule compare:
         "--output {output} 2>&1 | tee {log} >&2"
 
 
-rule downstream:
+rule evaluate_downstream:
     """The setting's lm-eval tasks with every seed of a method."""
     input:
         models=model_folders,
@@ -108,9 +108,9 @@ rule downstream:
     output:
         per_seed("results/downstream/{setting}/{method}/seed-{seed}.json"),
     log:
-        "results/logs/downstream/{setting}-{method}.log",
+        "results/logs/evaluate_downstream/{setting}-{method}.log",
     benchmark:
-        "results/benchmarks/downstream/{setting}-{method}.tsv"
+        "results/benchmarks/evaluate_downstream/{setting}-{method}.tsv"
     params:
         record=record("downstream"),
         tasks=lambda wildcards, input: f"--tasks-dir {input.tasks}" if input.tasks else "",

@@ -27,7 +27,7 @@ rule tabulate_main:
 rule tabulate_downstream:
     """The downstream table: lm-eval tasks of every method."""
     input:
-        [downstream_results(s, m) for s in DOWNSTREAM for m in GRID[s]],
+        [downstream_results(*row) for row in DOWNSTREAM_ROWS],
     output:
         report(
             expand("results/tables/downstream.{ext}", ext=TABLE),

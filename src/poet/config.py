@@ -25,15 +25,15 @@ STAGES = {
     "data": ("setting", "data"),
     "sft": (*_RUN, "model", "model_revision", "scratch", "sft", "sft_seed"),
     "tokenize": ("setting", "max_length", "max_prompt_length", "length_policy"),
-    "reference": (*_RUN, "reference_batch_size"),
+    "reference": (*_RUN, "reference_batch_size", "attn_implementation"),
     "train": (
-        *_RUN, "method", "model", "model_revision", "dataset", "dataset_revision", "objective",
-        "truncation", "beta", "gamma_beta_ratio", "learning_rate", "global_batch_size",
-        "per_device_batch_size", "max_length", "max_prompt_length", "length_policy",
-        "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim", "gradient_checkpointing",
-        "dtype", "seed",
+        *_RUN, "method", "model", "model_revision", "attn_implementation", "dataset",
+        "dataset_revision", "objective", "truncation", "beta", "gamma_beta_ratio", "learning_rate",
+        "global_batch_size", "per_device_batch_size", "max_length", "max_prompt_length",
+        "length_policy", "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim",
+        "gradient_checkpointing", "dtype", "seed",
     ),
-    "generate": (*_RUN, "method", "generation"),
+    "generate": (*_RUN, "method", "generation", "attn_implementation"),
     "annotate": (*_RUN, "method", "reference_name"),
     "reward_model": (*_RUN, "reward_model"),
     "downstream": (*_RUN, "method", "downstream"),
@@ -94,6 +94,7 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "method": method,
         "model": model.get("name", "scratch"),
         "model_revision": model.get("revision"),
+        "attn_implementation": model.get("attn_implementation"),
         "scratch": model.get("scratch"),
         "dataset": data.get("dataset") or data.get("path") or f"world:{data.get('variant')}",
         "dataset_revision": data.get("revision"),
@@ -111,9 +112,16 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "generation": chosen["generation"],
         "reward_model": chosen.get("reward_model"),
         "downstream": chosen.get("downstream"),
-        "reference_name": "world_reference" if data["kind"] == "world" else "chosen",
+        "reference_name": _reference_name(data),
         "torch_threads": config["torch_threads"],
     }
+
+
+def _reference_name(data: dict) -> str:
+    """Who wrote the reference answers that a setting's answers are compared with."""
+    if "evaluation" in data:
+        return "gpt4_1106_preview"  # AlpacaEval 2's
+    return "world_reference" if data["kind"] == "world" else "chosen"
 
 
 def stage(record: dict, name: str) -> dict:

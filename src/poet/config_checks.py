@@ -46,6 +46,9 @@ def check_references(config: dict, source: str) -> None:
                     f"{source}: grid.{name} has method {method}, but "
                     f"settings.{name}.preference has no section `{objective}`"
                 )
+    for table, listed in config["tables"].items():
+        for method in listed:
+            known(method, methods, f"method (in tables.{table})")
     for method, baseline in config["gains"].items():
         known(method, methods, "method (in gains)")
         known(baseline, methods, f"method (in gains.{method})")

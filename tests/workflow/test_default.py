@@ -107,7 +107,15 @@ def test_manifest_names_what_made_it(finished, small_config):
     assert str(finished.folder) not in text
     assert manifest["versions"]["trl"] == "1.16.0"
     assert manifest["config"] == poet_config.load(small_config)
-    for rule in ("simulate", "sft", "tokenize", "reference", "train", "generate", "downstream"):
+    for rule in (
+        "simulate",
+        "sft",
+        "tokenize",
+        "reference",
+        "train",
+        "generate",
+        "evaluate_downstream",
+    ):
         assert rule in text
 
 
