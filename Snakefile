@@ -10,6 +10,7 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/common_report.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
@@ -26,6 +27,7 @@ rule all:
     input:
         scores_of("all"),
         rules.tabulate_main.output,
+        VARIANT_TABLES,
         DOWNSTREAM_TABLE,
         LANGUAGE_TABLE,
         rules.draw_win_rates.output,

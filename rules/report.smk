@@ -16,12 +16,44 @@ rule tabulate_main:
         "results/logs/tabulate_main.log",
     benchmark:
         "results/benchmarks/tabulate_main.tsv"
+    params:
+        judges=PAPER_ANNOTATORS,
     resources:
         mem_mb=1000,
         runtime=10,
     shell:
         "python -m poet.report.tables main --comparison {input.comparisons} "
-        "--reported {input.reported} --output {output} 2>&1 | tee {log} >&2"
+        "--reported {input.reported} --paper-annotators {params.judges} --output {output} "
+        "2>&1 | tee {log} >&2"
+
+
+rule tabulate_variants:
+    """The truncation ablation, or the token-level baselines: what the main table has of either."""
+    input:
+        comparisons=comparisons,
+        reported=f"{PAPER}/reported.csv",
+    output:
+        report(
+            expand("results/tables/{{variants}}.{ext}", ext=TABLE),
+            caption=caption("variants"),
+            category="Tables",
+        ),
+    wildcard_constraints:
+        variants="ablation|baselines",
+    log:
+        "results/logs/tabulate_variants/{variants}.log",
+    benchmark:
+        "results/benchmarks/tabulate_variants/{variants}.tsv"
+    params:
+        judges=PAPER_ANNOTATORS,
+        methods=json.dumps(CONFIG["methods"]),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m poet.report.tables {wildcards.variants} --comparison {input.comparisons} "
+        "--reported {input.reported} --paper-annotators {params.judges} "
+        "--methods {params.methods:q} --output {output} 2>&1 | tee {log} >&2"
 
 
 rule tabulate_downstream:
@@ -121,6 +153,7 @@ rule write_manifest:
     """What made these results: versions, commit, configuration, hardware, seconds per rule."""
     input:
         rules.tabulate_main.output,
+        VARIANT_TABLES,
         DOWNSTREAM_TABLE,
         LANGUAGE_TABLE,
         rules.draw_win_rates.output,

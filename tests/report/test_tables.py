@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poet.files import UserError
-from poet.report import tables
+from poet.report import formats, tables
+from poet.report.paper import Paper, read_reported
 
 REPORTED = "paper/reported.csv"
 METHOD = {
@@ -54,26 +55,30 @@ def test_main_csv_equals_rows_by_hand(main_files):
     assert main_files[0] == (
         "setting,method,annotator,n_seeds,n_prompts,lc_win_rate,lc_ci_low,lc_ci_high,win_rate,"
         "wr_ci_low,wr_ci_high,avg_length,share_ended,true_reward,true_reward_ci_low,"
-        "true_reward_ci_high,paper_lc_win_rate,gain_lc,gain_lc_ci_low,gain_lc_ci_high,p_holm,"
-        "lc_kind,interval\n"
+        "true_reward_ci_high,paper_lc_win_rate,verdict,gain_lc,gain_lc_ci_low,gain_lc_ci_high,"
+        "p_holm,paper_gain_lc,gain_verdict,lc_kind,interval\n"
         "mistral-7b-base,dpo,judge,3,805,20.00,22.00,27.36,10.00,8.00,12.00,1543.3,0.9877,,,,12.9,"
-        ",,,,length_controlled_v1,over prompts and seeds\n"
+        "different judge,,,,,,,length_controlled_v1,over prompts and seeds\n"
         "mistral-7b-base,dpo-poet,judge,3,805,24.68,22.00,27.36,10.00,8.00,12.00,1543.3,0.9877,,,,"
-        "24.7,4.68,0.00,9.36,0.0400,length_controlled_v1,over prompts and seeds\n"
+        "24.7,different judge,4.68,0.00,9.36,0.0400,11.8,different judge,length_controlled_v1,"
+        "over prompts and seeds\n"
+        "mistral-7b-base,simpo,judge,,,,,,,,,,,,,,20.0,not run,,,,,,,length_controlled_v1,\n"
+        "mistral-7b-base,simpo-poet,judge,,,,,,,,,,,,,,24.2,not run,,,,,,,length_controlled_v1,\n"
     )
 
 
 def test_markdown_shows_the_same_digits(main_files):
-    heading, rule, _, poet = (
+    heading, rule, _, poet, *_ = (
         [cell.strip() for cell in line.strip("|").split("|")]
-        for line in main_files[1].splitlines()[:4]
+        for line in main_files[1].splitlines()[:6]
     )
     assert set("".join(rule)) == {"-", ":"}
     shown = dict(zip(heading, poet, strict=True))
     assert shown["LC win rate %"] == "24.68 [22.00, 27.36]"
     assert shown["paper's LC"] == "24.7"
     assert shown["gain LC"] == "4.68 [0.00, 9.36]"
-    assert shown["true reward"] == ""
+    assert shown["verdict"] == "different judge"
+    assert "true reward" not in shown  # no row has one
     assert "Intervals (95 %): over prompts and seeds. LC: length_controlled_v1." in main_files[1]
 
 
@@ -86,34 +91,98 @@ def test_latex_is_a_booktabs_tabular(main_files):
     ]  # fmt: skip
     assert lines[-1] == "\\end{tabular}"
     rows = [line for line in lines if line.endswith(r"\\")]
-    assert len(rows) == 3
+    assert len(rows) == 5
     assert {len(re.split(r"(?<!\\)&", row)) for row in rows} == {len(columns)}
 
 
 @given(st.text(st.characters(blacklist_categories=["Cs", "Cc"])))
 def test_latex_escapes_every_special_character(text):
-    escaped = tables._escape(text)
+    escaped = formats._escape(text)
     rest = re.sub(r"\\text(backslash|ascii(tilde|circum))\{\}|\$\\pm\$|\\[&%$#_{}]", "", escaped)
     assert not set("&%$#_{}~^\\") & set(rest)
 
 
-def test_paper_values_are_the_main_tables_only(request):
-    reported = tables.read_reported(request.config.rootpath / REPORTED)
-    assert reported["mistral-7b-base", "dpo-poet"] == "24.7"
-    assert reported["gemma-2-9b-it", "simpo"] == "78.5"
-    assert len(reported) == 16
-    assert ("mistral-7b-base", "dpo-own-25") not in reported  # of the ablation
+def test_paper_values_are_of_one_table(request):
+    reported = read_reported(request.config.rootpath / REPORTED)
+    of_main = Paper.of(reported, "main").values
+    assert of_main["mistral-7b-base", "dpo-poet"] == "24.7"
+    assert of_main["gemma-2-9b-it", "simpo"] == "78.5"
+    assert len(of_main) == 16
+    of_ablation = Paper.of(reported, "ablation")
+    assert of_ablation.values["mistral-7b-base", "dpo-own-25"] == "14.1"
+    assert len(of_ablation.methods("mistral-7b-base")) == 8
 
 
 def test_reported_without_a_column_is_refused(tmp_path):
     (tmp_path / "reported.csv").write_text("table,setting,method,value\n")
     with pytest.raises(UserError, match="line 1: columns missing: metric"):
-        tables.read_reported(tmp_path / "reported.csv")
+        read_reported(tmp_path / "reported.csv")
 
 
 def test_an_unknown_suffix_is_refused(tmp_path):
+    layout = formats.Layout({"a": ("a",)}, "")
     with pytest.raises(UserError, match=r"expected \.csv, \.md or \.tex"):
-        tables.write([{"a": "1"}], {"a": ("a",)}, "", [], [tmp_path / "table.xlsx"])
+        formats.write([{"a": "1"}], layout, [], [tmp_path / "table.xlsx"])
+
+
+# (gain's interval, POET's interval) about the paper's 12.9 -> 24.7, a gain of 11.8.
+VERDICTS = {
+    "reproduced": ((9.0, 14.0), (22.0, 27.0)),
+    "direction only": ((2.0, 8.0), (12.0, 20.0)),
+    "contradicts": ((-8.0, -2.0), (5.0, 10.0)),
+    "inconclusive": ((-4.0, 12.0), (15.0, 25.0)),
+}
+
+
+@pytest.mark.parametrize("expected", VERDICTS)
+def test_verdicts_on_the_papers_own_judge(expected):
+    (gain_low, gain_high), (low, high) = VERDICTS[expected]
+    found = comparison()
+    found["methods"]["dpo-poet"] = METHOD | {"lc_ci_low": low, "lc_ci_high": high}
+    found["gains"][0] |= {"ci_low": gain_low, "ci_high": gain_high}
+    values = {("mistral-7b-base", "dpo"): "12.9", ("mistral-7b-base", "dpo-poet"): "24.7"}
+    _, poet = tables.main_rows([found], Paper(values, ["judge"]))
+    assert (poet["verdict"], poet["gain_verdict"]) == (expected, expected)
+    _, other = tables.main_rows([found | {"annotator": "another"}], Paper(values, ["judge"]))
+    assert (other["verdict"], other["gain_verdict"]) == ("different judge", "different judge")
+
+
+def test_two_judges_never_share_a_row():
+    both = [comparison(), comparison(annotator="another")]
+    rows = tables.main_rows(both, Paper({}))
+    assert [(row["method"], row["annotator"]) for row in rows] == [
+        ("dpo", "judge"), ("dpo-poet", "judge"), ("dpo", "another"), ("dpo-poet", "another"),
+    ]  # fmt: skip
+
+
+METHODS = {
+    "dpo": {"objective": "dpo"},
+    "dpo-poet": {"objective": "dpo", "truncation": {"strategy": "poet", "keep": 1.0}},
+    "dpo-poet-25": {"objective": "dpo", "truncation": {"strategy": "poet", "keep": 0.25}},
+    "dpo-own-25": {"objective": "dpo", "truncation": {"strategy": "own", "keep": 0.25}},
+    "dpo-d2po": {"objective": "dpo", "weighting": {"d2po": 0.98}},
+    "simpo": {"objective": "simpo"},
+}
+
+
+def test_ablation_and_baselines_hold_what_they_vary(request):
+    found = comparison(methods=dict.fromkeys(METHODS, METHOD), gains=[])
+    paper = Paper.of(read_reported(request.config.rootpath / REPORTED), "ablation")
+    ablation = tables.variant_rows("ablation", [found], paper, METHODS)
+    shown = [(row["truncation"], row["keep"], row["paper_lc_win_rate"]) for row in ablation[-4:]]
+    assert shown == [
+        ("own", "25", "14.1"), ("none", "100", "12.9"), ("poet", "25", "23.5"),
+        ("poet", "100", "24.7"),
+    ]  # fmt: skip
+    missing = {"dpo-own-50", "dpo-own-75", "dpo-poet-50", "dpo-poet-75"}
+    assert {row["method"] for row in ablation if row["verdict"] == "not run"} == missing
+    baselines = tables.variant_rows("baselines", [found], Paper({}), METHODS)
+    assert {row["method"]: row["weighting"] for row in baselines} == {
+        "dpo": "uniform", "dpo-d2po": "d2po 0.98", "dpo-poet": "uniform",
+    }  # fmt: skip
+    plain = comparison()
+    assert not tables.variant_rows("ablation", [plain], paper, METHODS)
+    assert not tables.belongs("baselines", METHODS, ["dpo", "dpo-poet", "sft"])
 
 
 def lm_eval_result(model: str, choice: float, answer: float) -> dict:
@@ -174,4 +243,4 @@ def test_downstream_equals_rows_by_hand(tmp_path):
     ("value", "text"), [(None, ""), (float("nan"), ""), (-0.001, "0.00"), (3, "3.00")]
 )
 def test_fixed_decimals(value, text):
-    assert tables.fixed(value, 2) == text
+    assert formats.fixed(value, 2) == text

@@ -9,7 +9,7 @@ import argparse
 import statistics
 
 from poet.files import UserError, cli, publish, read_json
-from poet.report.tables import csv_text, fixed
+from poet.report.formats import csv_text, fixed
 
 # From Okabe and Ito's palette, distinct to colour-blind eyes; markers and dashes differ too.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"

@@ -17,17 +17,20 @@ from poet.evaluate.alpaca import read_rows, require
 from poet.evaluate.annotators import pair_up
 from poet.evaluate.statistics import Score, over_prompts
 from poet.files import cli
-from poet.report.tables import SHARE, fixed, write
+from poet.report.formats import SHARE, Layout, fixed, write
 
-SHOWN = {
-    "setting": ("setting",),
-    "writer": ("writer",),
-    "prompts": ("n_prompts",),
-    "answers": ("n_samples",),
-    "true reward": ("true_reward", "true_reward_ci_low", "true_reward_ci_high"),
-    "perfect": ("share_perfect",),
-    "ended": ("share_ended",),
-}
+LAYOUT = Layout(
+    {
+        "setting": ("setting",),
+        "writer": ("writer",),
+        "prompts": ("n_prompts",),
+        "answers": ("n_samples",),
+        "true reward": ("true_reward", "true_reward_ci_low", "true_reward_ci_high"),
+        "perfect": ("share_perfect",),
+        "ended": ("share_ended",),
+    },
+    "{} [{}, {}]",
+)
 NOTES = [
     "True reward: mean, in [0, 1], and its 95 % interval over prompts (answers to one prompt are "
     "averaged first). perfect: share of answers worth 1; ended: share of answers that ended by "
@@ -104,7 +107,7 @@ def main(argv=None) -> None:
         generations = {path: read_rows(path) for path in files}
         corpus = parquet.read_table(corpus).to_pylist()
         rows += language_rows(setting, corpus, read_rows(prompts), generations)
-    write(rows, SHOWN, "{} [{}, {}]", NOTES, args.output)
+    write(rows, LAYOUT, NOTES, args.output)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""The downstream table's rows: lm-eval's results of every method."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+from poet.report.formats import SHARE, Layout, fixed
+
+NOTES = (
+    "Shares of 1, means over seeds: mean ± lm-eval's standard error over questions (standard error "
+    "over seeds; - with one model). n: questions. average: over tasks.",
+)
+
+
+def rows_of(results: list[tuple[str, str, list[dict]]]) -> list[dict]:
+    """One row of text cells per setting x method: lm-eval's metrics in its own unit (shares of 1).
+
+    Per task and metric: the mean over seeds; ``*_se_questions``, lm-eval's standard error (which
+    questions were asked), averaged over seeds because all seeds answer the same ones;
+    ``*_se_seeds``, the standard deviation over seeds divided by the root of their number. Results
+    of one model count once (``sft`` is one model whatever the seed). ``average`` is over tasks, of
+    ``acc_norm`` where a task has it and of its first metric elsewhere: on the paper's six tasks,
+    the metrics of the Open LLM Leaderboard v1.
+
+    Args:
+        results: (setting, method, one lm-eval result per seed) in the order of the rows.
+    """
+    rows = []
+    for setting, method, of_seeds in results:
+        models = list({result["model_name"]: result for result in of_seeds}.values())
+        row = {"setting": setting, "method": method, "n_seeds": str(len(models)), "average": ""}
+        primary = []
+        for task in _top_level(models[0]):
+            metrics = _metrics(models[0]["results"][task])
+            for metric in metrics:
+                row |= _summary(task, metric, [model["results"][task] for model in models])
+            row[f"{task}_n"] = str(models[0]["results"][task]["sample_len"])
+            first = next((m for m in metrics if m.startswith("acc_norm,")), metrics[0])
+            primary.append([model["results"][task][first] for model in models])
+        row["average"] = fixed(statistics.fmean(map(statistics.fmean, primary)), SHARE)
+        rows.append(row)
+    return rows
+
+
+def _top_level(result: dict) -> list[str]:
+    """The tasks and groups that were asked for, without the members of groups."""
+    members = {child for children in result["group_subtasks"].values() for child in children}
+    return [task for task in result["results"] if task not in members]
+
+
+def _metrics(found: dict) -> list[str]:
+    return [key for key in found if "," in key and "_stderr," not in key]
+
+
+def _summary(task: str, metric: str, of_seeds: list[dict]) -> dict[str, str]:
+    name, _, of_filter = metric.partition(",")
+    column = f"{task}_{name}" if of_filter == "none" else f"{task}_{name}_{of_filter}"
+    values = [found[metric] for found in of_seeds]
+    errors = [found.get(f"{name}_stderr,{of_filter}") for found in of_seeds]
+    known = all(isinstance(error, int | float) for error in errors)  # else lm-eval says "N/A"
+    spread = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return {
+        column: fixed(statistics.fmean(values), SHARE),
+        f"{column}_se_questions": fixed(statistics.fmean(errors) if known else None, SHARE),
+        f"{column}_se_seeds": fixed(spread, SHARE),
+    }
+
+
+def layout(columns: list[str]) -> Layout:
+    """What is shown of the columns: each metric with its two standard errors."""
+    hidden = {c + end for c in columns for end in ("_se_questions", "_se_seeds")}
+    shown = {
+        column: (column, f"{column}_se_questions", f"{column}_se_seeds")
+        if f"{column}_se_questions" in columns
+        else (column,)
+        for column in columns
+        if column not in hidden
+    }
+    return Layout(shown, "{} ± {} ({})")

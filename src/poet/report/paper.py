@@ -1,0 +1,87 @@
+"""The paper's numbers beside ours: what it reports, and what our intervals say about that."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from poet.files import UserError
+
+COLUMNS = {"table", "setting", "method", "metric", "value"}
+
+
+def read_reported(path: str | Path) -> list[dict]:
+    """The rows of ``paper/reported.csv``, values as printed in the paper.
+
+    Raises:
+        UserError: a column is missing.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        if missing := COLUMNS - set(reader.fieldnames or ()):
+            raise UserError(f"{path}, line 1: columns missing: {', '.join(sorted(missing))}")
+        return list(reader)
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The length-controlled win rates of one of the paper's tables.
+
+    Attributes:
+        values: (setting, method) -> percent, as printed.
+        annotators: names in the configuration of the judge that the paper used.
+    """
+
+    values: dict[tuple[str, str], str]
+    annotators: Collection[str] = ()
+
+    @classmethod
+    def of(cls, reported: list[dict], table: str, annotators: Collection[str] = ()) -> Paper:
+        """The rows of ``reported`` (see :func:`read_reported`) that belong to ``table``."""
+        rows = [r for r in reported if (r["table"], r["metric"]) == (table, "lc_win_rate")]
+        return cls({(row["setting"], row["method"]): row["value"] for row in rows}, annotators)
+
+    def methods(self, setting: str) -> list[str]:
+        """What the paper reports for a setting, in its order."""
+        return [method for of, method in self.values if of == setting]
+
+    def score(self, comparison: dict, method: str) -> dict[str, str]:
+        """The cells ``paper_lc_win_rate`` and ``verdict``; empty where the paper has no number."""
+        value = self.values.get((comparison["setting"], method))
+        if value is None:
+            return {"paper_lc_win_rate": "", "verdict": ""}
+        found = comparison["methods"].get(method)
+        gains = [g for g in comparison["gains"] if method in (g["method"], g["baseline"])]
+        # A baseline of several methods is part of no single gain.
+        gain = gains[0] if len(gains) == 1 else None
+        verdict = self._verdict(comparison, found, "lc_ci", float(value), gain)
+        return {"paper_lc_win_rate": value, "verdict": verdict}
+
+    def gain(self, comparison: dict, gain: dict | None) -> dict[str, str]:
+        """The cells ``paper_gain_lc`` and ``gain_verdict``, in percentage points."""
+        value = self._gain_value(comparison["setting"], gain)
+        if value is None:
+            return {"paper_gain_lc": "", "gain_verdict": ""}
+        verdict = self._verdict(comparison, gain, "ci", value, gain)
+        return {"paper_gain_lc": f"{value:.1f}", "gain_verdict": verdict}
+
+    def _gain_value(self, setting: str, gain: dict | None) -> float | None:
+        sides = (
+            [self.values.get((setting, gain[s])) for s in ("method", "baseline")] if gain else []
+        )
+        if not sides or None in sides:
+            return None
+        method, baseline = map(float, sides)
+        return round(method - baseline, 1)  # both are printed with one decimal
+
+    def _verdict(self, comparison, found, prefix: str, value: float, gain) -> str:
+        from poet.evaluate.statistics import Interval, same_direction, verdict
+
+        interval = found and Interval(found[f"{prefix}_low"], found[f"{prefix}_high"])
+        of_gain = self._gain_value(comparison["setting"], gain)
+        direction = None
+        if of_gain is not None:
+            direction = same_direction(Interval(gain["ci_low"], gain["ci_high"]), of_gain)
+        return verdict(interval, value, comparison["annotator"] in self.annotators, direction)
