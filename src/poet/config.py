@@ -19,8 +19,11 @@ from poet.files import UserError, cli
 
 SCHEMA = Path(__file__).parents[2] / "config" / "config.schema.yaml"
 
+OBJECTIVES = ("dpo", "simpo", "ipo", "ln_dpo", "rpo")  # each with its section under `preference`
+
 # What each program needs of the record, so that a change re-runs the rules that it concerns.
 _RUN = ("setting", "torch_threads")
+_PARAMETERS = ("beta", "gamma_beta_ratio", "rpo_alpha")
 STAGES = {
     "data": ("setting", "data"),
     "sft": (*_RUN, "model", "model_revision", "scratch", "sft", "sft_seed"),
@@ -28,7 +31,7 @@ STAGES = {
     "reference": (*_RUN, "reference_batch_size", "attn_implementation"),
     "train": (
         *_RUN, "method", "model", "model_revision", "attn_implementation", "dataset",
-        "dataset_revision", "objective", "truncation", "beta", "gamma_beta_ratio", "learning_rate",
+        "dataset_revision", "objective", "weighting", "truncation", *_PARAMETERS, "learning_rate",
         "global_batch_size", "per_device_batch_size", "max_length", "max_prompt_length",
         "length_policy", "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim",
         "gradient_checkpointing", "dtype", "seed",
@@ -86,7 +89,7 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
     known(method, methods, "method")
     chosen, choice = config["settings"][setting], methods[method]
     preference = dict(chosen["preference"])
-    per_objective = {name: preference.pop(name, {}) for name in ("dpo", "simpo")}
+    per_objective = {name: preference.pop(name, {}) for name in OBJECTIVES}
     objective = choice.get("objective")
     data, model = chosen["data"], chosen["model"]
     return {
@@ -101,9 +104,8 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "data": data,
         "objective": objective,
         "truncation": choice.get("truncation", {"strategy": "none", "keep": 1.0}),
-        "beta": None,
-        "gamma_beta_ratio": None,
-        "learning_rate": None,
+        "weighting": choice.get("weighting", "uniform"),
+        **dict.fromkeys((*_PARAMETERS, "learning_rate")),
         **preference,
         **per_objective.get(objective, {}),
         "seed": config["seeds"][0] if seed is None else seed,

@@ -4,11 +4,11 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from poet.data.truncation import truncate_pair
-from poet.train.objectives import OBJECTIVES, REFERENCE_FREE
+from poet.train.objectives import OBJECTIVES, Responses
 
 NAMES = sorted(OBJECTIVES)
 
@@ -28,9 +28,14 @@ def batches(draw):
     return pairs
 
 
-betas = st.sampled_from([0.01, 0.1, 2.0, 10.0])
-ratios = st.sampled_from([0.0, 0.3, 0.8])
-cases = (st.sampled_from(NAMES), batches(), betas, ratios)
+parameters = st.fixed_dictionaries(
+    {
+        "beta": st.sampled_from([0.01, 0.1, 2.0, 10.0]),
+        "gamma_beta_ratio": st.sampled_from([0.0, 0.3, 0.8]),
+        "rpo_alpha": st.sampled_from([0.0, 0.2, 1.0]),
+    }
+)
+cases = (st.sampled_from(NAMES), batches(), parameters)
 
 
 def padded(rows, fill=0.0):
@@ -41,41 +46,50 @@ def padded(rows, fill=0.0):
     return torch.tensor(values, dtype=torch.float64), torch.tensor(weights, dtype=torch.float64)
 
 
-def computed(name, pairs, beta, ratio, keep=None):
-    """Losses, scores and gradients of the module; ``keep`` masks full responses to a prefix."""
-    score, loss = OBJECTIVES[name]
-    logps, scores = {}, {}
+def computed(name, pairs, parameters, keep=None):
+    """Losses of the module and their gradients; ``keep`` masks full responses to a prefix."""
+    sides = {}
     for side in ("chosen", "rejected"):
         # What stands on padding must not matter.
-        logps[side], weights = padded([pair[side] for pair in pairs], fill=-7.0)
-        logps[side].requires_grad_()
+        logps, weights = padded([pair[side] for pair in pairs], fill=-7.0)
         ref, _ = padded([pair[f"ref_{side}"] for pair in pairs], fill=3.0)
         if keep is not None:
             weights = weights * (torch.arange(weights.shape[1]) < torch.tensor(keep)[:, None])
-        scores[side] = score(logps[side], None if name in REFERENCE_FREE else ref, weights)
-    losses = loss(scores["chosen"], scores["rejected"], beta, ratio)
+        sides[side] = Responses(logps.requires_grad_(), ref, weights)
+    objective = OBJECTIVES[name]
+    used = {key: parameters[key] for key in objective.parameters}
+    losses = objective.loss(sides["chosen"], sides["rejected"], **used)
     losses.sum().backward()
-    assert losses.shape == scores["chosen"].shape == (len(pairs),)
-    return losses.tolist(), {side: logps[side].grad for side in logps}
+    assert losses.shape == objective.score(sides["chosen"]).shape == (len(pairs),)
+    return losses.tolist(), {side: y.logps.grad for side, y in sides.items()}
 
 
 def softplus(x):
     return max(x, 0) + math.log1p(math.exp(-abs(x)))
 
 
-def expected(name, pair, beta, ratio):
-    """Loss of a pair and its derivatives by the tokens' log-probabilities."""
+def expected(name, pair, beta, gamma_beta_ratio, rpo_alpha):
+    """Loss of a pair and its derivatives by the tokens' log-probabilities, from the papers."""
     chosen, rejected = pair["chosen"], pair["rejected"]
-    if name == "dpo":  # Rafailov et al. 2023, equation 7
-        ratio_w = math.fsum(chosen) - math.fsum(pair["ref_chosen"])
-        ratio_l = math.fsum(rejected) - math.fsum(pair["ref_rejected"])
-        margin, per_token = beta * ratio_w - beta * ratio_l, (1, 1)
-    else:  # Meng et al. 2024, equation 6, gamma = beta x ratio
-        mean_w = beta / len(chosen) * math.fsum(chosen)
-        mean_l = beta / len(rejected) * math.fsum(rejected)
-        margin, per_token = mean_w - mean_l - beta * ratio, (len(chosen), len(rejected))
+    n_w, n_l = len(chosen), len(rejected)
+    ratio_w = math.fsum(chosen) - math.fsum(pair["ref_chosen"])
+    ratio_l = math.fsum(rejected) - math.fsum(pair["ref_rejected"])
+    nll = 0.0
+    if name == "simpo":  # Meng et al. 2024, equation 6, gamma = beta x gamma_beta_ratio
+        margin = beta / n_w * math.fsum(chosen) - beta / n_l * math.fsum(rejected)
+        margin -= beta * gamma_beta_ratio
+    elif name == "ln_dpo":  # Meng et al. 2024, table 6
+        margin = beta / n_w * ratio_w - beta / n_l * ratio_l
+    elif name == "ipo":  # Azar et al. 2023, equation 17, log-ratios per token
+        h = ratio_w / n_w - ratio_l / n_l - 1 / (2 * beta)
+        return h * h, 2 * h / n_w, -2 * h / n_l
+    else:  # Rafailov et al. 2023, equation 7; Pang et al. 2024, equation 1
+        margin, n_l = beta * ratio_w - beta * ratio_l, 1
+        nll = rpo_alpha / n_w if name == "rpo" else 0.0
+        n_w = 1
     slope = beta / (1 + math.exp(margin)) if margin < 700 else 0.0  # beta x sigmoid(-margin)
-    return softplus(-margin), -slope / per_token[0], slope / per_token[1]
+    loss = softplus(-margin) - nll * math.fsum(chosen)
+    return loss, -slope / n_w - nll, slope / n_l
 
 
 def assert_gradient(gradient, row, n, value):
@@ -83,28 +97,30 @@ def assert_gradient(gradient, row, n, value):
     assert gradient[row].tolist() == pytest.approx(want, abs=1e-10, rel=1e-10)
 
 
+@settings(max_examples=300)
 @given(*cases)
-def test_losses_and_gradients_are_the_formulas(name, pairs, beta, ratio):
-    losses, gradients = computed(name, pairs, beta, ratio)
+def test_losses_and_gradients_are_the_formulas(name, pairs, parameters):
+    losses, gradients = computed(name, pairs, parameters)
     for row, pair in enumerate(pairs):
-        loss, chosen, rejected = expected(name, pair, beta, ratio)
+        loss, chosen, rejected = expected(name, pair, **parameters)
         assert losses[row] == pytest.approx(loss, abs=1e-10, rel=1e-10)
         assert_gradient(gradients["chosen"], row, len(pair["chosen"]), chosen)
         assert_gradient(gradients["rejected"], row, len(pair["rejected"]), rejected)
 
 
+@settings(max_examples=300)
 @given(*cases)
-def test_truncated_pairs_are_masked_full_pairs(name, pairs, beta, ratio):
+def test_truncated_pairs_are_masked_full_pairs(name, pairs, parameters):
     """POET by truncation is the released code's POET: both loss masks, ANDed."""
     shared = [min(len(pair["chosen"]), len(pair["rejected"])) for pair in pairs]
-    full, masked_gradients = computed(name, pairs, beta, ratio, keep=shared)
+    full, masked_gradients = computed(name, pairs, parameters, keep=shared)
     short = []
     for pair in pairs:
         chosen, rejected = truncate_pair(pair["chosen"], pair["rejected"])
         refs = truncate_pair(pair["ref_chosen"], pair["ref_rejected"])
         names = ("chosen", "rejected", "ref_chosen", "ref_rejected")
         short.append(dict(zip(names, (chosen, rejected, *refs), strict=True)))
-    losses, gradients = computed(name, short, beta, ratio)
+    losses, gradients = computed(name, short, parameters)
     assert losses == pytest.approx(full, abs=1e-10, rel=1e-10)
     for side, masked in masked_gradients.items():
         for row, n in enumerate(shared):
@@ -113,38 +129,41 @@ def test_truncated_pairs_are_masked_full_pairs(name, pairs, beta, ratio):
             assert not masked[row, n:].any()
 
 
-@given(*cases)
-def test_swapped_pairs_are_mirrored(name, pairs, beta, ratio):
-    """sigmoid(m) + sigmoid(-m) = 1, so both orders' gradients add up to beta (SimPO: per token)."""
+@given(st.sampled_from(["dpo", "simpo", "ln_dpo"]), batches(), parameters)
+def test_swapped_pairs_are_mirrored(name, pairs, parameters):
+    """sigmoid(m) + sigmoid(-m) = 1, so both orders' gradients add up to beta (means: per token)."""
+    parameters = {**parameters, "gamma_beta_ratio": 0.0}
     other = {"chosen": "rejected", "rejected": "chosen"}
     swap = {**other, "ref_chosen": "ref_rejected", "ref_rejected": "ref_chosen"}
     swapped = [{key: pair[swap[key]] for key in pair} for pair in pairs]
-    losses, there = computed(name, pairs, beta, 0.0)
-    mirrored, back = computed(name, swapped, beta, 0.0)
+    losses, there = computed(name, pairs, parameters)
+    mirrored, back = computed(name, swapped, parameters)
     for row, pair in enumerate(pairs):
         assert math.exp(-losses[row]) + math.exp(-mirrored[row]) == pytest.approx(1, abs=1e-10)
         for side, sign in (("chosen", -1), ("rejected", 1)):
             n = len(pair[side])
             total = there[side][row] - back[other[side]][row]
-            assert_gradient(total[None], 0, n, sign * beta / (1 if name == "dpo" else n))
+            slope = parameters["beta"] / (1 if name == "dpo" else n)
+            assert_gradient(total[None], 0, n, sign * slope)
 
 
 @given(*cases)
-def test_pairs_do_not_touch_each_other(name, pairs, beta, ratio):
-    together, _ = computed(name, pairs, beta, ratio)
-    alone = [computed(name, [pair], beta, ratio)[0][0] for pair in pairs]
+def test_pairs_do_not_touch_each_other(name, pairs, parameters):
+    together, _ = computed(name, pairs, parameters)
+    alone = [computed(name, [pair], parameters)[0][0] for pair in pairs]
     assert together == pytest.approx(alone, abs=1e-12, rel=1e-12)
 
 
-def test_at_the_start_dpos_loss_is_log_2():
+@pytest.mark.parametrize("name", ["dpo", "ln_dpo"])
+def test_at_the_start_the_loss_is_log_2(name):
     logps = [-1.0, -2.0, -0.5]
     pair = {"chosen": logps, "ref_chosen": logps, "rejected": logps[:1], "ref_rejected": logps[:1]}
-    assert computed("dpo", [pair], 0.1, 0.0)[0][0] == pytest.approx(math.log(2), abs=1e-12)
+    assert computed(name, [pair], {"beta": 0.1})[0][0] == pytest.approx(math.log(2), abs=1e-12)
 
 
-def test_large_margins_stay_finite():
+@pytest.mark.parametrize("name", ["dpo", "simpo", "ln_dpo"])
+def test_large_margins_stay_finite(name):
     pair = {"chosen": [-1e4], "ref_chosen": [0.0], "rejected": [0.0], "ref_rejected": [0.0]}
-    for name in NAMES:
-        (loss,), gradients = computed(name, [pair], 10.0, 0.0)
-        assert loss == pytest.approx(1e5)
-        assert gradients["rejected"][0, 0].item() == pytest.approx(10.0)
+    (loss,), gradients = computed(name, [pair], {"beta": 10.0, "gamma_beta_ratio": 0.0})
+    assert loss == pytest.approx(1e5)
+    assert gradients["rejected"][0, 0].item() == pytest.approx(10.0)

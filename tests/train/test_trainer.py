@@ -14,8 +14,9 @@ from trl import DPOConfig, DPOTrainer
 from poet.data.truncation import truncate_pair
 from poet.files import UserError
 from poet.train.arguments import common_arguments
+from poet.train.forward import PairCollator
 from poet.train.reference import compute
-from poet.train.trainer import PairCollator, PreferenceTrainer, SortedBatches
+from poet.train.trainer import PreferenceTrainer, SortedBatches
 
 STEPS = 10
 
@@ -40,11 +41,12 @@ def pairs(start):
     lengths = [(1, 7), (9, 9), (20, 1)] + [
         (random.randint(1, 25), random.randint(1, 25)) for _ in range(4 * STEPS - 3)
     ]
-    rows = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
+    rows = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": [], "pair_hash": []}
     for chosen, rejected in lengths:
         rows["prompt_ids"].append(draw(random.randint(1, 12)))
         rows["chosen_ids"].append([*draw(chosen - 1), 1])
         rows["rejected_ids"].append([*draw(rejected - 1), 1])
+        rows["pair_hash"].append(f"{random.getrandbits(64):016x}")
     return rows
 
 
@@ -82,14 +84,13 @@ def trajectory(trainer):
     return losses, {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
 
 
-def ours(start, rows, tmp_path, objective="dpo", beta=0.1, gamma_beta_ratio=0.0, per_device=4):
+def ours(start, rows, tmp_path, objective="dpo", beta=0.1, per_device=4, **parameters):
     return PreferenceTrainer(
         model=AutoModelForCausalLM.from_pretrained(start[0]),
-        args=config(tmp_path, per_device, beta=beta),
+        args=config(tmp_path, per_device),
         objective=objective,
-        gamma_beta_ratio=gamma_beta_ratio,
+        parameters={"beta": beta, **parameters},
         train_dataset=Dataset.from_dict(rows),
-        data_collator=PairCollator(pad_token_id=0),
         processing_class=start[1],
     )
 
@@ -135,9 +136,9 @@ def test_dpo_poet_is_trls_ld_dpo_with_alpha_zero(start, pairs, tmp_path):
 def test_simpo_is_its_formula(start, pairs, tmp_path):
     beta, ratio = 2.0, 0.5
     rows = {**pairs, **cached(start, pairs)}
-    trainer = ours(start, rows, tmp_path, "simpo", beta, ratio)
+    trainer = ours(start, rows, tmp_path, "simpo", beta, gamma_beta_ratio=ratio)
     batch = PairCollator(0)([{k: v[i] for k, v in rows.items()} for i in range(8)])
-    loss = trainer._compute_loss(trainer.model, batch, return_outputs=False)
+    loss = trainer.compute_loss(trainer.model, batch)
 
     model = AutoModelForCausalLM.from_pretrained(start[0])
 

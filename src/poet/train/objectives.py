@@ -1,54 +1,108 @@
 """The preference objectives, as functions of per-token log-probabilities.
 
-Shapes: ``logps`` and ``weights`` are [pairs, tokens], scores and losses are [pairs]. A token that
-is padding has weight 0. A response's score is what the objective compares between chosen and
-rejected; its implicit reward is beta times that score.
+A response's tokens enter through sums, sum(w logp), or means, sum(w logp) / sum(w); the weights w
+come from :mod:`poet.train.weighting`. Its score is what the objective compares between chosen and
+rejected; its implicit reward is beta times the score. Losses and scores have shape [pairs].
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def weighted_sum(logps: Tensor, weights: Tensor) -> Tensor:
-    """sum_t w_t log p_t, shape [pairs]."""
-    return (logps * weights).sum(-1)
+class Responses(NamedTuple):
+    """The chosen, or the rejected, responses of a batch of pairs; each field [pairs, tokens].
+
+    Column t is a response's token t; after its end the weight is 0 and nothing else matters.
+    """
+
+    logps: Tensor  # log pi(y_t | x, y_<t) of the policy
+    ref_logps: Tensor  # the same of the reference
+    weights: Tensor
 
 
-def weighted_mean(logps: Tensor, weights: Tensor) -> Tensor:
-    """sum_t w_t log p_t / sum_t w_t, shape [pairs]."""
-    return weighted_sum(logps, weights) / weights.sum(-1)
+def weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
+    """sum_t w_t v_t, shape [pairs]."""
+    return (values * weights).sum(-1)
 
 
-def dpo_score(logps: Tensor, ref_logps: Tensor, weights: Tensor) -> Tensor:
-    """log pi(y|x) / pi_ref(y|x), shape [pairs] (Rafailov et al. 2023, eq. 5, without beta)."""
-    return weighted_sum(logps - ref_logps, weights)
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """sum_t w_t v_t / sum_t w_t, shape [pairs]."""
+    return weighted_sum(values, weights) / weights.sum(-1)
 
 
-def simpo_score(logps: Tensor, ref_logps: Tensor | None, weights: Tensor) -> Tensor:
-    """log pi(y|x) / |y|, shape [pairs] (Meng et al. 2024, eq. 4, without beta); no reference."""
-    return weighted_mean(logps, weights)
+def log_ratio(y: Responses) -> Tensor:
+    """log pi(y|x) / pi_ref(y|x), the score of DPO (Rafailov et al. 2023, eq. 5, without beta)."""
+    return weighted_sum(y.logps - y.ref_logps, y.weights)
 
 
-def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float, gamma_beta_ratio: float = 0) -> Tensor:
-    """-log sigmoid(beta (s_w - s_l)), shape [pairs] (Rafailov et al. 2023, eq. 7)."""
-    return -F.logsigmoid(beta * (chosen - rejected))
+def mean_log_ratio(y: Responses) -> Tensor:
+    """The log-ratio per token, the score of length-normalised DPO and of IPO."""
+    return weighted_mean(y.logps - y.ref_logps, y.weights)
 
 
-def simpo_loss(chosen: Tensor, rejected: Tensor, beta: float, gamma_beta_ratio: float) -> Tensor:
-    """-log sigmoid(beta (s_w - s_l) - gamma), shape [pairs] (Meng et al. 2024, eq. 6).
+def mean_logp(y: Responses) -> Tensor:
+    """log pi(y|x) / |y|, the score of SimPO (Meng et al. 2024, eq. 4, without beta)."""
+    return weighted_mean(y.logps, y.weights)
+
+
+def dpo(chosen: Responses, rejected: Responses, *, beta: float) -> Tensor:
+    """-log sigmoid(beta (s_w - s_l)), s the log-ratio (Rafailov et al. 2023, eq. 7)."""
+    return -F.logsigmoid(beta * (log_ratio(chosen) - log_ratio(rejected)))
+
+
+def simpo(
+    chosen: Responses, rejected: Responses, *, beta: float, gamma_beta_ratio: float
+) -> Tensor:
+    """-log sigmoid(beta (s_w - s_l) - gamma), s the mean log-probability (Meng et al. 2024, eq. 6).
 
     ``gamma_beta_ratio`` is gamma / beta, as the released code and its configurations have it.
     """
-    return -F.logsigmoid(beta * (chosen - rejected - gamma_beta_ratio))
+    return -F.logsigmoid(beta * (mean_logp(chosen) - mean_logp(rejected) - gamma_beta_ratio))
 
 
-# objective -> (score of one response, loss of a pair of scores)
-OBJECTIVES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
-    "dpo": (dpo_score, dpo_loss),
-    "simpo": (simpo_score, simpo_loss),
+def ipo(chosen: Responses, rejected: Responses, *, beta: float) -> Tensor:
+    """(s_w - s_l - 1 / (2 beta))^2 (Azar et al. 2023, eq. 17, their tau is beta).
+
+    s is the log-ratio per token, as in TRL's ``loss_type="ipo"``, where the paper's authors are
+    cited for it: the equation's plain sums make the target a matter of length.
+    """
+    return (mean_log_ratio(chosen) - mean_log_ratio(rejected) - 1 / (2 * beta)) ** 2
+
+
+def ln_dpo(chosen: Responses, rejected: Responses, *, beta: float) -> Tensor:
+    """-log sigmoid(beta (s_w - s_l)), s the log-ratio per token (Meng et al. 2024, table 6).
+
+    TRL's ``loss_type="sigmoid_norm"``.
+    """
+    return -F.logsigmoid(beta * (mean_log_ratio(chosen) - mean_log_ratio(rejected)))
+
+
+def rpo(chosen: Responses, rejected: Responses, *, beta: float, rpo_alpha: float) -> Tensor:
+    """DPO - alpha log pi(y_w|x) / |y_w| (Pang et al. 2024, eq. 1).
+
+    The likelihood term is over the chosen tokens that are kept, with their weights. The paper's
+    denominator also counts the prompt's chain of thought, which preference pairs do not have.
+    """
+    return dpo(chosen, rejected, beta=beta) - rpo_alpha * mean_logp(chosen)
+
+
+class Objective(NamedTuple):
+    """A loss of pairs, the score of one response, and the names of the loss's parameters."""
+
+    loss: Callable[..., Tensor]
+    score: Callable[[Responses], Tensor]
+    parameters: tuple[str, ...]
+
+
+OBJECTIVES = {
+    "dpo": Objective(dpo, log_ratio, ("beta",)),
+    "simpo": Objective(simpo, mean_logp, ("beta", "gamma_beta_ratio")),
+    "ipo": Objective(ipo, mean_log_ratio, ("beta",)),
+    "ln_dpo": Objective(ln_dpo, mean_log_ratio, ("beta",)),
+    "rpo": Objective(rpo, log_ratio, ("beta", "rpo_alpha")),
 }
-REFERENCE_FREE = frozenset({"simpo"})

@@ -19,7 +19,6 @@ def make_arguments(record: dict, folder):
     arguments["gradient_checkpointing"] = record["gradient_checkpointing"]
     return DPOConfig(
         output_dir=str(folder),
-        beta=record["beta"],
         learning_rate=record["learning_rate"],
         num_train_epochs=record["num_train_epochs"],
         lr_scheduler_type=record["lr_scheduler_type"],
@@ -43,7 +42,9 @@ def train(record: dict, table, model_folder, folder) -> list[dict]:
     from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
 
     from poet.train.callbacks import ProgressLines
-    from poet.train.trainer import COLUMNS, PairCollator, PreferenceTrainer
+    from poet.train.forward import COLUMNS
+    from poet.train.objectives import OBJECTIVES
+    from poet.train.trainer import PreferenceTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
@@ -56,10 +57,10 @@ def train(record: dict, table, model_folder, folder) -> list[dict]:
         model=model,
         args=make_arguments(record, folder),
         objective=record["objective"],
-        gamma_beta_ratio=record["gamma_beta_ratio"] or 0.0,
+        parameters={name: record[name] for name in OBJECTIVES[record["objective"]].parameters},
+        weighting=record["weighting"],
         train_dataset=splits["train"],
         eval_dataset=splits["test"],
-        data_collator=PairCollator(tokenizer.pad_token_id),
         processing_class=tokenizer,
         callbacks=[ProgressLines(f"{record['setting']}/{record['method']}/seed-{record['seed']}")],
     )

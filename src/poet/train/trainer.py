@@ -1,54 +1,25 @@
 """The one preference trainer: TRL's DPOTrainer over pairs that are tokenized, truncated and cached.
 
-Columns of the data set: prompt_ids, chosen_ids, rejected_ids (token ids) and ref_chosen_logps,
-ref_rejected_logps (per-token log-probabilities of the reference, as long as the responses).
+Columns of the data set: prompt_ids, chosen_ids, rejected_ids (token ids), ref_chosen_logps,
+ref_rejected_logps (per-token log-probabilities of the reference, as long as the responses) and
+pair_hash (names the pair).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 from torch.utils.data import Sampler
 from trl import DPOTrainer
 
-from poet.train.objectives import OBJECTIVES, REFERENCE_FREE, weighted_sum
+from poet.train.forward import COLUMNS, FORWARDS
+from poet.train.objectives import OBJECTIVES, Responses, weighted_sum
+from poet.train.weighting import token_weights
 
-COLUMNS = ["prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps"]
-
-
-@dataclass
-class PairCollator:
-    """Pads pairs on the right: rows [chosen of all pairs, rejected of all pairs].
-
-    Gives input_ids, attention_mask, labels (-100 on prompt and padding), each [2 pairs, width], and
-    ref_logps [2 pairs, width - 1], aligned with the labels shifted by one.
-    """
-
-    pad_token_id: int
-
-    def __call__(self, examples: list[dict]) -> dict[str, Tensor]:
-        rows = [
-            (pair["prompt_ids"], pair[f"{name}_ids"], pair[f"ref_{name}_logps"])
-            for name in ("chosen", "rejected")
-            for pair in examples
-        ]
-        width = max(len(prompt) + len(response) for prompt, response, _ in rows)
-        batch = {
-            "input_ids": torch.full((len(rows), width), self.pad_token_id),
-            "attention_mask": torch.zeros(len(rows), width, dtype=torch.long),
-            "labels": torch.full((len(rows), width), -100),
-            "ref_logps": torch.zeros(len(rows), width - 1),
-        }
-        for i, (prompt, response, ref) in enumerate(rows):
-            start, end = len(prompt), len(prompt) + len(response)
-            batch["input_ids"][i, :end] = torch.tensor(prompt + response)
-            batch["attention_mask"][i, :end] = 1
-            batch["labels"][i, start:end] = torch.tensor(response)
-            batch["ref_logps"][i, start - 1 : end - 1] = torch.tensor(ref)
-        return batch
+PREFIXES = (8, 16, 32, 64)  # tokens, of the logged margins
 
 
 class SortedBatches(Sampler[int]):
@@ -75,18 +46,38 @@ class SortedBatches(Sampler[int]):
 
 
 class PreferenceTrainer(DPOTrainer):
-    """DPO and SimPO on the same tokens; the objective decides the loss and nothing else.
+    """Every method on the same tokens: an objective, a weighting and a forward pass, by name.
 
-    ``objective`` is a key of :data:`poet.train.objectives.OBJECTIVES`; ``args.beta`` is its beta.
+    ``objective`` is a key of :data:`poet.train.objectives.OBJECTIVES`, ``parameters`` its keyword
+    arguments (beta, ...); ``weighting`` is as in the configuration, see
+    :func:`poet.train.weighting.token_weights`; ``forward`` is a key of
+    :data:`poet.train.forward.FORWARDS`.
     """
 
-    def __init__(self, *, objective: str, gamma_beta_ratio: float = 0.0, args, **kwargs):
-        self.score, self.loss = OBJECTIVES[objective]
-        self.reference_free = objective in REFERENCE_FREE
-        self.gamma_beta_ratio = gamma_beta_ratio
+    loss_is_scaled_for_ga = True  # for gradient accumulation, in compute_loss
+
+    def __init__(
+        self,
+        *,
+        objective: str,
+        parameters: dict[str, float],
+        weighting: str | dict[str, float] = "uniform",
+        forward: str = "padded",
+        args,
+        processing_class,
+        **kwargs,
+    ):
+        self.objective, self.parameters = OBJECTIVES[objective], parameters
+        self.weighting = weighting
+        collator, self.forward = FORWARDS[forward]
         # The reference is in the columns: TRL then keeps no reference model.
         args.precompute_ref_log_probs = True
-        super().__init__(args=args, **kwargs)
+        super().__init__(
+            args=args,
+            processing_class=processing_class,
+            data_collator=collator(processing_class.pad_token_id),
+            **kwargs,
+        )
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset  # tokenized upstream, once for all methods
@@ -96,10 +87,9 @@ class PreferenceTrainer(DPOTrainer):
 
     def _get_train_sampler(self, train_dataset=None) -> SortedBatches:
         data = self.train_dataset if train_dataset is None else train_dataset
-        lengths = [
-            len(prompt) + max(len(chosen), len(rejected))
-            for prompt, chosen, rejected in zip(*(data[name] for name in COLUMNS[:3]), strict=True)
-        ]
+        table = data.with_format("arrow")[:]
+        prompt, chosen, rejected = (pc.list_value_length(table[name]) for name in COLUMNS[:3])
+        lengths = pc.add(prompt, pc.max_element_wise(chosen, rejected)).to_pylist()
         args = self.args
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         return SortedBatches(lengths, batch_size, args.seed)
@@ -107,40 +97,88 @@ class PreferenceTrainer(DPOTrainer):
     def _set_signature_columns_if_needed(self):
         self._signature_columns = COLUMNS
 
-    def _compute_loss(self, model, inputs, return_outputs):
-        labels = inputs["labels"]
-        logps = model(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            labels=labels,
-            use_cache=False,
-            fused_lm_head=True,
-        ).log_probs
-        weights = (labels[:, 1:] != -100).to(logps.dtype)
-        scores = self.score(logps, inputs["ref_logps"], weights)
-        chosen, rejected = scores.chunk(2)
-        loss = self.loss(chosen, rejected, self.beta, self.gamma_beta_ratio).mean()
-        self._record(logps.detach(), scores.detach(), weights)
+    def get_batch_samples(self, epoch_iterator, num_batches, device):
+        """The micro-batches of an optimizer step, and how many pairs its global batch has."""
+        samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        for batch in samples:
+            batch["real"] = self._real(batch, last=batch is samples[-1])
+        at_once = self.args.train_batch_size * self.args.world_size
+        return samples, (len(samples) - 1) * at_once + (self._remainder() or at_once)
+
+    def _remainder(self) -> int:
+        """Pairs of all processes' last batches together; 0 unless they are reached and not full."""
+        state = self.accelerator.gradient_state
+        return max(0, state.remainder) if state.end_of_dataloader else 0
+
+    def _real(self, batch: dict[str, Tensor], last: bool) -> Tensor:
+        """1 for pairs of the data, 0 for those that accelerate fills the last batches up with."""
+        pairs = batch["pairs"]
+        count = len(pairs)
+        if last and self._remainder():
+            count = self._remainder() - self.args.process_index * count
+        return (torch.arange(len(pairs), device=pairs.device) < count).float()
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """The sum of the pairs' losses over the pairs in the global batch, times processes.
+
+        Summed over micro-batches and averaged over processes, as gradients are, that is the global
+        batch's mean, also where its end is not full. In evaluation it is the batch's own mean.
+        """
+        logps = self.forward(model, inputs)
+        mask = inputs["mask"].to(logps.dtype)
+        weights = token_weights(self.weighting, mask, self._keys(inputs["pairs"]))
+        sides = (logps.chunk(2), inputs["ref_logps"].chunk(2), weights.chunk(2))
+        chosen, rejected = map(Responses, *sides)
+        losses = self.objective.loss(chosen, rejected, **self.parameters)
+        real = inputs["real"] if "real" in inputs else self._real(inputs, last=True)
+        with torch.no_grad():
+            self._record(chosen, rejected, mask.chunk(2), losses, real)
+        total = (losses * real).sum()
+        if num_items_in_batch is None:
+            loss = total / real.sum().clamp(min=1)
+        else:
+            loss = total * self.args.world_size / num_items_in_batch
         return (loss, None) if return_outputs else loss
 
-    def _record(self, logps: Tensor, scores: Tensor, weights: Tensor) -> None:
-        """Means over the batch's pairs; rewards are beta x score, as TRL logs them."""
-        rewards = dict(zip(("chosen", "rejected"), (self.beta * scores).chunk(2), strict=True))
-        sums = dict(zip(("chosen", "rejected"), weighted_sum(logps, weights).chunk(2), strict=True))
-        lengths = dict(zip(("chosen", "rejected"), weights.sum(-1).chunk(2), strict=True))
-        margins = rewards["chosen"] - rewards["rejected"]
+    def _keys(self, pairs: Tensor) -> list[tuple[int, int, int]]:
+        """(seed, epoch, pair) of each pair: a draw does not depend on what else is in its batch."""
+        epoch = int(self.state.epoch or 0) if self.model.training else 0
+        return [(self.args.seed, epoch, pair) for pair in pairs.tolist()]
+
+    def _record(self, chosen, rejected, masks, losses: Tensor, real: Tensor) -> None:
+        """Add up what is logged, over pairs; rewards are beta x score, as TRL logs them.
+
+        ``rewards/margins_k`` is the margin of rewards if both responses ended after k tokens, each
+        token with weight 1: for DPO beta x the log-ratios' sums, for means those of the prefix.
+        """
+        beta, score = self.parameters["beta"], self.objective.score
+        sides = list(zip(("chosen", "rejected"), (chosen, rejected), masks, strict=True))
+        values = {f"rewards/{name}": beta * score(side) for name, side, _ in sides}
+        margins = values["rewards/chosen"] - values["rewards/rejected"]
+        values |= {"rewards/margins": margins, "rewards/accuracies": margins > 0}
+        for name, side, mask in sides:
+            values[f"logps/{name}"] = weighted_sum(side.logps, mask)
+            values[f"length/{name}"] = mask.sum(-1)
+        for k in PREFIXES:
+            of_chosen, of_rejected = (
+                score(Responses(side.logps[:, :k], side.ref_logps[:, :k], mask[:, :k]))
+                for _, side, mask in sides
+            )
+            values[f"rewards/margins_{k}"] = beta * (of_chosen - of_rejected)
         metrics = self._metrics["train" if self.model.training else "eval"]
-        for name in ("chosen", "rejected"):
-            metrics[f"rewards/{name}"].append(rewards[name].mean())
-            metrics[f"logps/{name}"].append(sums[name].mean())
-            metrics[f"length/{name}"].append(lengths[name].mean())
-        metrics["rewards/margins"].append(margins.mean())
-        metrics["rewards/accuracies"].append((margins > 0).float().mean())
+        if not self.model.training:
+            values["loss"] = losses
+        metrics["pairs"].append(real.sum())
+        for name, value in values.items():
+            metrics[name].append((value * real).sum())
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        # Tensors until here, so that no step waits for the device.
         metrics = self._metrics["train" if self.model.training else "eval"]
-        for name, values in metrics.items():
-            mean = self.accelerator.gather(torch.stack(values).mean()).mean()
-            metrics[name] = [mean.item()]
+        if metrics:
+            # Tensors until here, so that no step waits for the device.
+            sums = torch.stack([torch.stack(values).sum() for values in metrics.values()])
+            pairs, *sums = self.accelerator.reduce(sums).tolist()
+            del metrics["pairs"]
+            for name, total in zip(metrics, sums, strict=True):
+                metrics[name] = [total / pairs]
         super().log(logs, start_time)

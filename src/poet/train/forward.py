@@ -1,0 +1,96 @@
+"""Forward passes: from pairs of token ids to the per-token log-probabilities of their responses.
+
+A forward pass is a collator and a function. The collator gives, for a batch of pairs,
+
+- ``mask`` [2 pairs, tokens]: true on response tokens; chosen responses first, then rejected ones,
+  column t is a response's token t;
+- ``ref_logps`` [2 pairs, tokens], float32: the reference's log-probabilities, 0 where the mask is
+  false;
+- ``pairs`` [pairs], int64: the pairs' names, to key what is random;
+- and whatever its function needs of the batch.
+
+The function maps (model, batch) to the policy's log-probabilities in the layout of ``mask``. Loss
+and metrics see nothing else, so another pass changes the cost and not the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+COLUMNS = [
+    "prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps",
+    "pair_hash",
+]  # fmt: skip
+
+
+def pad_right(rows: Sequence[Sequence], fill: float, dtype: torch.dtype) -> Tensor:
+    """Rows of numbers as a tensor [rows, longest row]."""
+    out = torch.full((len(rows), max(map(len, rows))), fill, dtype=dtype)
+    for row, values in zip(out, rows, strict=True):
+        row[: len(values)] = torch.as_tensor(values, dtype=dtype)
+    return out
+
+
+def pair_fields(examples: list[dict]) -> dict[str, Tensor]:
+    """What every collator gives: mask, ref_logps, pairs; see the module's head."""
+    sides = [(name, pair) for name in ("chosen", "rejected") for pair in examples]
+    responses = [pair[f"{name}_ids"] for name, pair in sides]
+    lengths = torch.tensor([len(response) for response in responses])
+    return {
+        "mask": torch.arange(int(lengths.max())) < lengths[:, None],
+        "ref_logps": pad_right([p[f"ref_{name}_logps"] for name, p in sides], 0, torch.float32),
+        # 60 of the hash's bits: a non-negative int64
+        "pairs": torch.tensor([int(pair["pair_hash"][:15], 16) for pair in examples]),
+    }
+
+
+def pad_sequences(prompts: Sequence, responses: Sequence, pad: int) -> dict[str, Tensor]:
+    """input_ids, attention_mask, labels (-100 on prompt and padding), each [rows, width]."""
+    sequences = [list(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
+    labels = [[-100] * len(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
+    return {
+        "input_ids": pad_right(sequences, pad, torch.long),
+        "attention_mask": pad_right([[1] * len(ids) for ids in sequences], 0, torch.long),
+        "labels": pad_right(labels, -100, torch.long),
+    }
+
+
+@dataclass
+class PairCollator:
+    """Every response behind its own copy of the prompt, padded on the right."""
+
+    pad_token_id: int
+
+    def __call__(self, examples: list[dict]) -> dict[str, Tensor]:
+        prompts = [pair["prompt_ids"] for pair in examples] * 2
+        responses = [pair[f"{name}_ids"] for name in ("chosen", "rejected") for pair in examples]
+        return {**pad_sequences(prompts, responses, self.pad_token_id), **pair_fields(examples)}
+
+
+def padded(model, batch: dict[str, Tensor]) -> Tensor:
+    """log p(response token | prompt, earlier tokens) in the layout of the batch's ``mask``.
+
+    ``model`` has TRL's fused head, which computes them in chunks without keeping the logits.
+    """
+    logps = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        labels=batch["labels"],
+        use_cache=False,
+        fused_lm_head=True,
+    ).log_probs
+    found = logps[batch["labels"][:, 1:] != -100]  # row by row, as the mask is filled
+    return logps.new_zeros(batch["mask"].shape).masked_scatter(batch["mask"], found)
+
+
+class Forward(NamedTuple):
+    collator: Callable[[int], Callable[[list[dict]], dict[str, Tensor]]]  # takes the pad token's id
+    logps: Callable[..., Tensor]
+
+
+FORWARDS = {"padded": Forward(PairCollator, padded)}
