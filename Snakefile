@@ -44,17 +44,19 @@ rule main:
 
 
 rule ablation:
-    """Scores of the truncation ablation."""
+    """The table of the truncation ablation, and what it is made of."""
     localrule: True
     input:
         scores_of("ablation", settings_of("ablation")),
+        [path for path in VARIANT_TABLES if "ablation" in path],
 
 
 rule baselines:
-    """Scores of the token-level baselines."""
+    """The table of the token-level baselines, and what it is made of."""
     localrule: True
     input:
         scores_of("baselines", settings_of("baselines")),
+        [path for path in VARIANT_TABLES if "baselines" in path],
 
 
 rule downstream:

@@ -67,6 +67,7 @@ wildcard_constraints:
     method=alternatives(["sft", *CONFIG["methods"]]),
     annotator=alternatives(CONFIG["annotators"]),
     truncation=r"none|(poet|own)-\d+",
+    comparison="comparison|ablation|baselines",
     seed=r"\d+",
 
 
@@ -157,13 +158,20 @@ def gamed_flag(wildcards, input):
     return f"--gamed {input.gamed}" if input.gamed else ""
 
 
-def of_main(kind):
-    """Input function: files of every method of a setting's main table, seed by seed."""
+def compared(wildcards):
+    """The methods of a comparison: of a setting's main table, or of the table that it is named by."""
+    if wildcards.comparison == "comparison":
+        return methods_of("main", wildcards.setting)
+    return variants_of(wildcards.comparison, wildcards.setting)
+
+
+def of_comparison(kind):
+    """Input function: files of every method of a comparison, seed by seed."""
 
     def files(wildcards):
         return [
             path
-            for method in methods_of("main", wildcards.setting)
+            for method in compared(wildcards)
             for path in per_seed(pattern_of(kind, wildcards, method))
         ]
 
@@ -180,17 +188,17 @@ def pattern_of(kind, wildcards, method):
 
 
 def by_method(kind, flag):
-    """Params function: `flag METHOD FILE ...` for every method of a setting's main table."""
+    """Params function: `flag METHOD FILE ...` for every method of a comparison."""
     return lambda wildcards: [
         f"{flag} {method} {' '.join(per_seed(pattern_of(kind, wildcards, method)))}"
-        for method in methods_of("main", wildcards.setting)
+        for method in compared(wildcards)
     ]
 
 
-def gains_of(setting):
-    """Pairs (method, baseline) of the configuration that the setting's main table holds."""
+def gains_of(wildcards):
+    """Pairs (method, baseline) of the configuration that a comparison holds."""
     gains = CONFIG["gains"].items()
-    return [(m, b) for m, b in gains if {m, b} <= set(methods_of("main", setting))]
+    return [(m, b) for m, b in gains if {m, b} <= set(compared(wildcards))]
 
 
 def caption(name):

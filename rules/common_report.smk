@@ -10,9 +10,24 @@ with open(f"{PAPER}/settings.yaml") as file:
 PAPER_ANNOTATORS = [
     name for name, annotator in CONFIG["annotators"].items() if PAPER_JUDGE in annotator.values()
 ]
-VARIANTS = [
-    table
-    for table in ("ablation", "baselines")
-    if any(belongs(table, CONFIG["methods"], methods) for methods in GRID.values())
-]
+
+
+def variants_of(table, setting):
+    """The methods of a setting that the ablation or the baselines compare, if any."""
+    methods = methods_of(table, setting)
+    chosen = belongs(table, CONFIG["methods"], methods)
+    return [method for method in methods if method in chosen]
+
+
+def variant_comparisons(table):
+    """A comparison per setting that has such variants, and annotator."""
+    return [
+        f"results/scores/{setting}/{annotator}/{table}.json"
+        for setting in GRID
+        if variants_of(table, setting)
+        for annotator in CONFIG["settings"][setting]["annotators"]
+    ]
+
+
+VARIANTS = [table for table in ("ablation", "baselines") if variant_comparisons(table)]
 VARIANT_TABLES = expand("results/tables/{variants}.{ext}", variants=VARIANTS, ext=TABLE)

@@ -74,22 +74,22 @@ rule score:
 rule compare:
     """Intervals over prompts and seeds, and the paired gains of POET, on the same prompts."""
     input:
-        of_main("annotations"),
-        of_main("generations"),
+        of_comparison("annotations"),
+        of_comparison("generations"),
         prompts="results/data/{setting}/prompts.jsonl",
         gamed=gamed_file,
     output:
-        "results/scores/{setting}/{annotator}/comparison.json",
+        "results/scores/{setting}/{annotator}/{comparison}.json",
     log:
-        "results/logs/compare/{setting}-{annotator}.log",
+        "results/logs/compare/{setting}-{annotator}-{comparison}.log",
     benchmark:
-        "results/benchmarks/compare/{setting}-{annotator}.tsv"
+        "results/benchmarks/compare/{setting}-{annotator}-{comparison}.tsv"
     params:
         kind=lambda wildcards: annotator_of(wildcards)["kind"],
         gamed=gamed_flag,
         annotations=by_method("annotations", "--method"),
         generations=by_method("generations", "--generations"),
-        gains=lambda wildcards: [f"--gain {m} {b}" for m, b in gains_of(wildcards.setting)],
+        gains=lambda wildcards: [f"--gain {m} {b}" for m, b in gains_of(wildcards)],
     resources:
         mem_mb=2000,
         runtime=60,

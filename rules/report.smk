@@ -30,7 +30,7 @@ rule tabulate_main:
 rule tabulate_variants:
     """The truncation ablation, or the token-level baselines: what the main table has of either."""
     input:
-        comparisons=comparisons,
+        comparisons=lambda wildcards: variant_comparisons(wildcards.variants),
         reported=f"{PAPER}/reported.csv",
     output:
         report(
