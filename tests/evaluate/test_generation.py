@@ -8,6 +8,7 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from poet.evaluate import generation
 from poet.evaluate.generation import generate, main
 from poet.files import UserError, read_json, write_jsonl
 
@@ -61,8 +62,9 @@ def plain_loop(model, tokenizer, prompt, max_new_tokens, stop):
     return new
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 100])
-def test_greedy_is_the_plain_loop(model, start, batch_size):
+@pytest.mark.parametrize(("batch_size", "first_round"), [(1, 32), (3, 32), (100, 32), (3, 2)])
+def test_greedy_is_the_plain_loop(model, start, monkeypatch, batch_size, first_round):
+    monkeypatch.setattr(generation, "FIRST_ROUND", first_round)
     tokenizer = start[1]
     eos = tokenizer.eos_token_id
     free = [plain_loop(model, tokenizer, prompt, 12, {eos}) for prompt in PROMPTS]

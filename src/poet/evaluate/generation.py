@@ -6,6 +6,10 @@ import argparse
 
 from poet.files import UserError, cli, load_record, read_jsonl, write_json
 
+# New tokens before the answers that have ended leave their batch; each later round is twice as
+# long, so that reading a sequence again costs less than writing it did.
+FIRST_ROUND = 32
+
 
 def generate(model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: int, label: str):
     """Sample one answer per prompt; see :func:`sample` for ``sampling``.
@@ -26,45 +30,73 @@ def generate(model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: 
 def sample(
     model, tokenizer, ids: list[list[int]], sampling: dict, seed: int, label: str
 ) -> list[tuple[list[int], str]]:
-    """Continue token sequences; batches are sorted by length and padded on the left.
+    """Continue token sequences, in batches of like lengths, padded on the left.
 
     ``sampling`` has temperature (0 is greedy), top_p, max_new_tokens, stop_token_ids (beside EOS)
     and batch_size. Returns, in the order given, the new token ids (EOS included) and how they
     ended: ``stop`` or ``length``.
     """
-    import torch
-    from transformers import GenerationConfig, set_seed
+    from transformers import set_seed
 
     from poet.progress import track
 
     stop = sorted({tokenizer.eos_token_id, *sampling["stop_token_ids"]})
+    size, left, steps = sampling["batch_size"], sampling["max_new_tokens"], FIRST_ROUND
+    sequences, ended = [list(each) for each in ids], [False] * len(ids)
+    pending = list(range(len(ids)))
+    set_seed(seed)
+    progress = track(total=len(ids), label=label)
+    while pending and left > 0:
+        steps = min(steps, left)
+        # Set anew, else the model folder's own min_p, penalties, ... creep in.
+        model.generation_config = _generation_config(tokenizer, sampling, stop, steps)
+        pending.sort(key=lambda row: (len(sequences[row]), row))
+        for start in range(0, len(pending), size):
+            rows = pending[start : start + size]
+            batch = [sequences[row] for row in rows]
+            for row, tokens in zip(
+                rows, _next_tokens(model, batch, tokenizer.pad_token_id), strict=True
+            ):
+                ends = [i for i, token in enumerate(tokens) if token in stop]
+                sequences[row] += tokens[: ends[0] + 1] if ends else tokens
+                ended[row] = bool(ends)
+            progress.update(len(rows) if steps == left else sum(ended[row] for row in rows))
+        pending = [row for row in pending if not ended[row]]
+        left, steps = left - steps, 2 * steps
+    progress.close()
+    return [
+        (sequence[len(start) :], "stop" if end else "length")
+        for sequence, start, end in zip(sequences, ids, ended, strict=True)
+    ]
+
+
+def _next_tokens(model, sequences: list[list[int]], pad: int) -> list[list[int]]:
+    """What the model writes after each sequence of one batch, padding included."""
+    import torch
+
+    width = max(map(len, sequences))
+    short = [width - len(sequence) for sequence in sequences]
+    padded = [[pad] * n + sequence for n, sequence in zip(short, sequences, strict=True)]
+    mask = [[0] * n + [1] * (width - n) for n in short]
+    out = model.generate(
+        torch.tensor(padded, device=model.device),
+        attention_mask=torch.tensor(mask, device=model.device),
+    )
+    return out[:, width:].tolist()
+
+
+def _generation_config(tokenizer, sampling: dict, stop: list[int], max_new_tokens: int):
+    from transformers import GenerationConfig
+
     greedy = sampling["temperature"] == 0
-    config = GenerationConfig(
-        max_new_tokens=sampling["max_new_tokens"],
+    return GenerationConfig(
+        max_new_tokens=max_new_tokens,
         do_sample=not greedy,
         **({} if greedy else {"temperature": sampling["temperature"], "top_p": sampling["top_p"]}),
         top_k=None if greedy else 0,  # the library's default is 50
         eos_token_id=stop,
         pad_token_id=tokenizer.pad_token_id,
     )
-    model.generation_config = config  # else the model folder's own min_p, penalties, ... creep in
-    order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
-    size = sampling["batch_size"]
-    continued: list[tuple[list[int], str]] = [([], "")] * len(ids)
-    set_seed(seed)
-    for start in track(range(0, len(order), size), label=label):
-        rows = order[start : start + size]
-        width = max(len(ids[row]) for row in rows)
-        padded = [[tokenizer.pad_token_id] * (width - len(ids[r])) + ids[r] for r in rows]
-        mask = [[0] * (width - len(ids[r])) + [1] * len(ids[r]) for r in rows]
-        out = model.generate(
-            torch.tensor(padded, device=model.device),
-            attention_mask=torch.tensor(mask, device=model.device),
-        )
-        for row, tokens in zip(rows, out[:, width:].tolist(), strict=True):
-            ends = [i for i, token in enumerate(tokens) if token in stop]
-            continued[row] = (tokens[: ends[0] + 1], "stop") if ends else (tokens, "length")
-    return continued
 
 
 def decode(tokenizer, ids: list[int]) -> str:
