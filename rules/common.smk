@@ -154,8 +154,8 @@ def gamed_file(wildcards):
 
 
 def gamed_flag(wildcards, input):
-    """--gamed FILE, or nothing for own data."""
-    return f"--gamed {input.gamed}" if input.gamed else ""
+    """--gamed FILE, or what says that own data has none."""
+    return f"--gamed {input.gamed}" if input.gamed else "--without-gamed"
 
 
 def compared(wildcards):

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poet.evaluate import alpaca
+from poet.evaluate import alpaca, length_control
 from poet.files import UserError, read_json, write_json, write_jsonl
 
 MODELS = [
@@ -62,7 +62,9 @@ def run(tmp_path, rows, *flags, n_prompts: int = 60, gamed=None) -> dict:
     """The program on these rows; its output."""
     write_json(rows, tmp_path / "annotations.json")
     write_jsonl([{"instruction": f"question {i}"} for i in range(n_prompts)], tmp_path / "p.jsonl")
-    if gamed is not None:
+    if gamed is None:
+        flags = ("--without-gamed", *flags)
+    else:
         gamed.to_csv(tmp_path / "gamed.csv", index=False)
         flags = ("--gamed", str(tmp_path / "gamed.csv"), *flags)
     alpaca.main([
@@ -118,8 +120,10 @@ def test_length_control_removes_what_length_alone_explains(tmp_path):
         row["preference"] = 1 + 1 / (1 + math.exp(2 * math.tanh(gap)))
     scores = run(tmp_path, rows, n_prompts=400)
     assert scores["win_rate"] > 58
-    assert scores["length_controlled_winrate"] == pytest.approx(50, abs=3)
+    assert scores["length_controlled_minimal_winrate"] == pytest.approx(50, abs=3)
     assert scores["lc_kind"] == "length_controlled_minimal"
+    # AlpacaEval's number has its name to itself
+    assert not {"length_controlled_winrate", "lc_standard_error"} & set(scores)
 
 
 @settings(max_examples=15, deadline=None)
@@ -169,6 +173,8 @@ def test_rewards_and_finish_reasons_stand_beside_the_scores(tmp_path):
         (lambda rows: [*rows, {**rows[5], "instruction": "new"}], "foreign: 1: 'new'"),
         (lambda rows: [{**rows[0], "preference": 2.5}, *rows[1:]], "row 0: preference 2.5"),
         (lambda rows: [{**rows[0], "preference": "m"}, *rows[1:]], "row 0: preference 'm'"),
+        (lambda rows: [{**rows[0], "preference": True}, *rows[1:]], "row 0: preference True"),
+        (lambda rows: [{**row, "preference": None} for row in rows], "missing .* 60: 'question 0'"),
         (lambda rows: [{**rows[0], "output_2": None}, *rows[1:]], "row 0: .* strings"),
         (lambda rows: [{**rows[0], "generator_2": "other"}, *rows[1:]], "several generator_2"),
         (lambda rows: [{"instruction": "question 0"}], "row 0: no output_1"),
@@ -195,6 +201,54 @@ def test_allow_missing_scores_what_is_there_with_each_prompts_own_difficulty(tmp
     for change in (lambda rows: [*rows, rows[5]], lambda rows: [{**rows[0], "instruction": "new"}]):
         with pytest.raises(UserError):
             run(tmp_path, change(rows), "--allow-missing")
+
+
+def test_a_failed_annotations_length_counts_as_in_alpaca_eval(tmp_path):
+    """Against alpaca-eval's own function on the rows as they are, null and all."""
+    rows, gamed = make_rows(), make_gamed()
+    for failed in (0, 17, 40):
+        rows[failed] |= {"preference": None, "output_2": "z" * 300}
+    found = run(tmp_path, rows, "--allow-missing", gamed=gamed)
+    frame = pd.DataFrame(rows).assign(index=range(60))
+    with length_control.offline_regression(gamed, 60) as (metric, _):
+        theirs = metric(frame, save_weights_dir=None, is_add_glm_preference_inplace=False)
+    assert found["n_total"] == theirs["n_total"] == 57
+    for key in ("win_rate", "standard_error", "length_controlled_winrate", "lc_standard_error"):
+        assert found[key] == pytest.approx(theirs[key], abs=1e-9), key
+    assert found["avg_length"] == int(frame["output_2"].str.len().mean())
+
+
+def test_a_retry_takes_the_place_of_the_annotation_that_failed(tmp_path):
+    rows = make_rows()
+    expected = run(tmp_path, rows, gamed=make_gamed())
+    again = [{**rows[3], "preference": None}, *rows]
+    assert run(tmp_path, again, gamed=make_gamed()) == expected
+
+
+def test_whatever_else_stands_in_the_rows(tmp_path):
+    """Whole-number preferences, columns of all kinds, text of any script."""
+    rows = make_rows()
+    for number, row in enumerate(rows):
+        row["preference"] = 1 + number % 2
+        row["instruction"] = f"question {number}: ärger \u2028 \u202e 日本 😀\r\n\ttab"
+        row |= {"index": 1000 - number, "price_per_example": None, "raw_completion": {"a": [1]}}
+    instructions = [row["instruction"] for row in rows]
+    write_json(rows[::-1], tmp_path / "a.json")
+    write_jsonl([{"instruction": text} for text in instructions], tmp_path / "p.jsonl")
+    alpaca.main([
+        "--annotations", str(tmp_path / "a.json"), "--prompts", str(tmp_path / "p.jsonl"),
+        "--without-gamed", "--output", str(tmp_path / "s.json"),
+    ])  # fmt: skip
+    scores = read_json(tmp_path / "s.json")
+    assert scores["win_rate"] == scores["discrete_win_rate"] == 50 and scores["n_total"] == 60
+
+
+@pytest.mark.parametrize("preference", [1, 2, 1.5])
+def test_one_sided_judgements_have_scores(tmp_path, preference):
+    rows = [{**row, "preference": preference} for row in make_rows()]
+    scores = run(tmp_path, rows, gamed=make_gamed())
+    assert scores["win_rate"] == 100 * (preference - 1) and scores["standard_error"] == 0
+    assert 0 <= scores["length_controlled_winrate"] <= 100
 
 
 def test_instructions_that_repeat_are_counted():
@@ -230,6 +284,8 @@ def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "half.json.gz").write_bytes(gzip.compress(b'[{"a": 1}]' * 100)[:40])
     with pytest.raises(UserError, match="half.json.gz cannot be read"):
         alpaca.read_rows(tmp_path / "half.json.gz")
+    with pytest.raises(UserError, match="at least 5 annotations; found 4"):
+        alpaca.score(alpaca.align(make_rows(4), [r["instruction"] for r in make_rows(4)], "a"))
     with pytest.raises(UserError, match="length differences that differ"):
         alpaca.score(alpaca.align(
             [{**row, "output_1": "a", "output_2": "bc"} for row in make_rows()],
@@ -240,4 +296,5 @@ def test_unreadable_files_are_named(tmp_path):
 def test_the_reference_against_itself_scores_half():
     rows = [{**row, "generator_2": "reference", "preference": 1.5} for row in make_rows()]
     scores, strength = alpaca.score(alpaca.align(rows, [r["instruction"] for r in rows], "a.json"))
-    assert scores["win_rate"] == scores["length_controlled_winrate"] == 50 and strength is None
+    assert scores["win_rate"] == scores["length_controlled_minimal_winrate"] == 50
+    assert strength is None

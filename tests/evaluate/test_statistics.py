@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 
 import numpy as np
 import pytest
@@ -220,8 +219,9 @@ def test_refit_is_alpaca_evals_own_fit(tmp_path, with_gamed, shift):
     delta = np.array([len(row["output_1"]) - len(row["output_2"]) for row in rows], dtype=float)
     counts = np.ones((1, 200), dtype=int)
     refit = length_control.refit(preference, delta, counts, strength, gamed)
+    key = "length_controlled_winrate" if with_gamed else "length_controlled_minimal_winrate"
     # liblinear stops at a tolerance of 1e-4
-    assert refit[0] == pytest.approx(scores["length_controlled_winrate"], abs=0.02)
+    assert refit[0] == pytest.approx(scores[key], abs=0.02)
 
 
 def test_refit_minimises_the_objective_of_each_draw():
@@ -247,7 +247,7 @@ def test_refit_minimises_the_objective_of_each_draw():
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
-    """The program on five methods, three seeds, 200 prompts: its output and its seconds."""
+    """The program on five methods, three seeds, 200 prompts: its folder and its output."""
     folder = tmp_path_factory.mktemp("compare")
     rng = np.random.default_rng(11)
     _, difficulty = make_gamed(rng, 200, folder / "gamed.csv")
@@ -260,22 +260,17 @@ def comparison(tmp_path_factory):
             path = folder / f"{name}-{seed}.json"
             write_json(make_rows(rng, 200, shift, difficulty), path)
             flags.append(str(path))
-    start = time.perf_counter()
     compare.main([
         "--setting", "s", "--annotator", "oracle", "--kind", "oracle",
         "--prompts", str(folder / "prompts.jsonl"), "--gamed", str(folder / "gamed.csv"), *flags,
         "--gain", "dpo-poet", "dpo", "--gain", "simpo-poet", "simpo",
         "--output", str(folder / "c.json"),
     ])  # fmt: skip
-    return folder, read_json(folder / "c.json"), time.perf_counter() - start
-
-
-def test_comparison_takes_seconds(comparison):
-    assert comparison[2] < 30
+    return folder, read_json(folder / "c.json")
 
 
 def test_comparison_says_what_the_scores_say(comparison):
-    folder, result, _ = comparison
+    folder, result = comparison
     assert (result["setting"], result["annotator"], result["n_prompts"]) == ("s", "oracle", 200)
     gamed = alpaca.read_gamed(folder / "gamed.csv", 200)
     for name, row in result["methods"].items():
@@ -297,6 +292,14 @@ def test_comparison_says_what_the_scores_say(comparison):
         assert width > 2 * max(score["lc_standard_error"] for score in scores)
 
 
+def test_judge_spread_is_that_of_verdicts_drawn_once(comparison):
+    folder, result = comparison
+    rng = np.random.default_rng(12)
+    wins = np.array([row["preference"] - 1 for row in read_json(folder / "dpo-0.json")])
+    drawn = 100 * (rng.uniform(size=(20000, 200)) < wins).mean(1)
+    assert result["methods"]["dpo"]["wr_judge_sd"] == pytest.approx(drawn.std(), rel=0.05)
+
+
 def test_comparison_finds_the_gain_that_is_there_and_no_other(comparison):
     clear, none = comparison[1]["gains"]
     assert (clear["method"], clear["baseline"]) == ("dpo-poet", "dpo")
@@ -313,12 +316,12 @@ def test_comparison_finds_the_gain_that_is_there_and_no_other(comparison):
 
 
 def test_comparison_is_reproducible_and_one_run_is_labelled(comparison, tmp_path):
-    folder, _, _ = comparison
+    folder, _ = comparison
     for name in ("a.json", "b.json"):
         compare.main([
             "--setting", "s", "--annotator", "rm", "--kind", "reward_model", "--draws", "20",
-            "--prompts", str(folder / "prompts.jsonl"), "--output", str(tmp_path / name),
-            "--method", "dpo", str(folder / "dpo-0.json"),
+            "--prompts", str(folder / "prompts.jsonl"), "--without-gamed",
+            "--output", str(tmp_path / name), "--method", "dpo", str(folder / "dpo-0.json"),
             "--method", "sft", str(folder / "sft-0.json"), "--gain", "dpo", "sft",
         ])  # fmt: skip
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
@@ -341,6 +344,6 @@ def test_comparison_is_reproducible_and_one_run_is_labelled(comparison, tmp_path
 )
 def test_flags_that_do_not_fit_are_named(flags, message):
     base = ["--setting", "s", "--annotator", "o", "--kind", "oracle", "--prompts", "p",
-            "--output", "o.json"]  # fmt: skip
+            "--without-gamed", "--output", "o.json"]  # fmt: skip
     with pytest.raises(UserError, match=message):
         compare.main([*base, *flags])

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import argparse
 import math
-import tempfile
-import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
+from poet.evaluate.length_control import GAMED_COLUMNS, MINIMAL, V1, offline_regression
 from poet.files import UserError, cli, read_json, read_jsonl, write_json
 
+# The length-controlled win rate and its standard error: only AlpacaEval's own has its names.
+LC_KEYS = {
+    V1: ("length_controlled_winrate", "lc_standard_error"),
+    MINIMAL: ("length_controlled_minimal_winrate", "lc_minimal_standard_error"),
+}
+FOLDS = 5  # of alpaca-eval's cross-validation
 COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference")
-GAMED_COLUMNS = (
-    "model", "preference", "index", "std_delta_len", "instruction_difficulty", "not_gamed_baseline",
-)  # fmt: skip
 
 
 def read_rows(path: str | Path) -> list[dict]:
@@ -91,10 +92,32 @@ def read_gamed(path: str | Path, n_prompts: int):
             f"  missing: {_some(sorted(expected - found))}\n"
             f"  foreign: {_some(sorted(found - expected))}"
         )
-    if not table["preference"].between(0, 1).all():
+    if not (table["preference"].between(0, 1) | table["preference"].isna()).all():
         raise UserError(f"{path}: its preferences must lie in [0, 1] (annotations' are in [1, 2])")
     first = ~table.duplicated("index")
     return pd.concat([table[first].sort_values("index"), table[~first]], ignore_index=True)
+
+
+def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags that :func:`read_benchmark` reads."""
+    parser.add_argument("--prompts", required=True, help="the benchmark in its order, .jsonl(.gz)")
+    gamed = parser.add_mutually_exclusive_group(required=True)
+    gamed.add_argument("--gamed", help="alpaca-eval's df_gamed.csv for this benchmark")
+    gamed.add_argument(
+        "--without-gamed",
+        action="store_true",
+        help="own data, which has no such rows: the same regression without, under its own name",
+    )
+
+
+def read_benchmark(args: argparse.Namespace):
+    """The instructions, and the gamed rows or None; see :func:`add_benchmark_flags`.
+
+    Raises:
+        UserError: see :func:`read_instructions` and :func:`read_gamed`.
+    """
+    instructions = read_instructions(args.prompts)
+    return instructions, None if args.without_gamed else read_gamed(args.gamed, len(instructions))
 
 
 def align(
@@ -106,20 +129,20 @@ def align(
     """The annotations in the benchmark's order, with ``index``, the position of their instruction.
 
     A row whose preference is null is an annotation that failed, and counts as missing
-    (alpaca-eval drops those in silence). Instructions that stand in the benchmark several times
-    must be annotated as often; their rows are ordered by what they say.
+    (alpaca-eval drops those in silence). Where missing ones are allowed, it stays as it is: as in
+    alpaca-eval, its lengths count and its preference does not. Instructions that stand in the
+    benchmark several times must be annotated as often; their rows are ordered by what they say.
 
     Raises:
         UserError: naming missing, duplicated and foreign instructions, malformed rows, or
             preferences outside [1, 2] (0 is alpaca-eval's old sign for a draw).
     """
     _check_rows(rows, source)
-    places, found = defaultdict(list), defaultdict(list)
+    places, found, failed = defaultdict(list), defaultdict(list), defaultdict(list)
     for index, instruction in enumerate(instructions):
         places[instruction].append(index)
     for row in rows:
-        if not _failed(row):
-            found[row["instruction"]].append(row)
+        (failed if _failed(row) else found)[row["instruction"]].append(row)
     missing = [text for text in places if len(found.get(text, ())) < len(places[text])]
     duplicated = [text for text in places if len(found.get(text, ())) > len(places[text])]
     foreign = list(dict.fromkeys(r["instruction"] for r in rows if r["instruction"] not in places))
@@ -131,13 +154,15 @@ def align(
             f"  foreign: {_some(foreign)}\n"
             "Annotate what is missing; --allow-missing scores without it."
         )
-    if len(missing) == len(places):
+    if not found:
         raise UserError(f"{source} holds no annotation that succeeded")
     aligned = []
     for text, indices in places.items():
         same = sorted(found[text], key=lambda row: (row["output_2"], row["preference"]))
+        same += sorted(failed[text], key=lambda row: row["output_2"])
         for index, row in zip(indices, same, strict=False):
-            aligned.append({**row, "index": index, "preference": row["preference"] or 1.5})
+            preference = math.nan if _failed(row) else float(row["preference"] or 1.5)
+            aligned.append({**row, "index": index, "preference": preference})
     return sorted(aligned, key=lambda row: row["index"])
 
 
@@ -146,8 +171,7 @@ def _check_rows(rows: Sequence[dict], source: str | Path) -> None:
     for number, row in enumerate(rows):
         if not all(isinstance(row[column], str) for column in COLUMNS[:3]):
             raise UserError(f"{source}, row {number}: instruction and outputs must be strings")
-        number_found = isinstance(row["preference"], int | float)
-        if not _failed(row) and not (number_found and _in_range(row["preference"])):
+        if not _failed(row) and not _is_preference(row["preference"]):
             raise UserError(
                 f"{source}, row {number}: preference {row['preference']!r}; expected a number from"
                 " 1 (the reference is better) to 2 (the model is better)"
@@ -162,8 +186,9 @@ def _failed(row: dict) -> bool:
     return preference is None or (isinstance(preference, float) and math.isnan(preference))
 
 
-def _in_range(preference: float) -> bool:
-    return preference == 0 or 1 <= preference <= 2
+def _is_preference(found) -> bool:
+    number = isinstance(found, int | float) and not isinstance(found, bool)
+    return number and (found == 0 or 1 <= found <= 2)
 
 
 def _some(items: Sequence, limit: int = 5) -> str:
@@ -180,7 +205,8 @@ def score(rows: Sequence[dict], gamed=None) -> tuple[dict, float | None]:
     Args:
         rows: what :func:`align` returns.
         gamed: what :func:`read_gamed` returns. Without it the regression has neither those rows nor
-            difficulty: alpaca-eval's ``length_controlled_minimal``.
+            difficulty (alpaca-eval's ``length_controlled_minimal``), and its result is not
+            AlpacaEval's: it has keys of its own, :data:`LC_KEYS`.
 
     Returns:
         The scores (win rates and standard errors in percent, lengths in characters) and the
@@ -188,21 +214,25 @@ def score(rows: Sequence[dict], gamed=None) -> tuple[dict, float | None]:
         (None where the model is the reference itself and nothing is fitted).
 
     Raises:
-        UserError: all length differences are equal, so that nothing can be controlled for.
+        UserError: fewer annotations than the cross-validation has folds, or all length differences
+            are equal, so that nothing can be controlled for.
     """
     import pandas as pd
 
     frame = pd.DataFrame(rows)
+    if (n_found := int(frame["preference"].notna().sum())) < FOLDS:
+        raise UserError(f"length control needs at least {FOLDS} annotations; found {n_found}")
     if (frame["output_1"].str.len() - frame["output_2"].str.len()).nunique() < 2:
         raise UserError("length control needs length differences that differ; found all equal")
-    kind = "length_controlled_minimal" if gamed is None else "length_controlled_v1"
-    with _offline_regression(gamed, max(frame["index"]) + 1) as (metric, fitted):
+    kind = MINIMAL if gamed is None else V1
+    with offline_regression(gamed, max(frame["index"]) + 1) as (metric, fitted):
         metrics = metric(frame, kind, save_weights_dir=None, is_add_glm_preference_inplace=False)
+    lc_key, lc_error_key = LC_KEYS[kind]
     scores = {
         "win_rate": float(metrics["win_rate"]),
         "standard_error": float(metrics["standard_error"]),
-        "length_controlled_winrate": float(metrics["length_controlled_winrate"]),
-        "lc_standard_error": float(metrics["lc_standard_error"]),
+        lc_key: float(metrics["length_controlled_winrate"]),
+        lc_error_key: float(metrics["lc_standard_error"]),
         "discrete_win_rate": float(metrics["discrete_win_rate"]),
         "avg_length": int(frame["output_2"].str.len().mean()),
         "n_total": int(metrics["n_total"]),
@@ -216,40 +246,6 @@ def score(rows: Sequence[dict], gamed=None) -> tuple[dict, float | None]:
 
 def _mean(frame, column: str) -> float | None:
     return float(frame[column].mean()) if column in frame and frame[column].notna().all() else None
-
-
-@contextmanager
-def _offline_regression(gamed, n_prompts: int) -> Iterator[tuple]:
-    """alpaca-eval's metric with ``df_gamed.csv`` from here, and a list of the models that it fits.
-
-    The name ``hf_hub_download`` is replaced in alpaca-eval's module. A hub cache laid out on disk
-    would do too, but only where the offline switch is set before huggingface_hub is imported; else
-    it asks the network first. alpaca-eval is pinned; without the name this would fail loudly.
-    """
-    import pandas as pd
-
-    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
-        warnings.simplefilter("ignore")
-        from alpaca_eval.metrics import glm_winrate as module
-
-        path = Path(folder) / "df_gamed.csv"
-        if gamed is None:  # only looked up and never used: the formula has no difficulty
-            gamed = pd.DataFrame({column: 0.0 for column in GAMED_COLUMNS}, index=range(n_prompts))
-            gamed["index"] = range(n_prompts)
-        gamed.to_csv(path, index=False)
-        download, fit = module.hf_hub_download, module.fit_LogisticRegressionCV
-        fitted = []
-
-        def recording_fit(*args, **kwargs):
-            fitted.append(fit(*args, **kwargs))
-            return fitted[-1]
-
-        module.hf_hub_download = lambda **_: str(path)
-        module.fit_LogisticRegressionCV = recording_fit
-        try:
-            yield module.get_length_controlled_winrate, fitted
-        finally:
-            module.hf_hub_download, module.fit_LogisticRegressionCV = download, fit
 
 
 def share_ended(generations: str | Path, rows: Sequence[dict], source: str | Path) -> float:
@@ -270,8 +266,7 @@ def share_ended(generations: str | Path, rows: Sequence[dict], source: str | Pat
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--annotations", required=True, nargs="+", help=".json or .json.gz")
-    parser.add_argument("--prompts", required=True, help="the benchmark in its order, .jsonl(.gz)")
-    parser.add_argument("--gamed", help="alpaca-eval's df_gamed.csv for this benchmark")
+    add_benchmark_flags(parser)
     parser.add_argument("--generations", nargs="+", help="one per annotations file")
     parser.add_argument("--output", required=True, nargs="+", help="one per annotations file")
     parser.add_argument("--allow-missing", action="store_true", help="score what is there")
@@ -280,8 +275,7 @@ def main(argv=None) -> None:
         files = getattr(args, name)
         if files is not None and len(files) != len(args.annotations):
             parser.error(f"{len(args.annotations)} annotations, but {len(files)} {name}")
-    instructions = read_instructions(args.prompts)
-    gamed = read_gamed(args.gamed, len(instructions)) if args.gamed else None
+    instructions, gamed = read_benchmark(args)
     for number, path in enumerate(args.annotations):
         rows = align(read_rows(path), instructions, path, args.allow_missing)
         scores, _ = score(rows, gamed)

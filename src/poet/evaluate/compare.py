@@ -3,6 +3,9 @@
 Win rates, gains and their intervals are in percent, rewards in the annotator's unit. ``*_ci_low``
 and ``*_ci_high`` bound the 95 % interval that the key ``interval`` names ("over prompts and seeds",
 or "conditional on one run"); ``*_prompts_ci_*`` the one over prompts, given these models.
+``*_seed_sd`` is how far one run's score lies from another's; ``wr_judge_sd``, beside it, how far
+one run's win rate would move if every verdict were drawn once from the judge's own probabilities,
+as a judge does that answers in words (a weighted judge's expectation leaves that spread out).
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ class Method:
     lc: Score
     win_rate: Score
     reward: Score | None
+    judge_sd: float
     avg_length: float
     share_ended: float | None
 
@@ -47,7 +51,7 @@ def load_method(files, generations, instructions, gamed, counts) -> Method:
         scores, strength = alpaca.score(rows, gamed)
         if strength is None:
             raise UserError(f"{path}: the model is the reference itself; nothing to compare")
-        lc.append(scores["length_controlled_winrate"])
+        lc.append(scores[alpaca.LC_KEYS[scores["lc_kind"]][0]])
         delta = _column(rows, lambda row: len(row["output_1"]) - len(row["output_2"]))
         preference = _column(rows, lambda row: row["preference"]) - 1
         draws.append(length_control.refit(preference, delta, counts, strength, gamed))
@@ -62,6 +66,7 @@ def load_method(files, generations, instructions, gamed, counts) -> Method:
         Score.of_draws(np.array(lc), np.array(draws), len(instructions)),
         Score.of_values(100 * table),
         Score.of_values(rewards) if scored else None,
+        100 * float(np.sqrt((table * (1 - table)).mean() / len(instructions))),
         float(np.mean([len(row["output_2"]) for rows in seeds for row in rows])),
         ended,
     )
@@ -79,6 +84,7 @@ def summary(method: Method, n_prompts: int, true_reward: bool) -> dict:
         "interval": method.lc.interval,
         **_described("lc_win_rate", "lc", method.lc, 0.0, 100.0),
         **_described("win_rate", "wr", method.win_rate, 0.0, 100.0),
+        "wr_judge_sd": method.judge_sd,
         "avg_length": method.avg_length,
         "share_ended": method.share_ended,
         **_described("true_reward", "true_reward", method.reward if true_reward else None),
@@ -138,8 +144,7 @@ def _named(entries, flag: str) -> dict[str, list[str]]:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--setting", required=True)
-    parser.add_argument("--prompts", required=True, help="the benchmark in its order, .jsonl(.gz)")
-    parser.add_argument("--gamed", help="alpaca-eval's df_gamed.csv for this benchmark")
+    alpaca.add_benchmark_flags(parser)
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
     parser.add_argument(
         "--kind",
@@ -165,9 +170,8 @@ def main(argv=None) -> None:
         if len(made) != len(files[name]):
             raise UserError(f"{name}: {len(files[name])} annotations, {len(made)} generations")
 
-    instructions = alpaca.read_instructions(args.prompts)
+    instructions, gamed = alpaca.read_benchmark(args)
     n_prompts = len(instructions)
-    gamed = alpaca.read_gamed(args.gamed, n_prompts) if args.gamed else None
     counts = length_control.draw_prompts(n_prompts, args.draws)
     methods = {
         name: load_method(paths, generations.get(name), instructions, gamed, counts)
@@ -180,7 +184,7 @@ def main(argv=None) -> None:
     result = {
         "setting": args.setting,
         "annotator": args.annotator,
-        "lc_kind": "length_controlled_minimal" if gamed is None else "length_controlled_v1",
+        "lc_kind": length_control.MINIMAL if gamed is None else length_control.V1,
         "n_prompts": n_prompts,
         "methods": {n: summary(m, n_prompts, true_reward) for n, m in methods.items()},
         "gains": gains(methods, args.gain, n_prompts, true_reward),

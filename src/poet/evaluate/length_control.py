@@ -1,4 +1,4 @@
-"""alpaca-eval's length-controlled win rate refitted on draws of the prompts, for its intervals.
+"""alpaca-eval's length control: its own regression offline, and refits of it for intervals.
 
 alpaca-eval's ``lc_standard_error`` is the spread of the predictions at equal length and leaves out
 the coefficients' error; a refit on every draw has both.
@@ -6,11 +6,56 @@ the coefficients' error; a refit on every draw has both.
 
 from __future__ import annotations
 
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import numpy as np
 from scipy import special
 
+# alpaca-eval's names of its regression, with and without the gamed rows and difficulty
+V1, MINIMAL = "length_controlled_v1", "length_controlled_minimal"
+GAMED_COLUMNS = (
+    "model", "preference", "index", "std_delta_len", "instruction_difficulty", "not_gamed_baseline",
+)  # fmt: skip
 # alpaca-eval's regularize_to_baseline_lambda, shared by its two gamed baselines (glm_winrate.py)
 GAMED_WEIGHT = 0.2 / 2
+
+
+@contextmanager
+def offline_regression(gamed, n_prompts: int) -> Iterator[tuple]:
+    """alpaca-eval's metric with ``df_gamed.csv`` from here, and a list of the models that it fits.
+
+    The name ``hf_hub_download`` is replaced in alpaca-eval's module. A hub cache laid out on disk
+    would do too, but only where the offline switch is set before huggingface_hub is imported; else
+    it asks the network first. alpaca-eval is pinned; without the name this would fail loudly.
+    """
+    import pandas as pd
+
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        warnings.simplefilter("ignore")
+        from alpaca_eval.metrics import glm_winrate as module
+
+        path = Path(folder) / "df_gamed.csv"
+        if gamed is None:  # only looked up and never used: the formula has no difficulty
+            gamed = pd.DataFrame({column: 0.0 for column in GAMED_COLUMNS}, index=range(n_prompts))
+            gamed["index"] = range(n_prompts)
+        gamed.to_csv(path, index=False)
+        download, fit = module.hf_hub_download, module.fit_LogisticRegressionCV
+        fitted = []
+
+        def recording_fit(*args, **kwargs):
+            fitted.append(fit(*args, **kwargs))
+            return fitted[-1]
+
+        module.hf_hub_download = lambda **_: str(path)
+        module.fit_LogisticRegressionCV = recording_fit
+        try:
+            yield module.get_length_controlled_winrate, fitted
+        finally:
+            module.hf_hub_download, module.fit_LogisticRegressionCV = download, fit
 
 
 def draw_prompts(n_prompts: int, n_draws: int, seed: int = 0) -> np.ndarray:
@@ -49,8 +94,9 @@ def refit(preference, delta, counts, C: float, gamed=None) -> np.ndarray:
         fixed = np.stack([lengths, difficulty[index], np.zeros(len(gamed))], axis=-1)
         fixed = np.broadcast_to(fixed, (n_draws, *fixed.shape))
         features = np.concatenate([features, fixed], axis=1)
-        weights = np.concatenate([weights, GAMED_WEIGHT * counts[:, index]], axis=1)
-        target = np.concatenate([target, gamed["preference"]])
+        judged = gamed["preference"].notna().to_numpy()
+        weights = np.concatenate([weights, GAMED_WEIGHT * judged * counts[:, index]], axis=1)
+        target = np.concatenate([target, gamed["preference"].fillna(0.5)])
     coefficients = _fit_logistic_l1(features, target, C * weights)
     equal_length = difficulty * coefficients[:, 1:2] + coefficients[:, 2:]
     return 100 * (counts * special.expit(equal_length)).sum(-1) / n_prompts
