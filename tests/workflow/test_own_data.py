@@ -56,7 +56,7 @@ def test_a_model_given_on_the_command_line_is_taken(workflow, own_config, rows, 
     run = workflow(own_config)
     (run.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ("--config", "pairs=pairs.jsonl", f"model={start[0]}")
-    result = run(*given, "results/models/own/sft")
+    result = run(*given, "--", "results/models/own/sft")
     assert result.returncode == 0, result.stderr[-3000:]
     record = json.loads((run.folder / "results/models/own/sft/train.json").read_text())["record"]
     assert record["model"] == str(start[0]) and record["scratch"] is None
