@@ -1,0 +1,117 @@
+"""Q, the quality of a prefix: completed by the start model, then scored as a whole.
+
+A prefix is a tuple of response token ids. One that ends with EOS is a whole response and is scored
+as it is. Equal prefixes of a prompt share their completions, whoever wrote them: their quality is
+the same, so no noise should come between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from poet.data.world import continue_expected_reward, reward
+from poet.evaluate.annotators import Scalar
+from poet.evaluate.generation import decode, sample
+
+Place = tuple[int, tuple[int, ...]]  # (number of the prompt, prefix)
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A response that starts with the prefix; ``finish_reason`` is ``whole`` if nothing was added.
+
+    Otherwise it is ``stop`` or ``length``, see :func:`poet.evaluate.generation.sample`.
+    """
+
+    prefix: str
+    text: str
+    finish_reason: str
+    reward: float
+
+
+@dataclass(frozen=True)
+class Completer:
+    """The start model, and a scalar annotator as the scorer; rewards are in the scorer's unit.
+
+    ``sampling``: see :func:`poet.evaluate.generation.sample`.
+    """
+
+    model: object
+    tokenizer: object
+    sampling: dict
+    seed: int
+    scorer: Scalar
+
+    def is_whole(self, prefix: Sequence[int]) -> bool:
+        return prefix[-1] in {self.tokenizer.eos_token_id, *self.sampling["stop_token_ids"]}
+
+    def __call__(
+        self,
+        wanted: dict[Place, int],
+        prompts: Sequence[dict],
+        prompt_ids: Sequence[list[int]],
+        label: str,
+    ) -> dict[Place, list[Completion]]:
+        """Complete and score all prefixes at once.
+
+        Args:
+            wanted: how many completions of each prefix; a whole response is scored once.
+            prompts: what the scorer reads of each prompt (``prompt`` messages, ``instruction``).
+            prompt_ids: the prompts' token ids, generation prompt included.
+        """
+        whole = [place for place in wanted if self.is_whole(place[1])]
+        begun = [place for place, n in wanted.items() if place not in set(whole) for _ in range(n)]
+        written = sample(
+            self.model,
+            self.tokenizer,
+            [[*prompt_ids[row], *prefix] for row, prefix in begun],
+            self.sampling,
+            self.seed,
+            label,
+        )
+        places = whole + begun
+        endings = [([], "whole")] * len(whole) + written
+        texts = [
+            decode(self.tokenizer, [*prefix, *new])
+            for (_, prefix), (new, _) in zip(places, endings, strict=True)
+        ]
+        rewards, _ = self.scorer.rewards([prompts[row] for row, _ in places], texts)
+        found: dict[Place, list[Completion]] = {place: [] for place in wanted}
+        for place, text, (_, reason), value in zip(places, texts, endings, rewards, strict=True):
+            prefix = decode(self.tokenizer, list(place[1]))
+            found[place].append(Completion(prefix, text, reason, float(value)))
+        return found
+
+
+def quality(completions: Sequence[Completion]) -> float:
+    """Q: the mean reward of a prefix's completions."""
+    return float(np.mean([completion.reward for completion in completions]))
+
+
+def exact_quality(
+    tokenizer, instruction: str, response: Sequence[int], k: int, variant: str
+) -> float | None:
+    """The true Q of a response's first ``k`` tokens in the embedded world.
+
+    That is the expected reward when the average writer, whom the start model learned from, goes on
+    (:func:`poet.data.world.continue_expected_reward`). None where the prefix ends within a word:
+    the law is one of words.
+    """
+    text = decode(tokenizer, list(response))
+    if k >= len(response) and response[-1] == tokenizer.eos_token_id:
+        return reward(instruction, text)
+    prefix = decode(tokenizer, list(response[:k]))
+    if not text.startswith(prefix) or text[len(prefix) - 1 : len(prefix) + 1].isalpha():
+        return None
+    return continue_expected_reward(instruction, prefix.split(), variant)
+
+
+def one_per_prompt(prompt_ids: Sequence[str], n: int) -> list[int]:
+    """Positions of the first pair of each prompt, at most ``n``: pairs that are independent."""
+    first: dict[str, int] = {}
+    for position, prompt_id in enumerate(prompt_ids):
+        first.setdefault(prompt_id, position)
+    return list(first.values())[:n]

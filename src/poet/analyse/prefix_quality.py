@@ -1,0 +1,181 @@
+"""Prefix quality, both of the paper's measurements, with their k (tokens).
+
+Q of a prefix: the start model completes it, a scalar annotator scores the whole response (see
+:mod:`poet.analyse.completion`). Rewards are in the annotator's unit; ``ci_low`` and ``ci_high``
+bound 95 % intervals; shares are in percent, as the paper gives them.
+
+``prefix_quality.json``::
+
+    setting, annotator, completions, order_completions      how it was measured
+    pairs:                  held-out pairs, one per prompt, so that they are independent
+      n_pairs
+      gaps: [               dQ(k) = Q(chosen[:k]) - Q(rejected[:k])
+        metric ("dq_2"), k, value, ci_low, ci_high, n_pairs, chosen, rejected,
+        share_whole         percent of the prefixes that are whole responses, being shorter
+        share_unfinished    percent of the completions that max_new_tokens cut
+        exact               embedded world only, else null; over the pairs where both prefixes end
+                            with a word: n_pairs, value (the true dQ), estimate, error (estimate
+                            minus true), error_ci_low, error_ci_high
+      ]
+      order:                at k = min(|chosen|, |rejected|): POET's truncation
+        metric ("order_kept_after_truncation"), value, ci_low, ci_high (Wilson), n_pairs (pairs that
+        the annotator orders), n_kept, n_tied, label_agreement (percent of the pairs whose chosen
+        response has the higher reward), exact (embedded world only: value, n_pairs)
+    own:                    what the trained models write themselves, cut to k tokens
+      n_prompts
+      methods: [ method, k, value, ci_low, ci_high, n_seeds, n_prompts, interval ]
+      gains: [ method, baseline, k, gain, ci_low, ci_high, p_value, p_holm, n_seeds, n_prompts,
+               interval ]   Holm's correction runs over all of them
+
+``prefix_quality.csv`` (the figure): setting, measure (dq | dq_exact | own), method, k, value,
+ci_low, ci_high, n. ``prefix_completions.parquet``: every completion with setting, measure (pairs |
+own), source (``chosen``, ``rejected`` or method/seed), prompt_id, k (0: the min length), prefix,
+text, finish_reason (``whole``: nothing was added), reward.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from poet.analyse.pair_prefixes import measure_pairs, read_pairs
+from poet.files import UserError, cli, load_record, publish, read_json, read_jsonl, write_json
+
+FIGURE = ("setting", "measure", "method", "k", "value", "ci_low", "ci_high", "n")
+
+
+def figure_rows(result: dict) -> list[dict]:
+    """Rows of the CSV file from the JSON file's content."""
+    rows, n_prompts = [], result["own"]["n_prompts"]
+    for gap in result["pairs"]["gaps"]:
+        rows.append({"measure": "dq", "n": gap["n_pairs"], **gap})
+        if gap["exact"]:
+            exact = {"value": gap["exact"]["value"], "n": gap["exact"]["n_pairs"]}
+            rows.append({"measure": "dq_exact", "k": gap["k"], **exact})
+    rows += [{"measure": "own", "n": n_prompts, **row} for row in result["own"]["methods"]]
+    return [
+        {name: {"setting": result["setting"], **row}.get(name) for name in FIGURE} for row in rows
+    ]
+
+
+def completion_rows(setting: str, measure: str, by_prefix: dict, prompt_ids: list[str]):
+    """Rows of the parquet file; ``by_prefix`` maps (source, k) to completions by prompt."""
+    for (source, k), prompts in by_prefix.items():
+        for prompt_id, completions in zip(prompt_ids, prompts, strict=True):
+            for completion in completions:
+                yield {
+                    "setting": setting,
+                    "measure": measure,
+                    "source": source,
+                    "prompt_id": prompt_id,
+                    "k": k,
+                    "prefix": completion.prefix,
+                    "text": completion.text,
+                    "finish_reason": completion.finish_reason,
+                    "reward": completion.reward,
+                }
+
+
+def _named_seeds(entries, flag: str) -> dict[str, list[list[dict]]]:
+    named = {}
+    for name, *files in entries:
+        if name in named or not files:
+            raise UserError(f"{flag} {name}: expected each method once, with a file per seed")
+        named[name] = [read_json(file) for file in files]
+    return named
+
+
+def make_completer(args, record: dict):
+    """The start model and the scorer that the flags name."""
+    import torch
+
+    from poet.analyse.completion import Completer
+    from poet.evaluate import annotators
+    from poet.evaluate.generation import load_model
+
+    torch.set_num_threads(record["torch_threads"])
+    if args.kind == "oracle":
+        scorer = annotators.oracle(args.annotator)
+    else:
+        scorer = annotators.reward_model(args.annotator, args.model, args.revision)
+    tokenizer, model = load_model(args.start)
+    return Completer(model, tokenizer, record["generation"], record["sft_seed"], scorer)
+
+
+def write_figure(rows: list[dict], path) -> None:
+    """Write rows of equal keys as CSV."""
+    import csv
+
+    with publish(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def write_completions(rows, path) -> None:
+    """Write the rows of :func:`completion_rows` as parquet."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with publish(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(rows)), temporary)
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser.add_argument("--pairs", required=True, help="pairs.parquet")
+    parser.add_argument("--tokens", required=True, help="tokens.parquet of the same pairs")
+    parser.add_argument("--prompts", required=True, help="prompts.jsonl")
+    parser.add_argument("--start", required=True, help="folder of the start model, which completes")
+    parser.add_argument("--annotator", required=True, help="name of the scorer")
+    parser.add_argument("--kind", required=True, choices=["oracle", "reward_model"])
+    parser.add_argument("--model", help="reward_model: folder or hub id")
+    parser.add_argument("--revision", help="reward_model: the hub's commit")
+    parser.add_argument(
+        "--generations", required=True, action="append", nargs="+", metavar=("METHOD", "FILE"),
+        help="a method's answers, a file per seed",
+    )  # fmt: skip
+    parser.add_argument(
+        "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
+    )
+    parser.add_argument("--output", required=True, help="JSON")
+    parser.add_argument("--figure", required=True, help="CSV of the figure")
+    parser.add_argument("--completions", required=True, help="parquet of every completion")
+    args = parser.parse_args(argv)
+    record = load_record(args.record)
+    settings, setting = record["analysis"], record["setting"]
+    generations = _named_seeds(args.generations, "--generations")
+
+    from poet.analyse.own_prefixes import measure_own
+
+    completer = make_completer(args, record)
+    pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
+    of_pairs, pair_completions = measure_pairs(
+        pairs, settings, completer, record["data"].get("variant")
+    )
+    prompts = read_jsonl(args.prompts)[: settings["prompts"]]
+    own, own_completions = measure_own(prompts, generations, args.gain, settings, completer)
+    result = {
+        "setting": setting,
+        "annotator": args.annotator,
+        "completions": settings["completions"],
+        "order_completions": settings["order_completions"],
+        "pairs": of_pairs,
+        "own": own,
+    }
+    rows = [
+        *completion_rows(setting, "pairs", pair_completions, pairs.prompt_id),
+        *completion_rows(
+            setting,
+            "own",
+            {(f"{m}/{seed}", k): value for (m, seed, k), value in own_completions.items()},
+            [str(prompt["index"]) for prompt in prompts],
+        ),
+    ]
+    write_completions(rows, args.completions)
+    write_figure(figure_rows(result), args.figure)
+    write_json(result, args.output)
+
+
+if __name__ == "__main__":
+    cli(main)
