@@ -118,7 +118,7 @@ def test_means_of_log_ratios_are_trls(trainer_of, trl_of, cached, pairs, objecti
 
 
 def test_rpo_is_trls_dpo_and_sft(trainer_of, trl_of, cached, pairs):
-    """TRL's likelihood term is a mean over a micro-batch's tokens: of one pair, it is the pair's."""
+    """TRL's likelihood term is the mean of a micro-batch's tokens: here of one pair's."""
     mine = trainer_of(cached, "rpo", beta=BETA, rpo_alpha=0.5, per_device=1)
     weights = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5]}
     theirs = trl_of(pairs, per_device=1, **weights)
@@ -143,6 +143,7 @@ def test_simpo_is_trls_cpo(start, trainer_of, training_arguments):
     prompts = [message("user", i, 1 + i % 5) for i in range(40)]
     chosen = [message("assistant", i + 1, 1 + i % 7) for i in range(40)]
     rejected = [message("assistant", i + 2, 1 + i % 4) for i in range(40)]
+    messages = {"prompt": prompts, "chosen": chosen, "rejected": rejected}
     prompt_ids, chosen_ids = encode_pairs(tokenizer, prompts, chosen)
     _, rejected_ids = encode_pairs(tokenizer, prompts, rejected)
     rows = {
@@ -163,7 +164,7 @@ def test_simpo_is_trls_cpo(start, trainer_of, training_arguments):
             cls=CPOConfig, loss_type="simpo", cpo_alpha=0.0, beta=2.0, simpo_gamma=1.0,
             max_length=256,
         ),
-        train_dataset=Dataset.from_dict({"prompt": prompts, "chosen": chosen, "rejected": rejected}),
+        train_dataset=Dataset.from_dict(messages),
         processing_class=tokenizer,
     )  # fmt: skip
     for name, ids in (("chosen", chosen_ids), ("rejected", rejected_ids)):
