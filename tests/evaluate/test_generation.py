@@ -138,7 +138,7 @@ def flat(start):
     return AutoModelForCausalLM.from_pretrained(start[0]).eval()
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.05])
+@pytest.mark.parametrize("temperature", [1.0, 0.15])
 def test_one_token_follows_the_models_distribution(flat, start, temperature):
     tokenizer = start[1]
     counts = sampled(flat, tokenizer, temperature=temperature)
@@ -163,11 +163,11 @@ def test_one_token_follows_the_models_distribution(flat, start, temperature):
 
 def test_top_p_keeps_the_nucleus(flat, start):
     tokenizer = start[1]
-    p, order = one_step(flat, tokenizer, PROMPTS[0], 0.05).sort(descending=True)
+    p, order = one_step(flat, tokenizer, PROMPTS[0], 0.15).sort(descending=True)
     n = int((p.cumsum(0) < 0.4).sum()) + 1  # the fewest tokens that have 0.4 of the mass
     nucleus = {tokenizer.decode([t], skip_special_tokens=True) for t in order[:n].tolist()}
     assert 3 < n < 60
-    assert set(sampled(flat, tokenizer, n=3000, temperature=0.05, top_p=0.4)) == nucleus
+    assert set(sampled(flat, tokenizer, n=3000, temperature=0.15, top_p=0.4)) == nucleus
 
 
 HOSTILE = {

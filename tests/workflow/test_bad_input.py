@@ -56,7 +56,7 @@ def lines(*rows):
         (lines(GOOD, {**GOOD, "rejected": GOOD["chosen"]}), ("line 2", "chosen")),
         (lines(GOOD, '{"prompt": "broken\n'), ("line 2", "JSON")),
         ("", ("pairs.jsonl", "empty")),
-        (None, ("pairs.jsonl", "not exist")),
+        (None, ("pairs.jsonl", "no such file")),
     ],
 )
 def test_pairs_file(workflow, own_config, content, parts):
