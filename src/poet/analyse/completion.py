@@ -7,13 +7,12 @@ the same, so no noise should come between them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from poet.data.world import continue_expected_reward, reward
-from poet.evaluate.annotators import Scalar
 from poet.evaluate.generation import decode, sample
 
 Place = tuple[int, tuple[int, ...]]  # (number of the prompt, prefix)
@@ -34,16 +33,17 @@ class Completion:
 
 @dataclass(frozen=True)
 class Completer:
-    """The start model, and a scalar annotator as the scorer; rewards are in the scorer's unit.
+    """The start model, and a scorer: (prompts, one response each) -> rewards, in its unit.
 
-    ``sampling``: see :func:`poet.evaluate.generation.sample`.
+    A prompt has ``prompt`` (messages) and ``instruction``. ``sampling``: see
+    :func:`poet.evaluate.generation.sample`.
     """
 
     model: object
     tokenizer: object
     sampling: dict
     seed: int
-    scorer: Scalar
+    score: Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
 
     def is_whole(self, prefix: Sequence[int]) -> bool:
         return prefix[-1] in {self.tokenizer.eos_token_id, *self.sampling["stop_token_ids"]}
@@ -59,7 +59,7 @@ class Completer:
 
         Args:
             wanted: how many completions of each prefix; a whole response is scored once.
-            prompts: what the scorer reads of each prompt (``prompt`` messages, ``instruction``).
+            prompts: what the scorer reads of each prompt.
             prompt_ids: the prompts' token ids, generation prompt included.
         """
         whole = [place for place in wanted if self.is_whole(place[1])]
@@ -78,7 +78,7 @@ class Completer:
             decode(self.tokenizer, [*prefix, *new])
             for (_, prefix), (new, _) in zip(places, endings, strict=True)
         ]
-        rewards, _ = self.scorer.rewards([prompts[row] for row, _ in places], texts)
+        rewards = self.score([prompts[row] for row, _ in places], texts)
         found: dict[Place, list[Completion]] = {place: [] for place in wanted}
         for place, text, (_, reason), value in zip(places, texts, endings, rewards, strict=True):
             prefix = decode(self.tokenizer, list(place[1]))
@@ -107,11 +107,3 @@ def exact_quality(
     if not text.startswith(prefix) or text[len(prefix) - 1 : len(prefix) + 1].isalpha():
         return None
     return continue_expected_reward(instruction, prefix.split(), variant)
-
-
-def one_per_prompt(prompt_ids: Sequence[str], n: int) -> list[int]:
-    """Positions of the first pair of each prompt, at most ``n``: pairs that are independent."""
-    first: dict[str, int] = {}
-    for position, prompt_id in enumerate(prompt_ids):
-        first.setdefault(prompt_id, position)
-    return list(first.values())[:n]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poet.analyse.completion import Completer, Place, exact_quality, one_per_prompt, quality
+from poet.analyse.completion import Completer, Place, exact_quality, quality
+from poet.analyse.held_out import held_out_rows
 from poet.evaluate import statistics
 from poet.evaluate.statistics import Score
 from poet.files import UserError
@@ -54,9 +55,7 @@ def read_pairs(pairs_path, tokens_path, n: int) -> Pairs:
     texts, tokens = (pq.read_table(path).to_pydict() for path in (pairs_path, tokens_path))
     if texts["prompt_id"] != tokens["prompt_id"]:
         raise UserError(f"{tokens_path} is not made of {pairs_path}; run the rule tokenize again")
-    test = [row for row, split in enumerate(tokens["split"]) if split == "test"]
-    chosen = one_per_prompt([tokens["prompt_id"][row] for row in test], n)
-    rows = [test[position] for position in chosen]
+    rows = held_out_rows(tokens, tokens_path, n)
     prompts = [texts["prompt"][row] for row in rows]
     return Pairs(
         [tokens["prompt_id"][row] for row in rows],
@@ -146,7 +145,7 @@ def exact_gaps(pairs: Pairs, k: int, completer: Completer, variant: str) -> np.n
 
 def _order(pairs: Pairs, by_prefix: dict, completer: Completer, variant: str | None) -> dict:
     texts = [text for side in SIDES for text in pairs.texts[side]]
-    rewards, _ = completer.scorer.rewards(pairs.prompts * 2, texts)
+    rewards = completer.score(pairs.prompts * 2, texts)
     chosen, rejected = np.array(rewards, dtype=float).reshape(2, -1)
     whole = chosen - rejected
     after = np.subtract(*([*map(quality, by_prefix[side, MIN_LENGTH])] for side in SIDES))

@@ -98,7 +98,11 @@ def make_completer(args, record: dict):
     else:
         scorer = annotators.reward_model(args.annotator, args.model, args.revision)
     tokenizer, model = load_model(args.start)
-    return Completer(model, tokenizer, record["generation"], record["sft_seed"], scorer)
+
+    def score(prompts, texts):
+        return scorer.rewards(prompts, texts)[0]
+
+    return Completer(model, tokenizer, record["generation"], record["sft_seed"], score)
 
 
 def write_figure(rows: list[dict], path) -> None:

@@ -1,0 +1,77 @@
+"""Means and shares over pairs and training runs, with 95 % intervals.
+
+Arrays: S training runs (seeds), P pairs, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from poet.evaluate import statistics
+from poet.evaluate.statistics import Score
+
+
+def padded(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
+    """Rows of different lengths as [P, width], zeros behind."""
+    out = np.zeros((len(rows), width))
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = row
+    return out
+
+
+def described(name: str, score: Score, low: float = -np.inf, high: float = np.inf) -> dict:
+    """``name``, ``name_ci_low`` and ``name_ci_high``: 95 % over pairs and seeds, clipped."""
+    bounds = statistics.over_prompts_and_seeds(score)
+    ends = (float(np.clip(bound, low, high)) for bound in bounds)
+    return {
+        name: float(score.value),
+        **dict(zip((f"{name}_ci_low", f"{name}_ci_high"), ends, strict=True)),
+    }
+
+
+def share(event: np.ndarray) -> dict:
+    """Percent of the pairs with ``event`` [S, P], as ``value`` with its interval."""
+    return described("value", Score.of_values(100.0 * event), 0.0, 100.0)
+
+
+def share_among(event: np.ndarray, given: np.ndarray) -> dict:
+    """Percent of the pairs ``given`` that also have ``event``, both [S, P]; null if none is given.
+
+    The interval is the ratio's, linearised: over pairs and seeds, as :func:`share`.
+    """
+    n_given = int(given.sum())
+    if not n_given:
+        return {**dict.fromkeys(("value", "value_ci_low", "value_ci_high")), "n_given": 0}
+    ratio = (event & given).sum() / n_given
+    influence = ratio + ((event & given) - ratio * given) / given.mean()
+    score = Score.of_values(100 * influence)
+    return {**described("value", score, 0.0, 100.0), "n_given": n_given}
+
+
+def curve(name: str, margins: np.ndarray) -> list[dict]:
+    """A row of :func:`described` per prefix length, from margins [S, P, T]."""
+    score = Score.of_values(np.moveaxis(margins, -1, 0))
+    low, high = statistics.over_prompts_and_seeds(score)
+    names = (name, f"{name}_ci_low", f"{name}_ci_high")
+    columns = [np.asarray(values).tolist() for values in (score.value, low, high)]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def by_position(values: dict[str, np.ndarray], mask: np.ndarray) -> list[dict]:
+    """Means over the responses that have a token at the position (from 1), with intervals.
+
+    ``values``: name -> [S, P, T]; ``mask``: [P, T]. Positions that only one response has are left
+    out: one pair has no interval.
+    """
+    rows = []
+    for position in range(mask.shape[-1]):
+        there = mask[:, position].astype(bool)
+        if there.sum() < 2:
+            break
+        row = {"position": position + 1, "n": int(there.sum())}
+        for name, array in values.items():
+            row |= described(name, Score.of_values(array[:, there, position]))
+        rows.append(row)
+    return rows

@@ -1,0 +1,52 @@
+"""Log-probability and entropy of every response token under a model, in one forward pass."""
+
+from __future__ import annotations
+
+import numpy as np
+
+SIDES = ("chosen", "rejected")
+
+
+def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str, list[np.ndarray]]:
+    """Run a model over pairs, in batches of like lengths.
+
+    Args:
+        tokens: columns prompt_ids, chosen_ids, rejected_ids as lists.
+        record: reference_batch_size (responses) and attn_implementation.
+
+    Returns:
+        ``chosen_logps``, ``chosen_entropy``, ``rejected_logps``, ``rejected_entropy``: an array per
+        pair, [tokens of the response], in nats.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl.trainer.utils import add_fused_lm_head
+
+    from poet.progress import track
+    from poet.train.forward import pad_sequences
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=record["attn_implementation"]
+    )
+    model.to(device).eval()
+    add_fused_lm_head(model, outputs=("log_probs", "entropy"))  # in chunks, without the logits
+    pad = AutoTokenizer.from_pretrained(folder).pad_token_id
+    prompts, n = tokens["prompt_ids"], len(tokens["prompt_ids"])
+    jobs = [(side, row) for side in SIDES for row in range(n)]
+    jobs.sort(key=lambda job: len(prompts[job[1]]) + len(tokens[f"{job[0]}_ids"][job[1]]))
+    found = {f"{side}_{name}": [None] * n for side in SIDES for name in ("logps", "entropy")}
+    size = record["reference_batch_size"]
+    for start in track(range(0, len(jobs), size), label=label):
+        batch = jobs[start : start + size]
+        responses = [tokens[f"{side}_ids"][row] for side, row in batch]
+        inputs = pad_sequences([prompts[row] for _, row in batch], responses, pad)
+        inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
+        with torch.inference_mode():
+            out = model(**inputs, use_cache=False, fused_lm_head=True)
+        mask = inputs["labels"][:, 1:] != -100
+        for name, values in (("logps", out.log_probs), ("entropy", out.entropy)):
+            rows = values[mask].double().cpu().split([*map(len, responses)])
+            for (side, row), each in zip(batch, rows, strict=True):
+                found[f"{side}_{name}"][row] = each.numpy()
+    return found
