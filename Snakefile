@@ -11,9 +11,11 @@ if not workflow.config_settings.configfiles:
 
 include: "rules/common.smk"
 include: "rules/common_report.smk"
+include: "rules/common_analyse.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
+include: "rules/analyse.smk"
 include: "rules/report.smk"
 
 
@@ -30,6 +32,7 @@ rule all:
         VARIANT_TABLES,
         DOWNSTREAM_TABLE,
         LANGUAGE_TABLE,
+        ANALYSIS,
         rules.draw_win_rates.output,
         expand("results/figures/training-{setting}.{ext}", setting=TRAINED, ext=FIGURE),
         "results/manifest.json",
@@ -57,6 +60,13 @@ rule baselines:
     input:
         scores_of("baselines", settings_of("baselines")),
         [path for path in VARIANT_TABLES if "baselines" in path],
+
+
+rule analysis:
+    """Prefix quality and the reward-generation gap of every setting that asks for them."""
+    localrule: True
+    input:
+        ANALYSIS,
 
 
 rule downstream:

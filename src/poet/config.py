@@ -40,6 +40,8 @@ STAGES = {
     "annotate": (*_RUN, "method", "reference_name"),
     "reward_model": (*_RUN, "reward_model"),
     "downstream": (*_RUN, "method", "downstream"),
+    "prefix_quality": (*_RUN, "analysis", "data", "generation", "sft_seed"),
+    "reward_gap": (*_RUN, "analysis", "reference_batch_size", "attn_implementation"),
 }  # fmt: skip
 
 
@@ -114,6 +116,7 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "generation": chosen["generation"],
         "reward_model": chosen.get("reward_model"),
         "downstream": chosen.get("downstream"),
+        "analysis": chosen.get("analysis"),
         "reference_name": _reference_name(data),
         "torch_threads": config["torch_threads"],
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from poet.files import UserError
 
+SCALAR = ("oracle", "reward_model")  # annotators that give every answer a reward
+
 
 def check_references(config: dict, source: str) -> None:
     """Check that every name in a schema-valid configuration exists and that sizes divide.
@@ -30,6 +32,10 @@ def check_references(config: dict, source: str) -> None:
         for annotator in setting["annotators"]:
             known(annotator, config["annotators"], f"annotator (settings.{name}.annotators)")
             _check_annotator(config["annotators"][annotator], setting, f"{where}: {annotator}")
+        if "analysis" in setting:
+            _check_annotator(
+                config["annotators"][scorer_of(config, name, source)], setting, f"{where}.analysis"
+            )
         downstream = setting.get("downstream", {})
         for task in downstream.get("num_fewshot", {}):
             known(task, downstream["tasks"], f"task (settings.{name}.downstream.num_fewshot)")
@@ -92,6 +98,26 @@ def _check_annotator(annotator: dict, setting: dict, where: str) -> None:
                 f"{where}: needs a `name` (hub id or folder), or a section `reward_model` in the "
                 "setting to train one on its pairs"
             )
+
+
+def scorer_of(config: dict, setting: str, source: str = "config") -> str:
+    """Name of the annotator that gives an analysis its rewards: an oracle or a reward model.
+
+    Raises:
+        UserError: ``analysis.annotator`` is none, or no annotator of the setting is.
+    """
+    section = config["settings"][setting]
+    wanted = section["analysis"].get("annotator")
+    if wanted is not None:
+        known(wanted, config["annotators"], f"annotator (settings.{setting}.analysis.annotator)")
+    names = section["annotators"] if wanted is None else [wanted]
+    for name in names:
+        if config["annotators"][name]["kind"] in SCALAR:
+            return name
+    raise UserError(
+        f"{source}: settings.{setting}.analysis needs an annotator of kind {' or '.join(SCALAR)}, "
+        f"found {', '.join(names)}; name one in analysis.annotator"
+    )
 
 
 def known(name: str, names, what: str) -> None:

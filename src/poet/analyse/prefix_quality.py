@@ -36,9 +36,13 @@ text, finish_reason (``whole``: nothing was added), reward.
 from __future__ import annotations
 
 import argparse
+import json
 
+from poet.analyse.completion import Completer
+from poet.analyse.own_prefixes import measure_own
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
 from poet.files import UserError, cli, load_record, publish, read_json, read_jsonl, write_json
+from poet.report.formats import csv_text
 
 FIGURE = ("setting", "measure", "method", "k", "value", "ci_low", "ci_high", "n")
 
@@ -84,35 +88,26 @@ def _named_seeds(entries, flag: str) -> dict[str, list[list[dict]]]:
     return named
 
 
-def make_completer(args, record: dict):
+def make_completer(args, record: dict) -> Completer:
     """The start model and the scorer that the flags name."""
     import torch
 
-    from poet.analyse.completion import Completer
     from poet.evaluate import annotators
     from poet.evaluate.generation import load_model
 
     torch.set_num_threads(record["torch_threads"])
-    if args.kind == "oracle":
+    settings = json.loads(args.settings)
+    if settings["kind"] == "oracle":
         scorer = annotators.oracle(args.annotator)
     else:
-        scorer = annotators.reward_model(args.annotator, args.model, args.revision)
+        name = settings.get("name") or args.model
+        scorer = annotators.reward_model(args.annotator, name, settings.get("revision"))
     tokenizer, model = load_model(args.start)
 
     def score(prompts, texts):
         return scorer.rewards(prompts, texts)[0]
 
     return Completer(model, tokenizer, record["generation"], record["sft_seed"], score)
-
-
-def write_figure(rows: list[dict], path) -> None:
-    """Write rows of equal keys as CSV."""
-    import csv
-
-    with publish(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def write_completions(rows, path) -> None:
@@ -132,9 +127,8 @@ def main(argv=None) -> None:
     parser.add_argument("--prompts", required=True, help="prompts.jsonl")
     parser.add_argument("--start", required=True, help="folder of the start model, which completes")
     parser.add_argument("--annotator", required=True, help="name of the scorer")
-    parser.add_argument("--kind", required=True, choices=["oracle", "reward_model"])
-    parser.add_argument("--model", help="reward_model: folder or hub id")
-    parser.add_argument("--revision", help="reward_model: the hub's commit")
+    parser.add_argument("--settings", required=True, help="its section `annotators.NAME`, as JSON")
+    parser.add_argument("--model", help="folder of a reward model that the section does not name")
     parser.add_argument(
         "--generations", required=True, action="append", nargs="+", metavar=("METHOD", "FILE"),
         help="a method's answers, a file per seed",
@@ -149,8 +143,6 @@ def main(argv=None) -> None:
     record = load_record(args.record)
     settings, setting = record["analysis"], record["setting"]
     generations = _named_seeds(args.generations, "--generations")
-
-    from poet.analyse.own_prefixes import measure_own
 
     completer = make_completer(args, record)
     pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
@@ -177,7 +169,8 @@ def main(argv=None) -> None:
         ),
     ]
     write_completions(rows, args.completions)
-    write_figure(figure_rows(result), args.figure)
+    with publish(args.figure) as temporary:
+        temporary.write_text(csv_text(figure_rows(result)), encoding="utf-8")
     write_json(result, args.output)
 
 

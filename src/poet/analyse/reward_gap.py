@@ -23,7 +23,8 @@ is whole. ``before`` is the start model. ``*_ci_low``, ``*_ci_high``: 95 % over 
                               k shrank (n_given: such pairs, over all seeds; value null if none)
     } }
     generated: { METHOD: n_prompts, n_seeds, reward (with _ci_*), tokens, share_ended (percent) }
-                              what the models then write for the evaluation prompts, `sft` too
+                              what the models then write for the evaluation prompts, `sft` too;
+                              reward is null, and there are no examples, without annotations
     against: [ method, baseline, k, value, value_ci_*, n_given ]
                               of the pairs on which the baseline's sequence-level margin is larger
                               than the method's, percent where its margin at k is smaller (runs are
@@ -56,14 +57,17 @@ FIRST = 8  # tokens, of the entropy's summary
 EXAMPLES = 3  # prompts
 
 
-def generated(annotations: list[list[dict]], generations: list[list[dict]]) -> dict:
+def generated(generations: list[list[dict]], annotations: list[list[dict]] | None) -> dict:
     """What a method's models wrote for the evaluation prompts, a list per seed."""
     rows = [row for seed in generations for row in seed]
-    rewards = [[row["reward_2"] for row in seed] for seed in annotations]
+    reward = dict.fromkeys(("reward", "reward_ci_low", "reward_ci_high"))
+    if annotations:
+        rewards = [[row["reward_2"] for row in seed] for seed in annotations]
+        reward = described("reward", Score.of_values(rewards))
     return {
-        "n_prompts": len(annotations[0]),
-        "n_seeds": len(annotations),
-        **described("reward", Score.of_values(rewards)),
+        "n_prompts": len(generations[0]),
+        "n_seeds": len(generations),
+        **reward,
         "tokens": float(np.mean([row["n_tokens"] for row in rows])),
         "share_ended": 100 * float(np.mean([row["finish_reason"] == "stop" for row in rows])),
     }
@@ -163,8 +167,8 @@ def main(argv=None) -> None:
     parser.add_argument("--start", required=True, help="folder of the start model")
     per_seed = {"action": "append", "nargs": "+", "metavar": ("METHOD", "PATH")}
     parser.add_argument("--models", required=True, help="a method's folders, per seed", **per_seed)
-    parser.add_argument("--annotations", default=[], help="files per seed, sft's too", **per_seed)
-    parser.add_argument("--generations", default=[], help="of the same answers", **per_seed)
+    parser.add_argument("--generations", default=[], help="files per seed, sft's too", **per_seed)
+    parser.add_argument("--annotations", default=[], help="of the same answers", **per_seed)
     parser.add_argument(
         "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
     )
@@ -202,7 +206,7 @@ def main(argv=None) -> None:
             name: describe(method, settings["prefix_lengths"]) for name, method in methods.items()
         },
         "generated": {
-            name: generated(seeds, generations[name]) for name, seeds in annotations.items()
+            name: generated(seeds, annotations.get(name)) for name, seeds in generations.items()
         },
         "against": [
             {"method": method, "baseline": baseline, **row}

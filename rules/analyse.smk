@@ -1,0 +1,66 @@
+# Where and why a method helps: the quality of prefixes, and implicit rewards of prefixes.
+
+
+rule measure_prefixes:
+    """Quality of prefixes: of chosen against rejected, and of what the models write first."""
+    input:
+        files_of(analysed_generations),
+        pairs="results/data/{setting}/pairs.parquet",
+        tokens="results/data/{setting}/tokens.parquet",
+        prompts="results/data/{setting}/prompts.jsonl",
+        start="results/models/{setting}/sft",
+        scorer=scorer_model,
+    output:
+        json="results/analysis/{setting}/prefix_quality.json",
+        figure="results/analysis/{setting}/prefix_quality.csv",
+        completions="results/analysis/{setting}/prefix_completions.parquet",
+    log:
+        "results/logs/measure_prefixes/{setting}.log",
+    benchmark:
+        "results/benchmarks/measure_prefixes/{setting}.tsv"
+    params:
+        record=record("prefix_quality"),
+        scorer=scorer_flags,
+        generations=flags_of("--generations", analysed_generations),
+        gains=analysed_gains,
+    resources:
+        mem_mb=4000,
+        runtime=480,
+    shell:
+        "python -m poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
+        "--tokens {input.tokens} --prompts {input.prompts} --start {input.start} "
+        "{params.scorer} {params.generations} {params.gains} --output {output.json} "
+        "--figure {output.figure} --completions {output.completions} 2>&1 | tee {log} >&2"
+
+
+rule measure_reward_gap:
+    """Implicit rewards of every prefix of the held-out pairs, before and after training."""
+    input:
+        files_of(analysed_generations),
+        files_of(analysed_annotations),
+        files_of(analysed_models),
+        tokens="results/data/{setting}/tokens.parquet",
+        reference="results/data/{setting}/reference.parquet",
+        start="results/models/{setting}/sft",
+    output:
+        json="results/analysis/{setting}/reward_gap.json",
+        curves="results/analysis/{setting}/reward_gap.csv",
+        positions="results/analysis/{setting}/token_positions.csv",
+    log:
+        "results/logs/measure_reward_gap/{setting}.log",
+    benchmark:
+        "results/benchmarks/measure_reward_gap/{setting}.tsv"
+    params:
+        record=record("reward_gap"),
+        models=flags_of("--models", analysed_models),
+        generations=flags_of("--generations", analysed_generations),
+        annotations=flags_of("--annotations", analysed_annotations),
+        gains=analysed_gains,
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "python -m poet.analyse.reward_gap --record {params.record:q} --tokens {input.tokens} "
+        "--reference {input.reference} --start {input.start} {params.models} "
+        "{params.generations} {params.annotations} {params.gains} --output {output.json} "
+        "--curves {output.curves} --positions {output.positions} 2>&1 | tee {log} >&2"
