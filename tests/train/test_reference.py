@@ -1,17 +1,24 @@
 """The reference cache: prefixes of full passes, and refusal of whatever does not belong to it."""
 
+import json
 import random
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from transformers import AutoModelForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
-from poet.data.tokenization import pair_hash
+from poet.data.tokenization import pair_hash, tokenize_file
 from poet.data.truncation import truncate_table
 from poet.files import UserError
-from poet.train.reference import MODEL_KEY, attach, compute, model_digest
+from poet.train.reference import MODEL_KEY, attach, compute, main, model_digest
+from poet.train.scratch import train_tokenizer
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -47,21 +54,30 @@ def tokens():
 
 @pytest.fixture(scope="module")
 def cache(model, folder, tokens):
-    columns = compute(model, tokens.to_pydict(), 8, 0, "reference")
+    columns = compute(model, tokens, 8, 0, "reference")
     table = pa.table({"pair_hash": tokens["pair_hash"], **columns})
     return table.replace_schema_metadata({MODEL_KEY: model_digest(folder)})
 
 
-@pytest.mark.parametrize(
-    ("strategy", "keep"), [("none", 1.0), ("poet", 1.0), ("poet", 0.25), ("own", 0.5)]
-)
+def truncations():
+    """Those of all shipped configurations."""
+    found = {("none", 1.0)}
+    for path in [ROOT / "config.yaml", *(ROOT / "config").glob("*.yaml")]:
+        for method in yaml.safe_load(path.read_text()).get("methods", {}).values():
+            truncation = {"keep": 1.0, **method.get("truncation", {"strategy": "none"})}
+            found.add((truncation["strategy"], truncation["keep"]))
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("strategy", "keep"), truncations())
 def test_cached_prefix_is_a_fresh_pass(model, folder, tokens, cache, strategy, keep):
     short = truncate_table(tokens, strategy, keep)
-    attached = attach(short, cache, folder).to_pydict()
+    attached = attach(short, cache, folder)
     # A pass of its own per response, batch size 1: nothing is padded.
-    fresh = compute(model, short.to_pydict(), 1, 0, "fresh")
+    fresh = compute(model, short, 1, 0, "fresh")
     for name in ("ref_chosen_logps", "ref_rejected_logps"):
-        for mine, expected in zip(attached[name], fresh[name], strict=True):
+        assert attached.schema.field(name).type == pa.list_(pa.float32())
+        for mine, expected in zip(attached[name].to_pylist(), fresh[name].to_pylist(), strict=True):
             assert mine == pytest.approx(expected, abs=1e-5)
             assert sum(mine) == pytest.approx(sum(expected), rel=1e-5)
 
@@ -75,20 +91,60 @@ def test_values_are_log_softmax(model, tokens, cache):
     assert cache["ref_chosen_logps"][3].as_py() == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_mismatches_are_refused(folder, tokens, cache, tmp_path):
-    metadata = cache.schema.metadata
+def test_the_program_writes_what_is_attached(folder, tokens, cache, tmp_path):
+    pq.write_table(tokens, tmp_path / "tokens.parquet", row_group_size=7)
+    record = {"setting": "s", "torch_threads": 1, "reference_batch_size": 8}
+    record["attn_implementation"] = None
+    main(
+        ["--record", json.dumps(record), "--tokens", str(tmp_path / "tokens.parquet")]
+        + ["--model", str(folder), "--output", str(tmp_path / "reference.parquet")]
+    )
+    written = pq.read_table(tmp_path / "reference.parquet")
+    assert written.equals(cache.cast(written.schema))
+    attached = attach(truncate_table(tokens), written, folder)
+    lengths = [len(ids) for ids in truncate_table(tokens)["chosen_ids"].to_pylist()]
+    assert [len(logps) for logps in attached["ref_chosen_logps"].to_pylist()] == lengths
+
+
+def test_other_rows_are_refused(folder, tokens, cache):
     with pytest.raises(UserError, match="19 rows in the cache, 20 pairs"):
         attach(tokens, cache.slice(1), folder)
-    reordered = cache.take([1, 0, *range(2, 20)]).replace_schema_metadata(metadata)
-    with pytest.raises(UserError, match="row 0 is pair"):
+    with pytest.raises(UserError, match="20 rows in the cache, 19 pairs"):
+        attach(tokens.slice(1), cache, folder)
+    reordered = cache.take([0, 2, 1, *range(3, 20)])
+    with pytest.raises(UserError, match="row 1 is pair"):
         attach(tokens, reordered, folder)
-    other = pa.array(["0" * 16] * 20)  # another tokenizer gives other hashes
-    with pytest.raises(UserError, match="another tokenizer"):
-        attach(tokens.set_column(3, "pair_hash", other), cache, folder)
     short = pa.array([logps[:-1] for logps in cache["ref_chosen_logps"].to_pylist()])
-    broken = cache.set_column(1, "ref_chosen_logps", short)
-    with pytest.raises(UserError, match="chosen tokens, the cache"):
-        attach(tokens, broken.replace_schema_metadata(metadata), folder)
+    with pytest.raises(UserError, match="row 0 has .* chosen tokens, the cache"):
+        attach(tokens, cache.set_column(1, "ref_chosen_logps", short), folder)
+
+
+def test_another_tokenizer_is_refused(folder, start, model, tmp_path):
+    """The same pairs, tokenized by a tokenizer that has learned other merges."""
+    messages = [
+        {"prompt": f"What is river {i}?", "chosen": f"The Morin of {i}.", "rejected": "A river."}
+        for i in range(4)
+    ]
+    rows = {"prompt_id": [str(i) for i in range(4)], "split": ["train"] * 4}
+    for name in ("prompt", "chosen", "rejected"):
+        role = "user" if name == "prompt" else "assistant"
+        rows[name] = [[{"role": role, "content": pair[name]}] for pair in messages]
+    pq.write_table(pa.table(rows), tmp_path / "pairs.parquet")
+    record = {"setting": "s", "max_length": 64, "max_prompt_length": 32}
+    record["length_policy"] = "keep_start"
+    tables = []
+    for tokenizer in (start[1], train_tokenizer(["What is the river? A river. Morin."], 320)):
+        tokenize_file(tmp_path / "pairs.parquet", tmp_path / "tokens.parquet", tokenizer, record)
+        tables.append(pq.read_table(tmp_path / "tokens.parquet"))
+    cache = pa.table(
+        {"pair_hash": tables[0]["pair_hash"], **compute(model, tables[0], 8, 0, "reference")}
+    ).replace_schema_metadata({MODEL_KEY: model_digest(folder)})
+    attach(tables[0], cache, folder)
+    with pytest.raises(UserError, match="another tokenizer"):
+        attach(tables[1], cache, folder)
+
+
+def test_another_model_is_refused(folder, tokens, cache, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(folder)
     model.lm_head.weight.data[0, 0] += 1e-3
     model.save_pretrained(tmp_path)

@@ -2,6 +2,7 @@
 
 import math
 
+import pyarrow as pa
 import pytest
 import torch
 from datasets import Dataset
@@ -32,7 +33,8 @@ def cached(start, pairs):
     """The pairs with the start model's log-probabilities."""
     model = AutoModelForCausalLM.from_pretrained(start[0]).eval()
     add_fused_lm_head(model)
-    return {**pairs, **compute(model, pairs, 8, pad=0, label="reference")}
+    columns = compute(model, pa.table(pairs), 8, pad=0, label="reference")
+    return {**pairs, **{name: column.to_pylist() for name, column in columns.items()}}
 
 
 def truncated(rows):

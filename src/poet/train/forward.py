@@ -36,13 +36,17 @@ def pad_right(rows: Sequence[Sequence], fill: float, dtype: torch.dtype) -> Tens
     return out
 
 
+def response_mask(responses: Sequence[Sequence]) -> Tensor:
+    """True where a response has a token, [responses, tokens of the longest]."""
+    lengths = torch.tensor([len(response) for response in responses])
+    return torch.arange(int(lengths.max())) < lengths[:, None]
+
+
 def pair_fields(examples: list[dict]) -> dict[str, Tensor]:
     """What every collator gives: mask, ref_logps, pairs; see the module's head."""
     sides = [(name, pair) for name in ("chosen", "rejected") for pair in examples]
-    responses = [pair[f"{name}_ids"] for name, pair in sides]
-    lengths = torch.tensor([len(response) for response in responses])
     return {
-        "mask": torch.arange(int(lengths.max())) < lengths[:, None],
+        "mask": response_mask([pair[f"{name}_ids"] for name, pair in sides]),
         "ref_logps": pad_right([p[f"ref_{name}_logps"] for name, p in sides], 0, torch.float32),
         # 60 of the hash's bits: a non-negative int64
         "pairs": torch.tensor([int(pair["pair_hash"][:15], 16) for pair in examples]),

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 from pathlib import Path
 
+from poet.data.truncation import prefixes
 from poet.files import UserError, cli, load_record, publish
 
 MODEL_KEY = b"poet.reference_model"
@@ -25,52 +26,43 @@ def model_digest(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def token_logps(model, prompts, responses, device, pad: int):
-    """log p(response token | prompt, earlier tokens) for one batch, each a list of floats.
+def compute(model, tokens, batch_size: int, pad: int, label: str) -> dict:
+    """Columns ref_chosen_logps and ref_rejected_logps, list<float32>, for a table of tokens.
 
-    ``prompts`` and ``responses`` are lists of token id lists; ``model`` has TRL's fused head, which
-    computes log-probabilities in chunks without keeping the logits.
+    ``tokens`` is a pyarrow table; ``model`` has TRL's fused head; ``batch_size`` counts responses.
+    Batches are of like lengths, so they waste little on padding.
     """
+    import numpy as np
+    import pyarrow as pa
     import torch
 
-    sequences = [p + r for p, r in zip(prompts, responses, strict=True)]
-    width = max(map(len, sequences))
-    ids = torch.full((len(sequences), width), pad)
-    mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, -100)
-    for row, (prompt, sequence) in enumerate(zip(prompts, sequences, strict=True)):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
-        labels[row, len(prompt) : len(sequence)] = torch.tensor(sequence[len(prompt) :])
-    ids, mask, labels = ids.to(device), mask.to(device), labels.to(device)
-    with torch.inference_mode():
-        out = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True)
-    logps = out.log_probs.float().cpu()
-    return [
-        logps[row, len(p) - 1 : len(p) - 1 + len(r)].tolist()
-        for row, (p, r) in enumerate(zip(prompts, responses, strict=True))
-    ]
-
-
-def compute(model, tokens: dict, batch_size: int, pad: int, label: str) -> dict[str, list]:
-    """Columns ref_chosen_logps and ref_rejected_logps for ``tokens`` (columns as lists)."""
     from poet.progress import track
+    from poet.train.forward import pad_sequences, padded, response_mask
 
+    names = ("chosen", "rejected")
+    ids = {n: tokens[f"{n}_ids"].combine_chunks() for n in ("prompt", *names)}
+    lengths = {n: column.value_lengths().to_numpy() for n, column in ids.items()}
+    ends = {n: np.concatenate([[0], np.cumsum(lengths[n])]) for n in names}
+    values = {n: np.empty(ends[n][-1], np.float32) for n in names}
+    order = np.argsort(
+        np.concatenate([lengths["prompt"] + lengths[n] for n in names]), kind="stable"
+    )
     device = next(model.parameters()).device
-    names, rows = ("chosen", "rejected"), range(len(tokens["prompt_ids"]))
-    jobs = [(name, row) for name in names for row in rows]
-    # Batches of like lengths waste little on padding.
-    jobs.sort(key=lambda j: len(tokens["prompt_ids"][j[1]]) + len(tokens[f"{j[0]}_ids"][j[1]]))
-    out = {f"ref_{name}_logps": [None] * len(rows) for name in names}
-    batches = [jobs[i : i + batch_size] for i in range(0, len(jobs), batch_size)]
-    for batch in track(batches, label=label):
-        prompts = [tokens["prompt_ids"][row] for _, row in batch]
-        responses = [tokens[f"{name}_ids"][row] for name, row in batch]
-        for (name, row), logps in zip(
-            batch, token_logps(model, prompts, responses, device, pad), strict=True
-        ):
-            out[f"ref_{name}_logps"][row] = logps
-    return out
+    starts = range(0, len(order), batch_size)
+    for batch in track([order[i : i + batch_size] for i in starts], label=label):
+        jobs = [(names[i // len(tokens)], i % len(tokens)) for i in batch.tolist()]
+        responses = [ids[name][row].as_py() for name, row in jobs]
+        inputs = pad_sequences([ids["prompt"][row].as_py() for _, row in jobs], responses, pad)
+        inputs["mask"] = response_mask(responses)
+        with torch.inference_mode():
+            logps = padded(model, {name: value.to(device) for name, value in inputs.items()})
+        for (name, row), found in zip(jobs, logps.float().cpu().numpy(), strict=True):
+            start, end = ends[name][row : row + 2]
+            values[name][start:end] = found[: end - start]
+    return {
+        f"ref_{n}_logps": pa.ListArray.from_arrays(pa.array(ends[n], pa.int32()), values[n])
+        for n in names
+    }
 
 
 def attach(tokens, reference, model_folder: str | Path):
@@ -81,7 +73,8 @@ def attach(tokens, reference, model_folder: str | Path):
     Raises:
         UserError: the cache belongs to other rows, other tokens or another model.
     """
-    import pyarrow as pa
+    import numpy as np
+    import pyarrow.compute as pc
 
     def refuse(what: str) -> None:
         raise UserError(
@@ -90,23 +83,25 @@ def attach(tokens, reference, model_folder: str | Path):
             "reference.parquet and run the rule `reference` again."
         )
 
+    def first(column):
+        rows = np.flatnonzero(column.to_numpy())
+        return int(rows[0]) if len(rows) else None
+
     if len(tokens) != len(reference):
         refuse(f"{len(reference)} rows in the cache, {len(tokens)} pairs of tokens")
-    hashes = zip(tokens["pair_hash"].to_pylist(), reference["pair_hash"].to_pylist(), strict=True)
-    for row, (wanted, found) in enumerate(hashes):
-        if wanted != found:
-            refuse(f"row {row} is pair {wanted}, the cache has {found}")
+    wanted, found = tokens["pair_hash"], reference["pair_hash"]
+    if (row := first(pc.not_equal(wanted, found))) is not None:
+        refuse(f"row {row} is pair {wanted[row]}, the cache has {found[row]}")
     made_by = (reference.schema.metadata or {}).get(MODEL_KEY, b"").decode()
     if made_by != model_digest(model_folder):
         refuse(f"made by model {made_by[:16]}, {model_folder} is another")
     for name in ("chosen", "rejected"):
-        column = []
-        ids, logps = tokens[f"{name}_ids"].to_pylist(), reference[f"ref_{name}_logps"].to_pylist()
-        for row, (kept, values) in enumerate(zip(ids, logps, strict=True)):
-            if len(kept) > len(values):
-                refuse(f"row {row} has {len(kept)} {name} tokens, the cache {len(values)}")
-            column.append(values[: len(kept)])
-        tokens = tokens.append_column(f"ref_{name}_logps", pa.array(column, pa.list_(pa.float32())))
+        cached = reference[f"ref_{name}_logps"]
+        kept = pc.list_value_length(tokens[f"{name}_ids"])
+        there = pc.list_value_length(cached)
+        if (row := first(pc.greater(kept, there))) is not None:
+            refuse(f"row {row} has {kept[row]} {name} tokens, the cache {there[row]}")
+        tokens = tokens.append_column(f"ref_{name}_logps", prefixes(cached, kept.to_numpy()))
     return tokens
 
 
@@ -133,14 +128,12 @@ def main(argv=None) -> None:
     pad = AutoTokenizer.from_pretrained(args.model).pad_token_id
     columns = compute(
         model,
-        table.to_pydict(),
+        table,
         record["reference_batch_size"],
         pad,
         f"reference {record['setting']}",
     )
-    kind = pa.list_(pa.float32())
-    schema = pa.schema([("pair_hash", pa.string()), *((name, kind) for name in columns)])
-    out = pa.table({"pair_hash": table["pair_hash"], **columns}, schema=schema)
+    out = pa.table({"pair_hash": table["pair_hash"], **columns})
     out = out.replace_schema_metadata({MODEL_KEY: model_digest(args.model)})
     with publish(args.output) as temporary:
         pq.write_table(out, temporary)
