@@ -36,6 +36,7 @@ SEEDS = CONFIG["seeds"]
 WORLDS = [name for name in GRID if CONFIG["settings"][name]["data"]["kind"] == "world"]
 TRAINED = [name for name, methods in GRID.items() if set(methods) - {"sft"}]
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
+BOUGHT = [name for name, section in CONFIG["annotators"].items() if section["kind"] == "api"]
 CAPTIONS = Path(workflow.basedir) / "src" / "poet" / "report" / "captions"
 DOWNSTREAM = [name for name in GRID if CONFIG["settings"][name].get("downstream")]
 DOWNSTREAM_TABLE = expand("results/tables/downstream.{ext}", ext=TABLE) if DOWNSTREAM else []
@@ -135,15 +136,24 @@ def annotator_model(wildcards):
     return []
 
 
-def annotator_flags(wildcards, input):
-    """What poet.evaluate.annotators is told of its annotator."""
-    annotator = annotator_of(wildcards)
-    flags = f"--annotator {wildcards.annotator} --kind {annotator['kind']}"
-    if annotator["kind"] == "reward_model":
-        flags += f" --model {annotator.get('name') or input.model}"
-        if annotator.get("revision"):
-            flags += f" --revision {annotator['revision']}"
-    return flags
+def annotator_files(wildcards):
+    """Annotations to replay, if any."""
+    return annotator_of(wildcards).get("files", [])
+
+
+def annotator_settings(wildcards):
+    """The annotator's section as JSON: its change re-runs the rule."""
+    return json.dumps(annotator_of(wildcards))
+
+
+def annotator_model_flag(wildcards, input):
+    """--model FOLDER for a reward model trained here, or nothing."""
+    return f"--model {input.model}" if input.model else ""
+
+
+def annotator_offline(wildcards):
+    """Value of HF_HUB_OFFLINE: 0 only where the annotator is a model on the hub."""
+    return 1 if Path(annotator_of(wildcards).get("name", ".")).exists() else 0
 
 
 def gamed_file(wildcards):

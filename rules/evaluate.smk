@@ -24,27 +24,43 @@ rule generate:
 
 
 rule annotate:
-    """Compare every answer with the reference answer, through alpaca-eval."""
+    """Compare every answer with the reference answer."""
     input:
         prompts="results/data/{setting}/prompts.jsonl",
         generations=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
         model=annotator_model,
+        files=annotator_files,
     output:
-        per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
+        annotations=per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
+        usage="results/annotations/{setting}/{annotator}/{method}/usage.json",
     log:
         "results/logs/annotate/{setting}-{annotator}-{method}.log",
     benchmark:
         "results/benchmarks/annotate/{setting}-{annotator}-{method}.tsv"
+    wildcard_constraints:
+        annotator=alternatives(set(CONFIG["annotators"]) - set(BOUGHT)),
     params:
         record=record("annotate"),
-        flags=annotator_flags,
+        settings=annotator_settings,
+        model=annotator_model_flag,
+        offline=annotator_offline,
     resources:
         mem_mb=4000,
         runtime=240,
     shell:
-        "python -m poet.evaluate.annotators --record {params.record:q} {params.flags} "
-        "--prompts {input.prompts} --generations {input.generations} --output {output} "
+        "HF_HUB_OFFLINE={params.offline} python -m poet.evaluate.annotators "
+        "--record {params.record:q} --annotator {wildcards.annotator} "
+        "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
+        "--generations {input.generations} --output {output.annotations} --usage {output.usage} "
         "2>&1 | tee {log} >&2"
+
+
+use rule annotate as buy_annotations with:
+    # The judge is behind a network, which a cluster's nodes may lack. Its key stays in the environment.
+    localrule:
+        True
+    wildcard_constraints:
+        annotator=alternatives(BOUGHT),
 
 
 rule score:

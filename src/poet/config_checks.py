@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from poet.evaluate.judges import judge_file
 from poet.files import UserError
 
 SCALAR = ("oracle", "reward_model")  # annotators that give every answer a reward
@@ -98,6 +101,11 @@ def _check_annotator(annotator: dict, setting: dict, where: str) -> None:
                 f"{where}: needs a `name` (hub id or folder), or a section `reward_model` in the "
                 "setting to train one on its pairs"
             )
+    if "judge" in annotator:
+        judge_file(annotator["judge"])
+    for file in annotator.get("files", ()):
+        if not Path(file).is_file():
+            raise UserError(f"{where}: {file} does not exist; expected alpaca-eval's annotations")
 
 
 def scorer_of(config: dict, setting: str, source: str = "config") -> str:

@@ -1,0 +1,69 @@
+"""Annotations that someone already paid for, in alpaca-eval's ``annotations.json`` format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os.path import commonprefix
+
+from poet.evaluate.alpaca import COLUMNS, read_rows, require
+from poet.files import UserError
+
+
+def replay(files: Sequence[str], allow_model_change: bool = False):
+    """A judge (see :mod:`poet.evaluate.annotators`) that looks its verdicts up.
+
+    Args:
+        files: ``.json`` or ``.json.gz``; the rows of all are put together.
+        allow_model_change: take verdicts of several annotators into one table.
+
+    Raises:
+        UserError: a file is no annotations file, or the verdicts are of several annotators.
+    """
+    verdicts: dict[tuple, dict] = {}
+    known: dict[str, dict] = {}
+    for file in files:
+        rows = read_rows(file)
+        require(rows, (*COLUMNS, "annotator"), file)
+        for row in rows:
+            known[row["instruction"]] = row
+            pair = row["instruction"], row["output_1"], row["output_2"]
+            if verdicts.setdefault(pair, row)["preference"] != row["preference"]:
+                raise UserError(f"{file}: two verdicts on one pair, {row['instruction'][:60]!r}")
+    found = sorted({str(row["annotator"]) for row in verdicts.values()})
+    if len(found) > 1 and not allow_model_change:
+        raise UserError(
+            f"{', '.join(map(str, files))}: verdicts of {' and of '.join(found)}; one table would "
+            "hold several judges. Choose one, or allow it (allow_model_change: true)."
+        )
+    source = ", ".join(map(str, files))
+
+    def judge(prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
+        return [_found(verdicts, known, row, source) for row in rows]
+
+    return judge
+
+
+def _found(verdicts: dict, known: dict, row: dict, source: str) -> dict:
+    verdict = verdicts.get((row["instruction"], row["output_1"], row["output_2"]))
+    if verdict is None:
+        raise UserError(_difference(known.get(row["instruction"]), row, source))
+    return {
+        "preference": verdict["preference"],
+        "judge_model": verdict["annotator"],
+        "preference_raw_completion": verdict.get("preference_raw_completion"),
+    }
+
+
+def _difference(other: dict | None, row: dict, source: str) -> str:
+    place = f"{source}: no verdict for {row['instruction'][:60]!r}"
+    if other is None:
+        return f"{place}: the instruction is not in it."
+    column = next(c for c in ("output_1", "output_2") if other[c] != row[c])
+    ours, theirs = row[column], other[column]
+    start = max(len(commonprefix([ours, theirs])) - 10, 0)
+    return (
+        f"{place}: its {column} is another.\n"
+        f"  annotated, from character {start}: {theirs[start : start + 60]!r}\n"
+        f"  to judge, from character {start}:  {ours[start : start + 60]!r}\n"
+        "A verdict holds for the outputs it was given on; annotate these anew."
+    )
