@@ -113,7 +113,7 @@ def closed_in_schema(schema, place="top"):
     """Every object of the schema says what becomes of the keys that it does not list."""
     if not isinstance(schema, dict):
         return
-    if "properties" in schema and place.rpartition(".")[2] not in ("if", "data"):
+    if "properties" in schema and place.rpartition(".")[2] not in ("if", "data", "annotator"):
         assert schema.get("additionalProperties") is False, place
     for key, inner in schema.items():
         for i, part in enumerate(inner if isinstance(inner, list) else [inner]):

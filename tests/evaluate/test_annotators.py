@@ -1,8 +1,7 @@
-"""Annotators run through alpaca-eval itself, offline, and lose nothing."""
+"""Annotations lose no row, and scalar annotators are what their formulas say; all offline."""
 
 import json
 import math
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,18 +9,15 @@ from hypothesis import strategies as st
 
 from poet.data import world
 from poet.data.world_language import ATTRIBUTES, TOWNS
-from poet.evaluate import annotators
-from poet.evaluate.annotators import Scalar, annotate, bradley_terry, main, pair_up
+from poet.evaluate.annotators import annotate, main, pair_up
+from poet.evaluate.scalar import bradley_terry, reward_model
 from poet.files import UserError, read_json, write_json, write_jsonl
 
 
-def fake_scalar() -> Scalar:
-    """Reward: number of the letter a; preference: the reward difference squashed into [1, 2]."""
-    return Scalar(
-        "fake",
-        lambda prompts, outputs: ([output.count("a") for output in outputs], None),
-        lambda instruction, output_1, output_2, r1, r2: 1.5 + math.atan(r2 - r1) / math.pi,
-    )
+def count_judge(prompts, rows):
+    """Preference: the difference of how often the letter a occurs, squashed into [1, 2]."""
+    gaps = [row["output_2"].count("a") - row["output_1"].count("a") for row in rows]
+    return [{"preference": 1.5 + math.atan(gap) / math.pi, "gap": gap} for gap in gaps]
 
 
 def make_prompts(n: int) -> list[dict]:
@@ -52,13 +48,6 @@ def make_generations(prompts: list[dict], shift: int = 1) -> list[dict]:
     ]
 
 
-def package_files() -> dict[str, int]:
-    import alpaca_eval
-
-    folder = Path(alpaca_eval.__file__).parent
-    return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*") if p.suffix != ".pyc"}
-
-
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch):
     import socket
@@ -69,67 +58,22 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def test_rows_keep_the_prompts_order_and_nothing_is_written_into_the_package():
+def test_rows_keep_the_prompts_order_and_what_they_said():
     prompts = make_prompts(20)
     # As many seeds as one process gets; their rows come in another order.
     methods = [
         pair_up(prompts, make_generations(prompts, shift)[::-1], "g", "world_reference")
         for shift in (1, 2, 3)
     ]
-    before = package_files()
-    annotated = annotate(fake_scalar(), prompts, methods)
-    assert package_files() == before
+    annotated = annotate("fake", count_judge, prompts, methods)
     for shift, rows in zip((1, 2, 3), annotated, strict=True):
         assert [row["index"] for row in rows] == list(range(20))
         for i, row in enumerate(rows):
-            r1, r2 = i % 4, (i * shift) % 5
-            assert (row["reward_1"], row["reward_2"]) == (r1, r2)
-            assert row["preference"] == pytest.approx(1.5 + math.atan(r2 - r1) / math.pi)
+            gap = (i * shift) % 5 - i % 4
+            assert row["gap"] == gap
+            assert row["preference"] == pytest.approx(1.5 + math.atan(gap) / math.pi)
             assert row["annotator"] == "fake" and row["generator_1"] == "world_reference"
             assert row["output_1"] == prompts[i]["reference"] and row["output_2"].endswith("b")
-
-
-def test_equal_outputs_and_repeated_prompts_are_annotated_too():
-    prompts = make_prompts(3)
-    prompts.append({**prompts[0], "index": 3})
-    generations = make_generations(prompts)
-    generations[1]["output"] = prompts[1]["reference"]
-    rows = annotate(fake_scalar(), prompts, [pair_up(prompts, generations, "g", "ref")])[0]
-    assert len(rows) == 4
-    assert rows[1]["preference"] == 1.5 and rows[1]["reward_2"] == 1
-    assert [row["index"] for row in rows] == [0, 1, 2, 3]
-    assert [row["reward_2"] for row in rows] == [0, 1, 2, 3]
-
-
-def test_swapping_the_outputs_as_alpaca_eval_does_changes_nothing():
-    import pandas as pd
-    from alpaca_eval.annotators.pairwise_evaluator import SinglePairwiseAnnotator
-
-    class Swapping(SinglePairwiseAnnotator):
-        """alpaca-eval's own annotator, with its swap; only the judge behind it is ours."""
-
-        def _get_prompt_template(self, template):
-            return template
-
-        def _make_prompts(self, table, prompt_template=None):
-            return table[["instruction", "output_1", "output_2"]].to_dict("records"), table
-
-    def judge(prompts):
-        gaps = [p["output_2"].count("a") - p["output_1"].count("a") for p in prompts]
-        return {"completions": [1.5 + math.atan(gap) / math.pi for gap in gaps]}
-
-    prompts = make_prompts(30)
-    pairs = pair_up(prompts, make_generations(prompts, 3), "g", "ref")
-    swapping = Swapping(
-        "unused", fn_completion_parser=lambda x: [x], fn_completions=judge, batch_size=1
-    )
-    table = pd.DataFrame(pairs)[["instruction", "output_1", "output_2"]]
-    swapped = swapping._preprocess(table.copy())["is_switched_outputs"]
-    assert swapped.any() and not swapped.all()
-    expected = swapping(table).sort_index()["preference"]
-    rows = annotate(fake_scalar(), prompts, [pairs])[0]
-    by_text = {row["instruction"]: row["preference"] for row in rows}
-    assert [by_text[text] for text in table["instruction"]] == pytest.approx(list(expected))
 
 
 @pytest.mark.parametrize(
@@ -148,12 +92,12 @@ def test_what_does_not_fit_the_prompts_is_named(change, message):
         pair_up(prompts, change(make_generations(prompts)), "g.json", "ref")
 
 
-@pytest.mark.parametrize("value", [math.nan, 2.5])
+@pytest.mark.parametrize("value", [math.nan, 2.5, None, "1"])
 def test_a_preference_that_is_none_is_an_error(value):
     prompts = make_prompts(2)
-    scalar = Scalar("bad", lambda p, outputs: ([0.0] * len(outputs), None), lambda *_: value)
+    pairs = pair_up(prompts, make_generations(prompts), "g", "ref")
     with pytest.raises(UserError, match=r"expected a number in \[1, 2\]"):
-        annotate(scalar, prompts, [pair_up(prompts, make_generations(prompts), "g", "ref")])
+        annotate("bad", lambda p, rows: [{"preference": value}] * len(rows), prompts, [pairs])
 
 
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
@@ -175,8 +119,9 @@ def test_the_program_with_the_oracle(tmp_path):
     write_json(generations, tmp_path / "g.json")
     main([
         "--record", json.dumps({"reference_name": "world_reference"}), "--annotator", "oracle",
-        "--kind", "oracle", "--prompts", str(tmp_path / "prompts.jsonl"),
+        "--settings", '{"kind": "oracle"}', "--prompts", str(tmp_path / "prompts.jsonl"),
         "--generations", str(tmp_path / "g.json"), "--output", str(tmp_path / "a.json"),
+        "--usage", str(tmp_path / "usage.json"),
     ])  # fmt: skip
     for prompt, row in zip(prompts, read_json(tmp_path / "a.json"), strict=True):
         texts = prompt["instruction"], prompt["reference"], prompt["reference"] + " Rubbish."
@@ -184,6 +129,10 @@ def test_the_program_with_the_oracle(tmp_path):
         assert row["reward_1"] == world.reward(*texts[:2])
         assert row["reward_2"] == world.reward(texts[0], texts[2]) <= row["reward_1"]
         assert "reward_cut" not in row
+    assert read_json(tmp_path / "usage.json") == {
+        "annotator": "oracle", "kind": "oracle", "judge_models": [], "n_annotations": 6,
+        "n_calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "price": 0,
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -220,9 +169,13 @@ def test_reward_model_in_batches_gives_the_logits_of_single_conversations(tiny_r
 
     prompts = make_prompts(7)
     outputs = ["a " * (1 + 5 * i % 11) + "c" for i in range(7)]
-    scalar = annotators.reward_model("rm", tiny_reward_model, batch_size=3)
-    found, was_cut = scalar.rewards(prompts, outputs)
-    assert was_cut == [False] * 7
+    rows = [
+        {"instruction": prompt["instruction"], "output_1": "c", "output_2": output}
+        for prompt, output in zip(prompts, outputs, strict=True)
+    ]
+    judged = reward_model("rm", tiny_reward_model, batch_size=3)(prompts, rows)
+    found = [row["reward_2"] for row in judged]
+    assert not any(row["reward_cut"] for row in judged)
     model = AutoModelForSequenceClassification.from_pretrained(tiny_reward_model).eval()
     tokenizer = AutoTokenizer.from_pretrained(tiny_reward_model)
     for prompt, output, reward in zip(prompts, outputs, found, strict=True):
@@ -231,7 +184,9 @@ def test_reward_model_in_batches_gives_the_logits_of_single_conversations(tiny_r
             logit = model(**tokenizer(text, return_tensors="pt")).logits[0, 0].item()
         assert reward == pytest.approx(logit, abs=1e-5)
     assert len(set(found)) == 7
-    assert scalar.preference("", "", "", 1.0, 3.0) == pytest.approx(1 + 1 / (1 + math.exp(-2)))
+    for row in judged:
+        sigmoid = 1 / (1 + math.exp(row["reward_1"] - row["reward_2"]))
+        assert row["preference"] == pytest.approx(1 + sigmoid)
 
 
 @pytest.mark.parametrize(
@@ -256,8 +211,8 @@ def test_long_conversations_are_cut_where_training_cut_them(
     outputs = ["a b " * 50, " ".join(["c"] * (limit - 4)), " ".join(["c"] * (limit - 3))]
     for row, output in zip(generations, outputs, strict=True):
         row["output"] = output
-    scalar = annotators.reward_model("rm", str(tmp_path))
-    rows = annotate(scalar, prompts, [pair_up(prompts, generations, "g", "ref")])[0]
+    judge = reward_model("rm", str(tmp_path))
+    rows = annotate("rm", judge, prompts, [pair_up(prompts, generations, "g", "ref")])[0]
     assert f"rm: 2 of 6 conversations are longer than {limit} tokens" in capsys.readouterr().err
     assert [row["reward_cut"] for row in rows] == [True, False, True]
     for prompt, output, row in zip(prompts, outputs, rows, strict=True):
@@ -276,7 +231,7 @@ def test_reward_model_refuses_what_it_cannot_read(tiny_reward_model, tmp_path):
     )
     two.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="has 2 outputs"):
-        annotators.reward_model("rm", str(tmp_path))
+        reward_model("rm", str(tmp_path))
 
 
 def test_the_program_with_a_reward_model_scores_all_seeds(tiny_reward_model, tmp_path):
@@ -286,8 +241,9 @@ def test_the_program_with_a_reward_model_scores_all_seeds(tiny_reward_model, tmp
         write_json(make_generations(prompts, seed), tmp_path / f"g{seed}.json")
     record = json.dumps({"reference_name": "chosen", "torch_threads": 1})
     main([
-        "--record", record, "--annotator", "rm", "--kind", "reward_model",
-        "--model", tiny_reward_model, "--prompts", str(tmp_path / "prompts.jsonl"),
+        "--record", record, "--annotator", "rm", "--settings", '{"kind": "reward_model"}',
+        "--usage", str(tmp_path / "usage.json"), "--model", tiny_reward_model,
+        "--prompts", str(tmp_path / "prompts.jsonl"),
         "--generations", *(str(tmp_path / f"g{s}.json") for s in (1, 2)),
         "--output", *(str(tmp_path / f"a{s}.json") for s in (1, 2)),
     ])  # fmt: skip

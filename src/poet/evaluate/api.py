@@ -138,23 +138,30 @@ class Api:
             timeout=self.settings["timeout"],
             max_retries=0,
         )
-        with client, ThreadPoolExecutor(self.settings["concurrency"]) as pool:
-            futures = [
-                pool.submit(retrying, self._attempt, client, key, request, accept)
-                for key, request in missing.items()
-            ]
+        failures: list[Exception] = []
+
+        def buy(key: str, request: dict) -> None:
             try:
-                for future in track(as_completed(futures), total=len(futures), label=self.name):
-                    future.result()
-            except _TryAgain as error:
-                raise UserError(
-                    f"annotators.{self.name}: {error}\n"
-                    f"Given up after {attempts} attempts. What was bought is in {self.store.path}; "
-                    "run again to ask for the rest."
-                ) from None
-            finally:  # after an error, answers on their way are still awaited and kept
+                retrying(self._attempt, client, key, request, accept)
+            except Exception as error:
+                failures.append(error)  # the first is the cause, others may follow from the stop
+                self._stop.set()
+
+        with client, ThreadPoolExecutor(self.settings["concurrency"]) as pool:
+            futures = [pool.submit(buy, key, request) for key, request in missing.items()]
+            try:
+                for _ in track(as_completed(futures), total=len(futures), label=self.name):
+                    pass
+            finally:  # after an interrupt, answers on their way are still awaited and kept
                 self._stop.set()
                 pool.shutdown(cancel_futures=True)
+        if failures and isinstance(failures[0], _TryAgain):
+            raise UserError(
+                f"annotators.{self.name}: {failures[0]}\nGiven up after {attempts} attempts. What "
+                f"was bought is in {self.store.path}; run again to ask for the rest."
+            )
+        if failures:
+            raise failures[0]
 
     def _tell(self, state) -> None:
         print(
