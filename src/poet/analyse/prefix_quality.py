@@ -92,16 +92,16 @@ def make_completer(args, record: dict) -> Completer:
     """The start model and the scorer that the flags name."""
     import torch
 
-    from poet.evaluate import annotators
+    from poet.evaluate import scalar
     from poet.evaluate.generation import load_model
 
     torch.set_num_threads(record["torch_threads"])
     settings = json.loads(args.settings)
     if settings["kind"] == "oracle":
-        scorer = annotators.oracle(args.annotator)
+        scorer = scalar.oracle()
     else:
         name = settings.get("name") or args.model
-        scorer = annotators.reward_model(args.annotator, name, settings.get("revision"))
+        scorer = scalar.reward_model(args.annotator, name, settings.get("revision"))
     tokenizer, model = load_model(args.start)
 
     def score(prompts, texts):

@@ -121,7 +121,7 @@ def open_judge(name: str, settings: dict, model: str | None) -> Iterator[Judge]:
     """
     kind = settings["kind"]
     if kind == "oracle":
-        yield scalar.oracle
+        yield scalar.oracle()
     elif kind == "reward_model":
         yield scalar.reward_model(name, settings.get("name", model), settings.get("revision"))
     elif kind == "replay":

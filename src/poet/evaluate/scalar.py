@@ -1,33 +1,77 @@
 """Annotators that give each answer a reward: the embedded world's oracle, and reward models.
 
 They are deterministic and see no order, so alpaca-eval's random swap of the outputs, which guards
-against a judge's position bias, would change nothing.
+against a judge's position bias, would change nothing; equal outputs are a draw by themselves.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from poet.files import UserError
 
 
-def oracle(prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
+@dataclass(frozen=True)
+class Scalar:
+    """A judge (see :mod:`poet.evaluate.annotators`) by rewards.
+
+    Attributes:
+        rewards: (rows of prompts.jsonl, one output each) -> rewards, and for each whether the
+            annotator read the text only in part (None where it always reads everything).
+        preference: (instruction, output_1, output_2, reward_1, reward_2) -> [1, 2].
+    """
+
+    rewards: Callable[[Sequence[dict], Sequence[str]], tuple[Sequence[float], list[bool] | None]]
+    preference: Callable[[str, str, str, float, float], float]
+
+    def __call__(self, prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
+        """Preference and both rewards of each row, each distinct answer scored once.
+
+        ``reward_cut`` (was either answer read only in part) is there where the annotator tells.
+        """
+        prompt_of = {prompt["instruction"]: prompt for prompt in prompts}
+        columns = ("output_1", "output_2")
+        answers = list(dict.fromkeys((row["instruction"], row[c]) for row in rows for c in columns))
+        values, was_cut = self.rewards(
+            [prompt_of[instruction] for instruction, _ in answers], [text for _, text in answers]
+        )
+        rewards = dict(zip(answers, map(float, values), strict=True))
+        cut = dict(zip(answers, was_cut, strict=True)) if was_cut is not None else None
+        judged = []
+        for row in rows:
+            pair = [(row["instruction"], row[column]) for column in columns]
+            first, second = (rewards[answer] for answer in pair)
+            texts = row["instruction"], row["output_1"], row["output_2"]
+            judged.append(
+                {
+                    "preference": self.preference(*texts, first, second),
+                    "reward_1": first,
+                    "reward_2": second,
+                    **({} if cut is None else {"reward_cut": any(cut[a] for a in pair)}),
+                }
+            )
+        return judged
+
+
+def oracle() -> Scalar:
     """The embedded world's true reward, and its preference with a mild taste for length."""
     from poet.data import world
 
-    def judged(instruction: str, output_1: str, output_2: str) -> dict:
-        return {
-            "preference": world.oracle_preference(instruction, output_1, output_2),
-            "reward_1": world.reward(instruction, output_1),
-            "reward_2": world.reward(instruction, output_2),
-        }
+    def rewards(prompts: Sequence[dict], outputs: Sequence[str]) -> tuple[list[float], None]:
+        pairs = zip(prompts, outputs, strict=True)
+        return [world.reward(prompt["instruction"], output) for prompt, output in pairs], None
 
-    return [judged(row["instruction"], row["output_1"], row["output_2"]) for row in rows]
+    return Scalar(
+        rewards, lambda *texts_and_rewards: world.oracle_preference(*texts_and_rewards[:3])
+    )
 
 
-def reward_model(name: str, model: str, revision: str | None = None, batch_size: int = 16):
+def reward_model(
+    name: str, model: str, revision: str | None = None, batch_size: int = 16
+) -> Scalar:
     """Any sequence classifier with one output: preference = 1 + sigmoid(r2 - r1), Bradley-Terry.
 
     Conversations are cut where its training cut them: at the tokenizer's ``model_max_length``, or
@@ -36,10 +80,6 @@ def reward_model(name: str, model: str, revision: str | None = None, batch_size:
     Args:
         model: folder or hub id of the model and its tokenizer, whose chat template is used.
         revision: the hub's commit.
-
-    Returns:
-        A judge (see :mod:`poet.evaluate.annotators`). Its column ``reward_cut`` says whether it
-        read either answer only in part.
 
     Raises:
         UserError: the model has several outputs, or the tokenizer no chat template.
@@ -68,13 +108,10 @@ def reward_model(name: str, model: str, revision: str | None = None, batch_size:
     # A tokenizer that knows no limit says 1e30.
     limit = min(int(tokenizer.model_max_length), positions or sys.maxsize)
 
-    def judge(prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
-        messages = {prompt["instruction"]: prompt["prompt"] for prompt in prompts}
-        columns = ("output_1", "output_2")
-        answers = list(dict.fromkeys((row["instruction"], row[c]) for row in rows for c in columns))
+    def rewards(prompts: Sequence[dict], outputs: Sequence[str]) -> tuple[list[float], list[bool]]:
         conversations = [
-            [*messages[instruction], {"role": "assistant", "content": output}]
-            for instruction, output in answers
+            [*prompt["prompt"], {"role": "assistant", "content": output}]
+            for prompt, output in zip(prompts, outputs, strict=True)
         ]
         sequences, was_cut = training.encode(tokenizer, conversations, limit)
         if any(was_cut):
@@ -83,21 +120,9 @@ def reward_model(name: str, model: str, revision: str | None = None, batch_size:
                 "tokens; the reward model reads that much of them",
                 file=sys.stderr,
             )
-        rewards = map(float, training.rewards(classifier, sequences, batch_size, name))
-        found = dict(zip(answers, zip(rewards, was_cut, strict=True), strict=True))
-        return [_compared(*(found[row["instruction"], row[c]] for c in columns)) for row in rows]
+        return training.rewards(classifier, sequences, batch_size, name), was_cut
 
-    return judge
-
-
-def _compared(answer_1: tuple[float, bool], answer_2: tuple[float, bool]) -> dict:
-    (reward_1, cut_1), (reward_2, cut_2) = answer_1, answer_2
-    return {
-        "preference": bradley_terry(reward_1, reward_2),
-        "reward_1": reward_1,
-        "reward_2": reward_2,
-        "reward_cut": cut_1 or cut_2,
-    }
+    return Scalar(rewards, lambda *given: bradley_terry(*given[3:]))
 
 
 def bradley_terry(reward_1: float, reward_2: float) -> float:
