@@ -28,14 +28,11 @@ rule all:
     localrule: True
     input:
         scores_of("all"),
-        rules.tabulate_main.output,
-        VARIANT_TABLES,
-        DOWNSTREAM_TABLE,
-        LANGUAGE_TABLE,
+        TABLES,
+        FIGURES,
         ANALYSIS,
-        rules.draw_win_rates.output,
-        expand("results/figures/training-{setting}.{ext}", setting=TRAINED, ext=FIGURE),
         "results/manifest.json",
+        "results/report/index.html",
 
 
 rule main:

@@ -31,3 +31,44 @@ def variant_comparisons(table):
 
 VARIANTS = [table for table in ("ablation", "baselines") if variant_comparisons(table)]
 VARIANT_TABLES = expand("results/tables/{variants}.{ext}", variants=VARIANTS, ext=TABLE)
+
+# (setting, annotator, method, files of every seed) of the main table's methods.
+SHOWN_ANSWERS = [
+    (
+        setting,
+        annotator,
+        method,
+        per_seed(f"results/annotations/{setting}/{annotator}/{method}/seed-{{seed}}.json"),
+    )
+    for setting in GRID
+    for annotator in CONFIG["settings"][setting]["annotators"]
+    for method in methods_of("main", setting)
+]
+
+
+def length_flags():
+    """`--annotations SETTING METHOD FILE ...` of one annotator: all judge the same answers."""
+    first = {(setting, method): files for setting, _, method, files in reversed(SHOWN_ANSWERS)}
+    return [
+        f"--annotations {setting} {method} {' '.join(first[setting, method])}"
+        for setting, method in reversed(first)
+    ]
+
+
+TABLES = [
+    *expand("results/tables/main.{ext}", ext=TABLE),
+    *VARIANT_TABLES,
+    *DOWNSTREAM_TABLE,
+    *LANGUAGE_TABLE,
+]
+FIGURES = expand(
+    "results/figures/{name}.{ext}",
+    name=[
+        "win-rates",
+        "lc-length",
+        *(["ablation-curves"] if "ablation" in VARIANTS else []),
+        "lengths",
+        *(f"training-{setting}" for setting in TRAINED),
+    ],
+    ext=FIGURE,
+)

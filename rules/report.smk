@@ -104,13 +104,13 @@ rule tabulate_language:
 
 
 rule draw_win_rates:
-    """Win rates with intervals, as a figure with the CSV it was drawn from."""
+    """Win rates with intervals, per method."""
     input:
-        comparisons,
+        "results/tables/main.csv",
     output:
         report(
             expand("results/figures/win-rates.{ext}", ext=FIGURE),
-            caption=caption("figures"),
+            caption=caption("win-rates"),
             category="Figures",
         ),
     log:
@@ -121,7 +121,77 @@ rule draw_win_rates:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python -m poet.report.figures win-rates --comparison {input} --output {output} "
+        "python -m poet.report.figures win-rates --table {input} --output {output} "
+        "2>&1 | tee {log} >&2"
+
+
+rule draw_length_control:
+    """Length-controlled win rate against the length of the answers."""
+    input:
+        "results/tables/main.csv",
+    output:
+        report(
+            expand("results/figures/lc-length.{ext}", ext=FIGURE),
+            caption=caption("lc-length"),
+            category="Figures",
+        ),
+    log:
+        "results/logs/draw_length_control.log",
+    benchmark:
+        "results/benchmarks/draw_length_control.tsv"
+    params:
+        gains=[f"--gain {method} {baseline}" for method, baseline in CONFIG["gains"].items()],
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m poet.report.figures lc-length --table {input} {params.gains} --output {output} "
+        "2>&1 | tee {log} >&2"
+
+
+rule draw_ablation:
+    """Win rate against the share of the length that is kept, beside the paper's."""
+    input:
+        "results/tables/ablation.csv",
+    output:
+        report(
+            expand("results/figures/ablation-curves.{ext}", ext=FIGURE),
+            caption=caption("ablation-curves"),
+            category="Figures",
+        ),
+    log:
+        "results/logs/draw_ablation.log",
+    benchmark:
+        "results/benchmarks/draw_ablation.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m poet.report.figures ablation --table {input} --output {output} "
+        "2>&1 | tee {log} >&2"
+
+
+rule draw_lengths:
+    """How long the answers of every method are."""
+    input:
+        [files for *_, files in SHOWN_ANSWERS],
+    output:
+        report(
+            expand("results/figures/lengths.{ext}", ext=FIGURE),
+            caption=caption("lengths"),
+            category="Figures",
+        ),
+    log:
+        "results/logs/draw_lengths.log",
+    benchmark:
+        "results/benchmarks/draw_lengths.tsv"
+    params:
+        annotations=length_flags(),
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m poet.report.figures lengths {params.annotations} --output {output} "
         "2>&1 | tee {log} >&2"
 
 
@@ -132,7 +202,7 @@ rule draw_training:
     output:
         report(
             expand("results/figures/training-{{setting}}.{ext}", ext=FIGURE),
-            caption=caption("figures"),
+            caption=caption("training"),
             category="Figures",
         ),
     log:
@@ -152,12 +222,8 @@ rule draw_training:
 rule write_manifest:
     """What made these results: versions, commit, configuration, hardware, seconds per rule."""
     input:
-        rules.tabulate_main.output,
-        VARIANT_TABLES,
-        DOWNSTREAM_TABLE,
-        LANGUAGE_TABLE,
-        rules.draw_win_rates.output,
-        expand("results/figures/training-{setting}.csv", setting=TRAINED),
+        TABLES,
+        FIGURES,
     output:
         "results/manifest.json",
     log:
@@ -170,3 +236,30 @@ rule write_manifest:
     shell:
         "python -m poet.report.manifest --config-json {params.config:q} "
         "--benchmarks results/benchmarks --inputs {input} --output {output} 2>&1 | tee {log} >&2"
+
+
+rule write_page:
+    """The page: answer, tables, figures, answers head to head, configuration, provenance, costs."""
+    input:
+        comparisons=comparisons,
+        annotations=[files for *_, files in SHOWN_ANSWERS],
+        tables=[path for path in TABLES if path.endswith(".csv")],
+        figures=[path for path in FIGURES if path.endswith(".svg")],
+        figure_data=[path for path in FIGURES if path.endswith(".csv")],
+        manifest="results/manifest.json",
+    output:
+        "results/report/index.html",
+    log:
+        "results/logs/write_page.log",
+    params:
+        annotations=[
+            f"--annotations {setting} {annotator} {method} {' '.join(files)}"
+            for setting, annotator, method, files in SHOWN_ANSWERS
+        ],
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m poet.report.page --manifest {input.manifest} --comparison {input.comparisons} "
+        "--tables {input.tables} --figures {input.figures} {params.annotations} "
+        "--output {output} 2>&1 | tee {log} >&2"

@@ -7,12 +7,13 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from poet.files import UserError
-from poet.report import figures
+from poet.report import figure_training, figures
+from poet.report.formats import csv_text
 
 METHOD = {
-    "n_seeds": 3, "n_prompts": 123, "interval": "over prompts and seeds",
-    "lc_win_rate": 61.234, "lc_ci_low": 55.5, "lc_ci_high": 66.6,
-    "win_rate": 43.21, "wr_ci_low": 40.0, "wr_ci_high": 46.0,
+    "n_seeds": "3", "n_prompts": "123", "interval": "over prompts and seeds",
+    "lc_win_rate": "61.23", "lc_ci_low": "55.50", "lc_ci_high": "66.60",
+    "win_rate": "43.21", "wr_ci_low": "40.00", "wr_ci_high": "46.00", "avg_length": "150.5",
 }  # fmt: skip
 
 
@@ -39,19 +40,24 @@ def rows_of(path) -> list[dict]:
 
 
 @pytest.fixture
-def comparison(tmp_path):
-    def write(name, **methods):
-        path = tmp_path / f"{name}.json"
-        value = {"setting": name, "annotator": "oracle", "n_prompts": 123, "methods": methods}
-        path.write_text(json.dumps(value))
+def table(tmp_path):
+    """Write a table of scores: setting, method and what differs from METHOD."""
+
+    def write(*rows):
+        path = tmp_path / "table.csv"
+        cells = [
+            {"setting": setting, "method": method, "annotator": "oracle", **METHOD, **changes}
+            for setting, method, changes in rows
+        ]
+        path.write_text(csv_text(cells))
         return path
 
     return write
 
 
-def test_win_rates_show_units_n_and_seeds(tmp_path, comparison):
-    path = comparison("world", **{"sft": METHOD | {"n_seeds": 1}, "dpo-poet": METHOD})
-    svg, png, table = written(tmp_path, "win-rates", "--comparison", path)
+def test_win_rates_show_units_n_and_seeds(tmp_path, table):
+    path = table(("world", "sft", {"n_seeds": "1"}), ("world", "dpo-poet", {}))
+    svg, png, data = written(tmp_path, "win-rates", "--table", path)
     shown = texts(svg)
     for text in (
         "world, annotator oracle, n = 123 prompts",
@@ -64,19 +70,84 @@ def test_win_rates_show_units_n_and_seeds(tmp_path, comparison):
     ):
         assert text in shown, text
     assert png.read_bytes().startswith(b"\x89PNG")
-    assert rows_of(table)[2] == {
+    assert rows_of(data)[2] == {
         "setting": "world", "annotator": "oracle", "method": "dpo-poet", "n_seeds": "3",
         "n_prompts": "123", "metric": "lc_win_rate", "value": "61.23", "ci_low": "55.50",
         "ci_high": "66.60", "interval": "over prompts and seeds",
     }  # fmt: skip
 
 
-def test_a_missing_length_controlled_rate_is_left_out(tmp_path, comparison):
-    without = METHOD | {"lc_win_rate": None, "lc_ci_low": None, "lc_ci_high": None}
-    paths = [comparison("first", dpo=without), comparison("second", dpo=METHOD)]
-    svg, _, table = written(tmp_path, "win-rates", "--comparison", *paths)
-    assert [row["metric"] for row in rows_of(table)] == ["win_rate", "lc_win_rate", "win_rate"]
+NONE = {"lc_win_rate": "", "lc_ci_low": "", "lc_ci_high": ""}
+
+
+def test_a_missing_length_controlled_rate_is_left_out(tmp_path, table):
+    path = table(("first", "dpo", NONE), ("second", "dpo", {}))
+    svg, _, data = written(tmp_path, "win-rates", "--table", path)
+    assert [row["metric"] for row in rows_of(data)] == ["win_rate", "lc_win_rate", "win_rate"]
     assert "length-controlled win rate" in texts(svg)  # of the second panel
+
+
+def test_length_control_against_length(tmp_path, table):
+    path = table(
+        ("world", "dpo", {}), ("world", "dpo-poet", {"avg_length": "120.0"}),
+        ("world", "simpo-poet", {}), ("world", "not-run", NONE),
+    )  # fmt: skip
+    gains = ["--gain", "dpo-poet", "dpo", "--gain", "simpo-poet", "simpo"]
+    svg, _, data = written(tmp_path, "lc-length", "--table", path, *gains)
+    shown = texts(svg)
+    for text in (
+        "world, annotator oracle, n = 123 prompts", "length-controlled win rate (%)",
+        "95 % intervals", "mean length of the answers (characters)", "dpo-poet",
+    ):  # fmt: skip
+        assert text in shown, text
+    assert [(row["method"], row["baseline"], row["avg_length"]) for row in rows_of(data)] == [
+        ("dpo", "", "150.5"), ("dpo-poet", "dpo", "120.0"), ("simpo-poet", "simpo", "150.5"),
+    ]  # fmt: skip
+
+
+def test_ablation_curves_hold_ours_and_the_papers(tmp_path, table):
+    def row(truncation, keep, **changes):
+        varied = {"objective": "dpo", "truncation": truncation, "keep": keep}
+        return "mistral", f"dpo-{truncation}-{keep}", varied | {"paper_lc_win_rate": ""} | changes
+
+    path = table(
+        row("own", "25", paper_lc_win_rate="14.1"), row("none", "100", paper_lc_win_rate="12.9"),
+        row("poet", "25"), row("poet", "50", **NONE, n_prompts="", paper_lc_win_rate="24.9"),
+    )  # fmt: skip
+    svg, _, data = written(tmp_path, "ablation", "--table", path)
+    assert [(r["curve"], r["keep"]) for r in rows_of(data)] == [
+        ("own", "25"), ("own", "100"), ("poet", "25"), ("poet", "50"),
+    ]  # fmt: skip
+    shown = texts(svg)
+    for text in (
+        "dpo, mistral, annotator oracle, n = 123 prompts", "share of the length that is kept (%)",
+        "of each response's own length", "of each response's own length, the paper's", "of POET's",
+    ):  # fmt: skip
+        assert text in shown, text
+
+
+def test_lengths_are_the_quantiles_of_the_answers(tmp_path):
+    lengths = {1: [10, 20, 30, 40], 2: [50, 60, 70, 1000]}
+    flags = ["lengths", "--annotations", "world", "dpo"]
+    for seed, values in lengths.items():
+        path = tmp_path / f"seed-{seed}.json"
+        path.write_text(json.dumps([{"output_1": "r" * 7, "output_2": "é" * n} for n in values]))
+        flags.append(path)
+    svg, _, data = written(tmp_path, *flags)
+    reference, dpo = rows_of(data)
+    assert (reference["writer"], reference["n_answers"], reference["q50"]) == (
+        "reference",
+        "4",
+        "7.0",
+    )
+    assert (dpo["n_seeds"], dpo["n_answers"], dpo["mean"], dpo["q50"]) == (
+        "2",
+        "8",
+        "160.0",
+        "45.0",
+    )
+    assert "dpo (n = 8)" in texts(svg)
+    assert any("characters" in text for text in texts(svg))
 
 
 @pytest.fixture
@@ -120,7 +191,7 @@ def test_training_shows_mean_and_range_over_seeds(tmp_path, train_json):
 def test_training_without_rewards_names_the_file(tmp_path, train_json):
     path = train_json("empty", "dpo", 1.0, steps=())
     with pytest.raises(UserError, match=r"empty\.json: log_history has no row with the key"):
-        figures.training_rows([("world", "dpo", [path])])
+        figure_training.training_rows([("world", "dpo", [path])])
 
 
 def test_more_panels_than_a_row_holds_are_all_drawn(tmp_path, train_json):

@@ -1,0 +1,89 @@
+"""The training curves: implicit rewards of chosen and rejected, and their margin."""
+
+from __future__ import annotations
+
+import statistics
+
+from poet.files import UserError, read_json
+from poet.report.formats import fixed
+from poet.report.style import BLUE, GREEN, ORANGE, panels_of, seeds_of
+
+REWARDS = {"chosen": (BLUE, "-"), "rejected": (ORANGE, "--"), "margins": (GREEN, "-")}
+# What an implicit reward is: beta times a log-ratio of sums, or of a mean without a reference.
+REWARD_LABELS = {"dpo": ("β log π/π_ref", "nats"), "simpo": ("β mean log π", "nats per token")}
+PANELS_PER_ROW = 4
+
+
+def training_rows(runs: list[tuple[str, str, list[str]]]) -> list[dict]:
+    """Implicit rewards over training: mean, minimum and maximum over seeds, a row per logged step.
+
+    Args:
+        runs: (setting, method, paths of ``train.json``, one per seed) in the order of the panels.
+
+    Raises:
+        UserError: a file whose ``log_history`` holds no rewards.
+    """
+    rows = []
+    for setting, method, paths in runs:
+        seeds = [_rewards(path) for path in paths]
+        objective = read_json(paths[0])["record"]["objective"]
+        for step in sorted(set.intersection(*map(set, seeds))):
+            row = {"setting": setting, "method": method, "objective": objective}
+            row |= {"n_seeds": str(len(seeds)), "step": str(step)}
+            for name in REWARDS:
+                values = [seed[step][f"rewards/{name}"] for seed in seeds]
+                row[f"{name}_mean"] = fixed(statistics.fmean(values), 6)
+                row[f"{name}_min"] = fixed(min(values), 6)
+                row[f"{name}_max"] = fixed(max(values), 6)
+            rows.append(row)
+    return rows
+
+
+def _rewards(path: str) -> dict[int, dict]:
+    steps = {row["step"]: row for row in read_json(path)["log_history"] if "rewards/chosen" in row}
+    if not steps:
+        raise UserError(f"{path}: log_history has no row with the key rewards/chosen")
+    return steps
+
+
+def draw_training(rows: list[dict]):
+    """Rewards of chosen and rejected above their margin: two panels per setting and method."""
+    import matplotlib.pyplot as plt
+
+    panels = panels_of(rows, "setting", "method")
+    columns = min(len(panels), PANELS_PER_ROW)
+    lines = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        2 * lines, columns, squeeze=False, layout="constrained",
+        figsize=(2.9 * columns + 0.3, 3.9 * lines + 0.4), height_ratios=[3, 2] * lines,
+    )  # fmt: skip
+    for axis in axes.flat[:]:
+        axis.set_visible(False)
+    for i, ((setting, method), panel) in enumerate(panels.items()):
+        above, below = (axes[2 * (i // columns) + k, i % columns] for k in (0, 1))
+        _reward_lines(above, panel, ["chosen", "rejected"])
+        _reward_lines(below, panel, ["margins"])
+        above.set_title(f"{setting}, {method} ({seeds_of(panel[0]['n_seeds'])})", fontsize=9)
+        reward, unit = REWARD_LABELS[panel[0]["objective"]]
+        above.set_ylabel(f"implicit reward\n{reward} ({unit})", fontsize=8)
+        below.set_ylabel(f"margin\n({unit})", fontsize=8)
+        below.set_xlabel("optimizer step")
+    handles = [line for axis in axes[:2, 0] for line in axis.get_legend_handles_labels()[0]]
+    figure.legend(
+        handles, ["chosen", "rejected", "margin (chosen - rejected); band: range over seeds"],
+        loc="outside upper center", ncols=3,
+    )  # fmt: skip
+    return figure
+
+
+def _reward_lines(axis, panel: list[dict], names: list[str]) -> None:
+    axis.set_visible(True)
+    steps = [int(row["step"]) for row in panel]
+    for name in names:
+        colour, dashes = REWARDS[name]
+        mean, low, high = (
+            [float(row[f"{name}_{end}"]) for row in panel] for end in ("mean", "min", "max")
+        )
+        axis.plot(steps, mean, dashes, color=colour, linewidth=1.5, label=name)
+        axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
+    axis.grid(color="#dddddd", linewidth=0.6)

@@ -1,0 +1,195 @@
+"""The page: answer, tables, figures, answers head to head, configuration, provenance, costs.
+
+One file that opens from disk and asks for nothing: styles, scripts, figures and data are inside,
+and its content security policy allows no other. What models wrote is never HTML: it travels
+compressed and is shown as text only. DataTables (through itables, which ships it for offline use)
+sorts the tables and pages through the answers.
+
+Analyses are shown where ``--tables`` and ``--figures`` name their files; see
+:mod:`poet.report.contract` for their keys.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import hashlib
+import re
+from pathlib import Path
+
+from poet.files import UserError, cli, publish, read_json
+from poet.report import headline, language, tables
+from poet.report.answers import bundle, packed
+
+TEMPLATES = Path(__file__).parent / "templates"
+CAPTIONS = Path(__file__).parent / "captions"
+# Name of a file -> its title and its caption; a figure's name may be followed by its setting's.
+TITLES = {
+    "main": ("Main table", "main"),
+    "ablation": ("Truncation ablation", "variants"),
+    "baselines": ("Token-level baselines", "variants"),
+    "downstream": ("Downstream tasks", "downstream"),
+    "language": ("The start model's language", "language"),
+    "win-rates": ("Win rates", "win-rates"),
+    "lc-length": ("Length control against length", "lc-length"),
+    "ablation-curves": ("Ablation curves", "ablation-curves"),
+    "lengths": ("Lengths of the answers", "lengths"),
+    "training": ("Training", "training"),
+}
+
+
+def table(path: str | Path) -> dict:
+    """A CSV table as the page shows it: what Markdown shows, with what to sort by.
+
+    Returns:
+        ``id``, ``title``, ``caption`` (HTML), ``heading`` and ``rows``, lists of cells with
+        ``text`` and ``order`` (the number to sort by, None in columns of text).
+    """
+    name = Path(path).stem
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    layout = language.LAYOUT if name == "language" else tables.layout(name, [*rows[0]])
+    heading = layout.headings(rows)
+    values = {text: [row[layout.shown[text][0]] for row in rows] for text in heading}
+    numeric = {text: all(map(_is_number, values[text])) for text in heading}
+    return {
+        **_titled(name),
+        "heading": [{"text": text, "numeric": numeric[text]} for text in heading],
+        "rows": [
+            [
+                {
+                    "text": layout.cell(row, text),
+                    "order": values[text][i] if numeric[text] else None,
+                }
+                for text in heading
+            ]
+            for i, row in enumerate(rows)
+        ],
+    }
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"(-?\d+(\.\d+)?)?", text) is not None
+
+
+def figure(path: str | Path) -> dict:
+    """An SVG figure with the CSV beside it, both as data URIs."""
+    path = Path(path)
+    data = path.with_suffix(".csv").read_bytes()
+    return {
+        **_titled(path.stem),
+        "svg": _data_uri("image/svg+xml", path.read_bytes()),
+        "csv": _data_uri("text/csv", data),
+        "file": f"{path.stem}.csv",
+    }
+
+
+def _data_uri(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _titled(name: str) -> dict:
+    from docutils.core import publish_parts
+    from markupsafe import Markup
+
+    known = max((key for key in TITLES if name.startswith(key)), key=len, default=None)
+    if known is None:
+        raise UserError(f"{name}: the page has no title for it; known: {', '.join(TITLES)}")
+    title, caption = TITLES[known]
+    setting = name.removeprefix(known).removeprefix("-")
+    text = (CAPTIONS / f"{caption}.rst").read_text(encoding="utf-8")
+    body = publish_parts(text, writer="html5", settings_overrides={"report_level": 4})["body"]
+    return {
+        "id": name,
+        "title": f"{title}: {setting}" if setting else title,
+        "caption": Markup(body),
+    }
+
+
+def library() -> tuple[str, str]:
+    """DataTables as itables ships it: a script that names jQuery ``$``, and its style sheet.
+
+    Raises:
+        UserError: the script no longer exports jQuery; see the pin of itables.
+    """
+    from importlib.resources import files
+
+    folder = files("itables") / "html"
+    script = (folder / "dt_bundle.js").read_text(encoding="utf-8")
+    export = re.search(r"export\s*\{[^}]*?([\w$]+) as jQuery\b[^}]*\};?", script)
+    if export is None:
+        raise UserError("itables' dt_bundle.js exports no jQuery; expected the pinned itables")
+    script = script.replace(export[0], f"const $ = {export[1]};")
+    return script, (folder / "dt_bundle.css").read_text(encoding="utf-8")
+
+
+def policy(*scripts: str) -> str:
+    """A content security policy under which these scripts run, and nothing is ever fetched."""
+    hashes = (base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def render(comparisons, made_of, shown_tables, shown_figures, answers: dict) -> str:
+    """The page as HTML.
+
+    Args:
+        comparisons: of the main table.
+        made_of: the manifest.
+        shown_tables: what :func:`table` returns; shown_figures: what :func:`figure` returns.
+        answers: what :func:`poet.report.answers.bundle` returns.
+    """
+    import yaml
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["signed"] = headline.signed
+    environment.filters["effect"] = headline.effect
+    gains = headline.poet_gains(comparisons, made_of["config"]["methods"])
+    script, style = library()
+    script += "\n" + (TEMPLATES / "page.js").read_text(encoding="utf-8")
+    style += "\n" + (TEMPLATES / "page.css").read_text(encoding="utf-8")
+    return environment.get_template("page.html").render(
+        answer=headline.sentence(gains), gains=gains, tables=shown_tables, figures=shown_figures,
+        manifest=made_of, configuration=yaml.safe_dump(made_of["config"], sort_keys=False),
+        answers=packed(answers) if answers["pairs"] else None,
+        policy=policy(script), script=Markup(script), style=Markup(style),
+    )  # fmt: skip
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--manifest", required=True, help="manifest.json")
+    parser.add_argument("--comparison", nargs="+", required=True, help="the main table's")
+    parser.add_argument("--tables", nargs="+", required=True, help=".csv files, in their order")
+    parser.add_argument("--figures", nargs="+", required=True, help=".svg files beside their .csv")
+    parser.add_argument(
+        "--annotations", nargs="+", action="append", default=[],
+        metavar="SETTING ANNOTATOR METHOD FILE", help="one file per seed; repeat for each method",
+    )  # fmt: skip
+    parser.add_argument("--output", required=True, help="index.html")
+    args = parser.parse_args(argv)
+    made_of = read_json(args.manifest)
+    config = made_of["config"]
+    annotations = [(s, a, m, files) for s, a, m, *files in args.annotations]
+    html = render(
+        [*map(read_json, args.comparison)],
+        made_of,
+        [*map(table, args.tables)],
+        [*map(figure, args.figures)],
+        bundle(annotations, config["gains"], config["methods"], config["seeds"]),
+    )
+    with publish(args.output) as path:
+        path.write_text(html, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli(main)

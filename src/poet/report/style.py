@@ -1,0 +1,61 @@
+"""What all figures share: colours, type, and files that are the same for the same numbers.
+
+No dates, a fixed salt for SVG ids, text as text.
+"""
+
+from __future__ import annotations
+
+from poet.files import UserError, publish
+from poet.report.formats import csv_text
+
+# From Okabe and Ito's palette, distinct to colour-blind eyes; markers and dashes differ too.
+BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"
+STYLE = {
+    "svg.hashsalt": "poet",
+    "svg.fonttype": "none",
+    "font.family": ["DejaVu Sans", "sans-serif"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "figure.dpi": 150,
+}
+
+
+def panels_of(rows: list[dict], *columns: str) -> dict[tuple[str, ...], list[dict]]:
+    """``rows`` grouped by these columns, in the order in which groups appear."""
+    panels: dict[tuple[str, ...], list[dict]] = {}
+    for row in rows:
+        panels.setdefault(tuple(row[column] for column in columns), []).append(row)
+    return panels
+
+
+def seeds_of(n: str) -> str:
+    """``1 seed``, ``3 seeds``."""
+    return f"{n} {'seed' if n == '1' else 'seeds'}"
+
+
+def save(rows: list[dict], draw, outputs: list[str]) -> None:
+    """Write ``rows`` (.csv) and the figure that ``draw`` makes of them (.svg, .png).
+
+    Raises:
+        UserError: a suffix other than these.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    with matplotlib.rc_context(STYLE):
+        figure = draw(rows)
+        for output in outputs:
+            with publish(output) as path:
+                match path.suffix:
+                    case ".csv":
+                        path.write_text(csv_text(rows), encoding="utf-8")
+                    case ".svg":
+                        figure.savefig(path, metadata={"Date": None})
+                    case ".png":
+                        figure.savefig(path, metadata={"Software": None})
+                    case other:
+                        raise UserError(f"{output}: suffix {other!r}; expected .svg, .png or .csv")
+        matplotlib.pyplot.close(figure)

@@ -1,0 +1,55 @@
+"""The answer in one sentence, and what it counts."""
+
+import pytest
+
+from poet.report import headline
+
+METHODS = {
+    "dpo": {"objective": "dpo"},
+    "dpo-poet": {"objective": "dpo", "truncation": {"strategy": "poet", "keep": 1.0}},
+    "dpo-sampo": {"objective": "dpo", "weighting": "sampo"},
+}
+
+
+def gain(value, p_holm, method="dpo-poet", **changes) -> dict:
+    return {
+        "method": method, "baseline": "dpo", "gain_lc": value, "ci_low": value - 2,
+        "ci_high": value + 2, "p_holm": p_holm, "interval": "over prompts and seeds",
+    } | changes  # fmt: skip
+
+
+def comparison(*gains, setting="world") -> dict:
+    methods = {"dpo-poet": {"n_seeds": 3}, "dpo-sampo": {"n_seeds": 3}}
+    return {"setting": setting, "annotator": "judge", "methods": methods, "gains": list(gains)}
+
+
+def test_one_comparison_names_gain_interval_and_judge():
+    gains = headline.poet_gains([comparison(gain(4.5, 0.01), gain(9, 0.001, "dpo-sampo"))], METHODS)
+    assert headline.sentence(gains) == (
+        "POET helps: +4.50 [+2.50, +6.50] points of length-controlled win "
+        "rate for dpo-poet over dpo on world, judged by judge (95 % intervals over prompts and "
+        "seeds)."
+    )
+
+
+def test_many_comparisons_are_counted_and_their_range_named():
+    found = [comparison(gain(v, p), setting=f"s{v}") for v, p in ((4, 0.01), (-3, 0.04), (1, 0.5))]
+    text = headline.sentence(headline.poet_gains(found, METHODS))
+    assert text.startswith(
+        "POET helps in 1 and hurts in 1 of 3 comparisons, the gains ranging from"
+    )
+    assert "−3.00 [−5.00, −1.00]" in text and "+4.00 [+2.00, +6.00]" in text
+    assert "+1.00" not in text
+
+
+def test_nothing_shown_is_said():
+    text = headline.sentence(headline.poet_gains([comparison(gain(0.3, 0.7))], METHODS))
+    assert text.startswith("No effect of POET is shown: +0.30 [−1.70, +2.30] points")
+    assert headline.sentence([]) == "This run compares no method with and without POET."
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.0, "+0.00"), (-0.001, "+0.00"), (1.234, "+1.23"), (-2.0, "−2.00")]
+)
+def test_signed(value, text):
+    assert headline.signed(value) == text
