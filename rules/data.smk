@@ -65,12 +65,14 @@ rule tokenize:
         "results/logs/tokenize/{setting}.log",
     benchmark:
         "results/benchmarks/tokenize/{setting}.tsv"
+    threads: 4
     params:
         record=record("tokenize"),
     resources:
         mem_mb=4000,
         runtime=60,
     shell:
+        "TOKENIZERS_PARALLELISM=true RAYON_NUM_THREADS={threads} "
         "python -m poet.data.tokenization --record {params.record:q} --pairs {input.pairs} "
         "--tokenizer {input.tokenizer} --output {output.tokens} --cuts {output.cuts} "
         "2>&1 | tee {log} >&2"

@@ -23,6 +23,7 @@ from os.path import commonprefix
 from poet.files import UserError, cli, load_record, publish, write_json
 
 BATCH = 1000  # pairs rendered and tokenized at a time
+IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
 def render_prompts(tokenizer, prompts: list[list[dict]]) -> list[str]:
@@ -51,13 +52,17 @@ def _apply_template(tokenizer, conversations: list[list[dict]], **kwargs) -> lis
 def encode(tokenizer, texts: list[str]) -> list[list[int]]:
     """Token ids of texts that open a sequence: BOS once, written by the template or added here.
 
-    It is added where the tokenizer itself puts one before a plain text.
+    It is added where the tokenizer itself puts one before a plain text. A text that occurs twice,
+    as a pair's prompt does, is tokenized once.
     """
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    distinct = list(dict.fromkeys(texts))
+    only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
+    found = tokenizer(distinct, add_special_tokens=False, **only_ids)["input_ids"]
     bos = tokenizer.bos_token_id
-    if bos is None or tokenizer("")["input_ids"][:1] != [bos]:
-        return ids
-    return [i if i[:1] == [bos] else [bos, *i] for i in ids]
+    if bos is not None and tokenizer("")["input_ids"][:1] == [bos]:
+        found = [ids if ids[:1] == [bos] else [bos, *ids] for ids in found]
+    ids_of = dict(zip(distinct, found, strict=True))
+    return [ids_of[text] for text in texts]
 
 
 def encode_pairs(
@@ -192,6 +197,26 @@ class Cuts:
             self.counts[f"{name}_tokens_dropped"] += len(before[name]) - len(after[name])
 
 
+def tokenize_rows(tokenizer, rows: dict[str, list], record: dict, cuts: Cuts) -> dict[str, list]:
+    """Columns of ``tokens.parquet`` for columns of ``pairs.parquet``; adds to ``cuts``."""
+    n = len(rows["prompt"])
+    limits = [record[k] for k in ("max_length", "max_prompt_length", "length_policy")]
+    prompts, responses = encode_pairs(
+        tokenizer, rows["prompt"] * 2, rows["chosen"] + rows["rejected"], limits[-1]
+    )
+    out = {name: [] for name in (*IDS, "pair_hash")}
+    for p, q, c, r in zip(prompts[:n], prompts[n:], responses[:n], responses[n:], strict=True):
+        if p != q:  # a boundary that merged: what both have in common is the prompt
+            shared = len(commonprefix([p, q]))
+            c, r, p = p[shared:] + c, q[shared:] + r, p[:shared]
+        before = dict(zip(IDS, (p, c, r), strict=True))
+        after = dict(zip(IDS, limit_lengths(p, c, r, *limits), strict=True))
+        cuts.add(before, after)
+        for name, ids in {**after, "pair_hash": pair_hash(*after.values())}.items():
+            out[name].append(ids)
+    return {**out, "prompt_id": rows["prompt_id"], "split": rows["split"]}
+
+
 def tokenize_file(source, target, tokenizer, record: dict) -> dict:
     """Tokenize ``pairs.parquet`` into ``tokens.parquet``; returns the table of what was cut.
 
@@ -202,42 +227,21 @@ def tokenize_file(source, target, tokenizer, record: dict) -> dict:
 
     from poet.progress import track
 
-    limits = [record[k] for k in ("max_length", "max_prompt_length", "length_policy")]
-    ids_type = pa.list_(pa.int32())
-    names = ("prompt_ids", "chosen_ids", "rejected_ids")
     schema = pa.schema(
-        [(name, ids_type) for name in names]
+        [(name, pa.list_(pa.int32())) for name in IDS]
         + [(name, pa.string()) for name in ("pair_hash", "prompt_id", "split")]
     )
     cuts = Cuts()
     with pq.ParquetFile(source) as file, publish(target) as temporary:
         with pq.ParquetWriter(temporary, schema) as writer:
-            batches = file.iter_batches(batch_size=BATCH)
             total = -(-file.metadata.num_rows // BATCH)
-            for batch in track(batches, total, f"tokenize {record['setting']}"):
-                rows = batch.to_pydict()
-                prompts, chosen = encode_pairs(
-                    tokenizer, rows["prompt"], rows["chosen"], limits[-1]
-                )
-                others, rejected = encode_pairs(
-                    tokenizer, rows["prompt"], rows["rejected"], limits[-1]
-                )
-                out = {name: [] for name in schema.names}
-                for p, q, c, r in zip(prompts, others, chosen, rejected, strict=True):
-                    if p != q:  # a boundary that merged: what both have in common is the prompt
-                        n = len(commonprefix([p, q]))
-                        c, r, p = p[n:] + c, q[n:] + r, p[:n]
-                    before = dict(zip(names, (p, c, r), strict=True))
-                    after = dict(zip(names, limit_lengths(p, c, r, *limits), strict=True))
-                    cuts.add(before, after)
-                    for name in names:
-                        out[name].append(after[name])
-                    out["pair_hash"].append(pair_hash(*after.values()))
-                out["prompt_id"], out["split"] = rows["prompt_id"], rows["split"]
-                writer.write_table(pa.table(out, schema=schema))
+            batches = track(file.iter_batches(BATCH), total, f"tokenize {record['setting']}")
+            for batch in batches:
+                rows = tokenize_rows(tokenizer, batch.to_pydict(), record, cuts)
+                writer.write_table(pa.table(rows, schema=schema))
     return {
         **cuts.counts,
-        "length_policy": limits[-1],
+        "length_policy": record["length_policy"],
         "chat_template_sha256": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest(),
     }
 
