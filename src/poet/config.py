@@ -34,7 +34,7 @@ STAGES = {
         "dataset_revision", "objective", "weighting", "truncation", *_PARAMETERS, "learning_rate",
         "global_batch_size", "per_device_batch_size", "max_length", "max_prompt_length",
         "length_policy", "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim",
-        "gradient_checkpointing", "dtype", "seed",
+        "gradient_checkpointing", "dtype", "lora", "seed",
     ),
     "generate": (*_RUN, "method", "generation", "attn_implementation"),
     "annotate": (*_RUN, "method", "reference_name"),

@@ -1,20 +1,43 @@
-"""What all trainers of the project have in common."""
+"""What all trainers of the project have in common: batch sizes, precision, flags."""
 
 from __future__ import annotations
 
+import os
+from argparse import ArgumentParser
 
-def common_arguments(global_batch_size: int, per_device_batch_size: int) -> dict:
-    """Arguments of transformers' Trainer that follow from the batch sizes, and our quiet logging.
+from poet.files import UserError
+
+
+def add_run_flags(parser: ArgumentParser) -> None:
+    """Flags of a training run that leave its result alone, so that no record holds them."""
+    parser.add_argument("--checkpoints", required=True, help="folder for checkpoints, to resume")
+    parser.add_argument(
+        "--save-steps", type=float, default=0.2, metavar="N",
+        help="optimizer steps between checkpoints; below 1: as a share of all",
+    )  # fmt: skip
+    parser.add_argument("--logs", required=True, help="folder for TensorBoard's files")
+    parser.add_argument(
+        "--report-to", nargs="*", default=["tensorboard"], metavar="NAME",
+        help="where the log goes besides train.json: names as in transformers' report_to",
+    )  # fmt: skip
+
+
+def common_arguments(
+    global_batch_size: int,
+    per_device_batch_size: int,
+    dtype: str = "float32",
+    gradient_checkpointing: bool = False,
+) -> dict:
+    """Arguments of transformers' Trainer: batch sizes, precision and our quiet logging.
 
     The gradient accumulation makes the global batch (examples per optimizer step) the same on any
-    number of processes.
+    number of processes. Weights are float32 always; ``dtype`` bfloat16 asks for autocast, which is
+    given where the hardware has it.
 
     Raises:
         UserError: devices x per-device size does not divide the global batch.
     """
-    import os
-
-    from poet.files import UserError
+    import torch
 
     processes = int(os.environ.get("WORLD_SIZE", 1))
     at_once = per_device_batch_size * processes
@@ -23,15 +46,16 @@ def common_arguments(global_batch_size: int, per_device_batch_size: int) -> dict
             f"global_batch_size {global_batch_size} is not a multiple of {processes} processes x "
             f"per_device_batch_size {per_device_batch_size}; choose a size that divides it"
         )
+    cuda = torch.cuda.is_available()
     return {
         "per_device_train_batch_size": per_device_batch_size,
         "per_device_eval_batch_size": per_device_batch_size,
         "gradient_accumulation_steps": global_batch_size // at_once,
-        "bf16": False,
-        "gradient_checkpointing": False,  # TRL's default is True
+        "bf16": dtype == "bfloat16" and cuda and torch.cuda.is_bf16_supported(),
+        "gradient_checkpointing": gradient_checkpointing,  # TRL's default is True
         "logging_steps": 5,
-        "save_strategy": "no",
-        "report_to": "none",
+        "save_strategy": "no",  # poet.train.checkpoints decides
+        "report_to": "none",  # poet.train.run adds what the flags name
         "disable_tqdm": True,
-        "dataloader_pin_memory": False,
+        "dataloader_pin_memory": cuda,
     }

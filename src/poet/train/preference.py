@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import argparse
 
-from poet.files import cli, load_record, publish, write_json
+from poet.files import cli, load_record, write_json
+from poet.train.arguments import add_run_flags
 
 
 def make_arguments(record: dict, folder):
-    """TRL's DPOConfig for a resolved record."""
-    import torch
+    """TRL's DPOConfig for a resolved record; ``folder`` is for checkpoints."""
     from trl import DPOConfig
 
     from poet.train.arguments import common_arguments
 
-    arguments = common_arguments(record["global_batch_size"], record["per_device_batch_size"])
-    arguments["bf16"] = record["dtype"] == "bfloat16" and torch.cuda.is_available()
-    arguments["gradient_checkpointing"] = record["gradient_checkpointing"]
+    sizes = ("global_batch_size", "per_device_batch_size", "dtype", "gradient_checkpointing")
     return DPOConfig(
         output_dir=str(folder),
         learning_rate=record["learning_rate"],
@@ -26,12 +24,12 @@ def make_arguments(record: dict, folder):
         optim=record["optim"],
         max_length=None,  # applied in the tokenization
         seed=record["seed"],
-        **arguments,
+        **common_arguments(*(record[name] for name in sizes)),
     )
 
 
-def train(record: dict, table, model_folder, folder) -> list[dict]:
-    """Train on the pairs of split ``train``, evaluate on ``test``; save the model, return the log.
+def make_trainer(record: dict, table, model_folder, folder):
+    """The trainer of a record, on the pairs of split ``train``, to be evaluated on ``test``.
 
     ``table`` is a pyarrow table with the columns of :mod:`poet.train.trainer` and ``split``.
     """
@@ -39,7 +37,8 @@ def train(record: dict, table, model_folder, folder) -> list[dict]:
     import torch
     from datasets import Dataset
     from datasets.table import InMemoryTable
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from poet.train.callbacks import ProgressLines
     from poet.train.forward import COLUMNS
@@ -48,12 +47,15 @@ def train(record: dict, table, model_folder, folder) -> list[dict]:
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
-    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(
+        model_folder, dtype=torch.float32, attn_implementation=record["attn_implementation"]
+    )
     splits = {
         split: Dataset(InMemoryTable(table.filter(pc.equal(table["split"], split)).select(COLUMNS)))
         for split in ("train", "test")
     }
-    trainer = PreferenceTrainer(
+    lora = record["lora"]
+    return PreferenceTrainer(
         model=model,
         args=make_arguments(record, folder),
         objective=record["objective"],
@@ -62,14 +64,9 @@ def train(record: dict, table, model_folder, folder) -> list[dict]:
         train_dataset=splits["train"],
         eval_dataset=splits["test"],
         processing_class=tokenizer,
+        peft_config=LoraConfig(task_type="CAUSAL_LM", **lora) if lora else None,
         callbacks=[ProgressLines(f"{record['setting']}/{record['method']}/seed-{record['seed']}")],
     )
-    trainer.remove_callback(PrinterCallback)  # the log is kept in train.json
-    trainer.train()
-    trainer.evaluate()
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return trainer.state.log_history
 
 
 def main(argv=None) -> None:
@@ -79,6 +76,7 @@ def main(argv=None) -> None:
     parser.add_argument("--reference", required=True, help="reference.parquet of the full tokens")
     parser.add_argument("--model", required=True, help="folder of the start model")
     parser.add_argument("--output", required=True, help="model folder")
+    add_run_flags(parser)
     args = parser.parse_args(argv)
     record = load_record(args.record)
 
@@ -86,17 +84,29 @@ def main(argv=None) -> None:
     import torch
 
     from poet.provenance import provenance
+    from poet.train.card import last_numbers, write_card
+    from poet.train.checkpoints import Checkpoints, file_digest
     from poet.train.reference import attach
+    from poet.train.run import explained, history, publish_once, run, save_model
 
     torch.set_num_threads(record["torch_threads"])
-    tokens, reference = pq.read_table(args.tokens), pq.read_table(args.reference)
-    table = attach(tokens, reference, args.model)
-    with publish(args.output) as folder:
-        history = train(record, table, args.model, folder)
-        write_json(
-            {"record": record, "log_history": history, "provenance": provenance()},
-            folder / "train.json",
-        )
+    # `attach` proves that the reference is of this start model.
+    table = attach(pq.read_table(args.tokens), pq.read_table(args.reference), args.model)
+    inputs = {name: file_digest(getattr(args, name)) for name in ("tokens", "reference")}
+    checkpoints = Checkpoints(args.checkpoints, record, inputs)
+    with explained(record["setting"], "preference"):
+        trainer = make_trainer(record, table, args.model, checkpoints.folder)
+        run(trainer, checkpoints, args)
+        trainer.evaluate()
+        with publish_once(args.output) as folder:
+            save_model(trainer, args.model, folder)
+            log = history(trainer)
+            report = {"record": record, "log_history": log, "provenance": provenance()}
+            write_json(report, folder / "train.json")
+            name = f"{record['setting']}: {record['method']}, seed {record['seed']}"
+            sizes = {s: len(getattr(trainer, f"{s}_dataset")) for s in ("train", "eval")}
+            write_card(folder, name, record, sizes, last_numbers(log))
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

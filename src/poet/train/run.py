@@ -1,0 +1,112 @@
+"""One training run: resumed, logged, its memory errors explained, its model saved whole."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from poet.files import UserError, publish, remove
+from poet.train.checkpoints import Checkpoints, Saver, is_main
+
+# Not the same in two runs of the same training.
+_CLOCK = ("_runtime", "_per_second", "num_tokens")
+
+
+def run(trainer, checkpoints: Checkpoints, flags) -> None:
+    """Train from the last checkpoint, or from the start; ``flags``: see ``add_run_flags``.
+
+    Raises:
+        UserError: stopped by SIGTERM; a checkpoint of another run.
+    """
+    from transformers import PrinterCallback
+
+    saver = Saver(checkpoints, flags.save_steps)
+    trainer.add_callback(saver)
+    trainer.remove_callback(PrinterCallback)  # the log is kept in train.json
+    last = checkpoints.last()
+    _report(trainer, flags, resumed=last is not None)
+    trainer.train(resume_from_checkpoint=last and str(last))
+    if saver.stopped:
+        raise UserError(
+            f"stopped by SIGTERM after optimizer step {trainer.state.global_step} of "
+            f"{trainer.state.max_steps}; the same command goes on from its checkpoint in "
+            f"{checkpoints.folder}"
+        )
+
+
+def _report(trainer, flags, resumed: bool) -> None:
+    """Add the integrations that the flags name; a run from the start gets a fresh TensorBoard."""
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    for callback in get_reporting_integration_callbacks(flags.report_to):
+        trainer.add_callback(callback)
+    for callback in trainer.callback_handler.callbacks:
+        if type(callback).__name__ == "TensorBoardCallback":
+            callback.logging_dir = flags.logs
+            if is_main() and not resumed:
+                remove(Path(flags.logs))
+
+
+def history(trainer) -> list[dict]:
+    """The trainer's log without clock times: the same for a resumed and an undisturbed run."""
+    return [
+        {name: value for name, value in row.items() if not name.endswith(_CLOCK)}
+        for row in trainer.state.log_history
+        if "train_runtime" not in row  # the summary of this process, not of the run
+    ]
+
+
+@contextmanager
+def explained(setting: str, section: str) -> Iterator[None]:
+    """Turn running out of memory, on a GPU or not, into what to change in the configuration.
+
+    Raises:
+        UserError: naming the keys.
+    """
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        if type(error) is RuntimeError and "allocate memory" not in reason:
+            raise
+        raise UserError(
+            f"out of memory: {reason}\n"
+            f"In settings.{setting}.{section}, halve per_device_batch_size (the global batch and "
+            "the result stay the same), set gradient_checkpointing: true, or shorten max_length; "
+            "or train on more GPUs."
+        ) from None
+
+
+@contextmanager
+def publish_once(path: str | Path) -> Iterator[Path]:
+    """A new folder that is published as ``path``; that of all but the main process is dropped."""
+    if is_main():
+        with publish(path) as folder:
+            folder.mkdir()
+            yield folder
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+
+
+def save_model(trainer, base: str | Path, folder: Path) -> None:
+    """Save model and tokenizer as ``from_pretrained`` takes them; LoRA is merged into ``base``.
+
+    Every process calls it: on several, the weights are gathered first.
+    """
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    adapted = isinstance(trainer.accelerator.unwrap_model(trainer.model), PeftModel)
+    with tempfile.TemporaryDirectory(prefix="adapter-") as adapter:
+        trainer.save_model(adapter if adapted else str(folder))
+        if adapted and is_main():
+            model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+            PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)
+            trainer.processing_class.save_pretrained(folder)
+    remove(folder / "training_args.bin")  # a pickle

@@ -1,0 +1,93 @@
+"""Preference runs for tests: tiny inputs, and processes that get killed on the way."""
+
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sys
+from pathlib import Path
+
+import yaml
+
+from poet.config import load, resolve, stage
+from poet.data.tokenization import pair_hash
+
+ROOT = Path(__file__).parents[2]
+# Imported once in the server that forks the processes.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["trl.trainer.dpo_trainer", "poet.train.trainer", "peft"])
+
+
+def record_of(method="dpo-poet", **preference) -> dict:
+    """The train record of a method of config.yaml, with these preference settings."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    preference = {"global_batch_size": 4, "per_device_batch_size": 2, **preference}
+    config["settings"]["world"]["preference"] |= preference
+    return stage(resolve(load(config), "world", method, 1), "train")
+
+
+def make_inputs(start: Path, folder: Path, n_train=40, n_test=6) -> dict[str, str]:
+    """Random tokens and their reference; paths by the program's flags."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from poet.train import reference
+
+    draw = random.Random(0)
+
+    def ids(longest):
+        return [draw.randrange(10, 250) for _ in range(draw.randint(1, longest))]
+
+    rows = [(ids(6), ids(20), ids(20)) for _ in range(n_train + n_test)]
+    kind = pa.list_(pa.int32())
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    table = {n: pa.array(c, kind) for n, c in zip(names, zip(*rows, strict=True), strict=True)}
+    table["pair_hash"] = pa.array([pair_hash(*row) for row in rows])
+    table["split"] = pa.array(["train"] * n_train + ["test"] * n_test)
+    paths = {name: str(folder / f"{name}.parquet") for name in ("tokens", "reference")}
+    pq.write_table(pa.table(table), paths["tokens"])
+    record = {"setting": "world", "torch_threads": 1, "reference_batch_size": 32}
+    reference.main(
+        ["--record", json.dumps(record), "--tokens", paths["tokens"], "--model", str(start)]
+        + ["--output", paths["reference"]]
+    )
+    return {**paths, "model": str(start)}
+
+
+def arguments(inputs: dict[str, str], record: dict, folder: Path) -> list[str]:
+    """Command line of ``poet.train.preference``, all that it writes in ``folder``."""
+    flags = {
+        "record": json.dumps(record), **inputs, "output": folder / "model",
+        "checkpoints": folder / "checkpoints", "logs": folder / "logs", "save-steps": 0.3,
+    }  # fmt: skip
+    return [text for name, value in flags.items() for text in (f"--{name}", str(value))]
+
+
+def start_and_end(argv: list[str], log: Path, **end) -> int:
+    """Train in a process of its own that ends as :func:`_run` says; stderr to ``log``; exit code."""
+    process = PROCESSES.Process(target=_run, args=(argv, str(log)), kwargs=end)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+def _run(argv: list[str], log: str, signal_number=signal.SIGKILL, on: str = "", after=0) -> None:
+    """Send this process the signal after the ``after``-th call of the trainer's method ``on``."""
+    from poet.files import cli
+    from poet.train import preference
+    from poet.train.trainer import PreferenceTrainer
+
+    sys.stderr = open(log, "w")
+    original, calls = getattr(PreferenceTrainer, on, None), []
+
+    def method(self, *args, **kwargs):
+        result = original(self, *args, **kwargs)
+        calls.append(1)
+        if len(calls) == after:
+            os.kill(os.getpid(), signal_number)
+        return result
+
+    if on:
+        setattr(PreferenceTrainer, on, method)
+    cli(lambda: preference.main(argv))
