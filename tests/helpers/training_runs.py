@@ -27,7 +27,7 @@ def record_of(method="dpo-poet", **preference) -> dict:
     return stage(resolve(load(config), "world", method, 1), "train")
 
 
-def make_inputs(start: Path, folder: Path, n_train=40, n_test=6) -> dict[str, str]:
+def make_inputs(start: Path, folder: Path, n_train=41, n_test=6) -> dict[str, str]:
     """Random tokens and their reference; paths by the program's flags."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -59,7 +59,7 @@ def arguments(inputs: dict[str, str], record: dict, folder: Path) -> list[str]:
     """Command line of ``poet.train.preference``, all that it writes in ``folder``."""
     flags = {
         "record": json.dumps(record), **inputs, "output": folder / "model",
-        "checkpoints": folder / "checkpoints", "logs": folder / "logs", "save-steps": 0.3,
+        "checkpoints": folder / "checkpoints", "logs": folder / "logs", "save-steps": 0.6,
     }  # fmt: skip
     return [text for name, value in flags.items() for text in (f"--{name}", str(value))]
 

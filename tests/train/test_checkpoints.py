@@ -61,12 +61,12 @@ def result(folder):
 def test_a_run_killed_again_and_again_ends_the_same(inputs, undisturbed, tmp_path, settings):
     draw = random.Random(settings)
     argv = arguments(inputs, record_of(**SETTINGS[settings]), tmp_path)
-    # 20 optimizer steps of two micro-batches each, checkpoints after 10: before it; while it is
-    # written; in the second epoch; while the finished model is written.
+    # 2 x 11 optimizer steps, 2 x 21 micro-batches, a checkpoint after step 15, micro-batch 29:
+    # before it; while it is written; after it; while the finished model is written.
     kills = [
-        ("training_step", draw.randint(1, 19)),
+        ("training_step", draw.randint(1, 28)),
         ("_save_rng_state", 1),
-        ("training_step", draw.randint(21, 39)),
+        ("training_step", draw.randint(30, 42)),
         ("save_model", 1),
     ]
     for on, after in kills:
@@ -82,7 +82,7 @@ def test_sigterm_writes_a_checkpoint_and_fails(inputs, undisturbed, tmp_path):
     argv, log = arguments(inputs, record_of(num_train_epochs=2), tmp_path), tmp_path / "log"
     end = {"signal_number": signal.SIGTERM, "on": "training_step", "after": 13}
     assert start_and_end(argv, log, **end) == 1
-    assert "error: stopped by SIGTERM after optimizer step 7 of 20; the" in log.read_text()
+    assert "error: stopped by SIGTERM after optimizer step 7 of 22; the" in log.read_text()
     (folder,) = (tmp_path / "checkpoints").glob("*/checkpoint-*")
     assert folder.name == "checkpoint-7" and not (tmp_path / "model").exists()
     assert (folder / "model.safetensors").exists() and not list(folder.glob("pytorch_model*"))
@@ -98,7 +98,7 @@ def test_sigterm_writes_a_checkpoint_and_fails(inputs, undisturbed, tmp_path):
     assert f"resuming from {folder}" in log.read_text()
     files, report = result(tmp_path)
     assert files["model.safetensors"] == undisturbed["all weights"][0]["model.safetensors"]
-    assert [row["step"] for row in report["log_history"]] == [5, 10, 15, 20, 20]
+    assert [row["step"] for row in report["log_history"]] == [5, 10, 15, 20, 22]
 
 
 def test_only_complete_checkpoints_of_the_same_run_are_used(tmp_path, capsys):

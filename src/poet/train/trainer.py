@@ -100,22 +100,22 @@ class PreferenceTrainer(DPOTrainer):
     def get_batch_samples(self, epoch_iterator, num_batches, device):
         """The micro-batches of an optimizer step, and how many pairs its global batch has."""
         samples, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        for batch in samples:
-            batch["real"] = self._real(batch, last=batch is samples[-1])
         at_once = self.args.train_batch_size * self.args.world_size
-        return samples, (len(samples) - 1) * at_once + (self._remainder() or at_once)
+        ended = self.accelerator.gradient_state.end_of_dataloader
+        # Not the accelerator's remainder: it knows none in an epoch that is resumed.
+        remainder = len(self.train_dataset) % at_once if ended else 0
+        for batch in samples:
+            batch["real"] = self._real(batch, remainder if batch is samples[-1] else 0)
+        return samples, (len(samples) - 1) * at_once + (remainder or at_once)
 
-    def _remainder(self) -> int:
-        """Pairs of all processes' last batches together; 0 unless they are reached and not full."""
-        state = self.accelerator.gradient_state
-        return max(0, state.remainder) if state.end_of_dataloader else 0
+    def _real(self, batch: dict[str, Tensor], remainder: int) -> Tensor:
+        """1 for pairs of the data, 0 for those that accelerate fills the last batches up with.
 
-    def _real(self, batch: dict[str, Tensor], last: bool) -> Tensor:
-        """1 for pairs of the data, 0 for those that accelerate fills the last batches up with."""
+        ``remainder`` is the number of pairs of all processes' last batches together; 0 unless they
+        are reached and not full.
+        """
         pairs = batch["pairs"]
-        count = len(pairs)
-        if last and self._remainder():
-            count = self._remainder() - self.args.process_index * count
+        count = remainder - self.args.process_index * len(pairs) if remainder else len(pairs)
         return (torch.arange(len(pairs), device=pairs.device) < count).float()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -130,7 +130,7 @@ class PreferenceTrainer(DPOTrainer):
         sides = (logps.chunk(2), inputs["ref_logps"].chunk(2), weights.chunk(2))
         chosen, rejected = map(Responses, *sides)
         losses = self.objective.loss(chosen, rejected, **self.parameters)
-        real = inputs["real"] if "real" in inputs else self._real(inputs, last=True)
+        real = inputs["real"] if "real" in inputs else self._real(inputs, self._remainder())
         with torch.no_grad():
             self._record(chosen, rejected, mask.chunk(2), losses, real)
         total = (losses * real).sum()
@@ -139,6 +139,11 @@ class PreferenceTrainer(DPOTrainer):
         else:
             loss = total * self.args.world_size / num_items_in_batch
         return (loss, None) if return_outputs else loss
+
+    def _remainder(self) -> int:
+        """Pairs in all processes' last batches of an evaluation, if these are not full; else 0."""
+        state = self.accelerator.gradient_state
+        return max(0, state.remainder) if state.end_of_dataloader else 0
 
     def _keys(self, pairs: Tensor) -> list[tuple[int, int, int]]:
         """(seed, epoch, pair) of each pair: a draw does not depend on what else is in its batch."""
