@@ -33,6 +33,8 @@ except UserError as error:
 
 GRID = CONFIG["grid"]
 SEEDS = CONFIG["seeds"]
+# Of every training. Outside records: another interval or another log re-runs nothing.
+RUN_FLAGS = f"--save-steps {CONFIG['save_steps']} --report-to {' '.join(CONFIG['report_to'])}"
 WORLDS = [name for name in GRID if CONFIG["settings"][name]["data"]["kind"] == "world"]
 TRAINED = [name for name, methods in GRID.items() if set(methods) - {"sft"}]
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")

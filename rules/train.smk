@@ -20,7 +20,9 @@ rule sft:
         runtime=240,
     shell:
         "HF_HUB_OFFLINE={params.offline} python -m poet.train.sft --record {params.record:q} "
-        "--corpus {input} --output {output} 2>&1 | tee {log} >&2"
+        "--corpus {input} --output {output} "
+        "--checkpoints results/checkpoints/sft/{wildcards.setting} "
+        "--logs results/logs/tensorboard/{wildcards.setting}/sft {RUN_FLAGS} 2>&1 | tee {log} >&2"
 
 
 rule reference:
@@ -65,8 +67,10 @@ rule train:
         runtime=480,
     shell:
         "python -m poet.train.preference --record {params.record:q} --tokens {input.tokens} "
-        "--reference {input.reference} --model {input.model} --output {output} "
-        "2>&1 | tee {log} >&2"
+        "--reference {input.reference} --model {input.model} --output {output} --checkpoints "
+        "results/checkpoints/train/{wildcards.setting}/{wildcards.method}/seed-{wildcards.seed} "
+        "--logs results/logs/tensorboard/{wildcards.setting}/{wildcards.method}/seed-{wildcards.seed} "
+        "{RUN_FLAGS} 2>&1 | tee {log} >&2"
 
 
 rule train_reward_model:
@@ -87,4 +91,7 @@ rule train_reward_model:
         runtime=240,
     shell:
         "python -m poet.train.reward_model --record {params.record:q} --pairs {input.pairs} "
-        "--base {input.model} --output {output} 2>&1 | tee {log} >&2"
+        "--base {input.model} --output {output} "
+        "--checkpoints results/checkpoints/reward_model/{wildcards.setting} "
+        "--logs results/logs/tensorboard/{wildcards.setting}/reward_model {RUN_FLAGS} "
+        "2>&1 | tee {log} >&2"

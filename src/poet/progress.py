@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partialmethod
 
 from tqdm import tqdm
@@ -19,10 +20,13 @@ class _Lines:
     def write(self, text: str) -> None:
         text = text.strip("\r\n ")
         if text:
-            sys.stderr.write(text + "\n")
+            # Whoever reads it may be stopped before us (tee, by the signal of a cancelled job).
+            with suppress(BrokenPipeError):
+                sys.stderr.write(text + "\n")
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(BrokenPipeError):
+            sys.stderr.flush()
 
 
 _LOOK = {

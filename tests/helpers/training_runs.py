@@ -65,7 +65,7 @@ def arguments(inputs: dict[str, str], record: dict, folder: Path) -> list[str]:
 
 
 def start_and_end(argv: list[str], log: Path, **end) -> int:
-    """Train in a process of its own that ends as :func:`_run` says; stderr to ``log``; exit code."""
+    """Train in a process of its own that ends as :func:`_run` says; stderr in ``log``; its code."""
     process = PROCESSES.Process(target=_run, args=(argv, str(log)), kwargs=end)
     process.start()
     process.join()

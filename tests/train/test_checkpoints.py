@@ -98,7 +98,7 @@ def test_sigterm_writes_a_checkpoint_and_fails(inputs, undisturbed, tmp_path):
     assert f"resuming from {folder}" in log.read_text()
     files, report = result(tmp_path)
     assert files["model.safetensors"] == undisturbed["all weights"][0]["model.safetensors"]
-    assert [row["step"] for row in report["log_history"]] == [5, 10, 15, 20, 22]
+    assert [row["step"] for row in report["log_history"]] == [5, 10, 15, 20, 22, 22]
 
 
 def test_only_complete_checkpoints_of_the_same_run_are_used(tmp_path, capsys):

@@ -83,7 +83,7 @@ class Saver(TrainerCallback):
     """Saves every ``save_steps`` (below 1: a share of all steps) and on SIGTERM, which stops.
 
     The interval is rounded up to a multiple of ``logging_steps``, so that a resumed run logs the
-    same means. SIGTERM waits for the optimizer step in hand; the scheduler's grace time has to
+    same means; the last step is logged too. SIGTERM waits for the optimizer step in hand; the scheduler's grace time has to
     cover that and the writing.
     """
 
@@ -114,8 +114,9 @@ class Saver(TrainerCallback):
         self.stopped = bool(flag)
         if self.stopped:
             control.should_training_stop = True
-        due = state.global_step % self.every == 0 and state.global_step < state.max_steps
-        control.should_save = due or self.stopped
+        last = state.global_step == state.max_steps
+        control.should_log |= last
+        control.should_save = self.stopped or (state.global_step % self.every == 0 and not last)
 
     def on_save(self, args, state, control, **kwargs):
         if args.world_size > 1:

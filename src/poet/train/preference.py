@@ -98,14 +98,14 @@ def main(argv=None) -> None:
         trainer = make_trainer(record, table, args.model, checkpoints.folder)
         run(trainer, checkpoints, args)
         trainer.evaluate()
-        with publish_once(args.output) as folder:
-            save_model(trainer, args.model, folder)
-            log = history(trainer)
-            report = {"record": record, "log_history": log, "provenance": provenance()}
-            write_json(report, folder / "train.json")
-            name = f"{record['setting']}: {record['method']}, seed {record['seed']}"
-            sizes = {s: len(getattr(trainer, f"{s}_dataset")) for s in ("train", "eval")}
-            write_card(folder, name, record, sizes, last_numbers(log))
+    log = history(trainer)
+    name = f"{record['setting']}: {record['method']}, seed {record['seed']}"
+    pairs = {s: len(getattr(trainer, f"{s}_dataset")) for s in ("train", "eval")}
+    with publish_once(args.output) as folder:
+        save_model(trainer, args.model, folder)
+        report = {"record": record, "log_history": log, "provenance": provenance()}
+        write_json(report, folder / "train.json")
+        write_card(folder, name, record, pairs, last_numbers(log))
     checkpoints.remove()
 
 

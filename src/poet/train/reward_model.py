@@ -9,14 +9,12 @@ pairs, whose prompts it has not seen.
 from __future__ import annotations
 
 import argparse
-import tempfile
 from pathlib import Path
 
-from poet.files import UserError, cli, load_record, publish, write_json
+from poet.files import UserError, cli, load_record, write_json
 from poet.progress import track
 from poet.provenance import provenance
-
-_CLOCK = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
+from poet.train.arguments import add_run_flags
 
 
 def encode(tokenizer, conversations: list[list[dict]], max_length: int) -> tuple[list, list]:
@@ -127,37 +125,33 @@ def load_tokenizer(base: str | Path, max_length: int):
     return tokenizer
 
 
-def train(base: str | Path, tokenizer, pairs: dict, settings: dict, folder: str):
-    """Train with TRL's RewardTrainer, in float32; returns the trainer."""
+def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folder):
+    """TRL's RewardTrainer, in float32; ``folder`` is for checkpoints."""
     import torch
     from datasets import Dataset
-    from transformers import PrinterCallback
     from trl import RewardConfig, RewardTrainer
 
     from poet.train.arguments import common_arguments
     from poet.train.callbacks import ProgressLines
 
-    common = common_arguments(settings["global_batch_size"], settings["per_device_batch_size"])
-    common["gradient_checkpointing"] = torch.cuda.is_available()  # saves memory, costs time
+    sizes = settings["global_batch_size"], settings["per_device_batch_size"]
     arguments = RewardConfig(
-        output_dir=folder,
+        output_dir=str(folder),
         learning_rate=settings["learning_rate"],
         num_train_epochs=settings["num_train_epochs"],
         warmup_steps=0.1,  # a share of all steps
         seed=settings["seed"],
         max_length=None,  # TRL would drop longer pairs; these are cut already
-        **common,
+        # Saves memory, costs time.
+        **common_arguments(*sizes, gradient_checkpointing=torch.cuda.is_available()),
     )
-    trainer = RewardTrainer(
+    return RewardTrainer(
         model=str(base),
         args=arguments,
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict(pairs),
         callbacks=[ProgressLines("reward model")],
     )
-    trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    return trainer
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -166,31 +160,37 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--pairs", required=True, help="pairs.parquet with both splits")
     parser.add_argument("--base", required=True, help="folder of the model to start from")
     parser.add_argument("--output", required=True, help="output: folder of the reward model")
+    add_run_flags(parser)
     args = parser.parse_args(argv)
     record = load_record(args.record)
     settings = record["reward_model"]
 
     import torch
 
+    from poet.train.card import last_numbers, write_card
+    from poet.train.checkpoints import Checkpoints, file_digest
+    from poet.train.reference import model_digest
+    from poet.train.run import explained, history, publish_once, run, save_model
+
     torch.set_num_threads(record["torch_threads"])
     tokenizer = load_tokenizer(args.base, settings["max_length"])
     splits, counts = load_pairs(args.pairs, tokenizer, settings["max_length"])
-    with tempfile.TemporaryDirectory() as scratch:
-        trainer = train(args.base, tokenizer, splits["train"], settings, scratch)
-    model, test = trainer.model, splits["test"]
-    both = test["chosen_ids"] + test["rejected_ids"]
-    values = rewards(model, both, settings["per_device_batch_size"], "test pairs")
-    log = [
-        {name: value for name, value in entry.items() if name not in _CLOCK}
-        for entry in trainer.state.log_history
-    ]
-    with publish(args.output) as folder:
-        model.save_pretrained(folder)
-        tokenizer.model_max_length = settings["max_length"]  # for whoever scores with this model
-        tokenizer.save_pretrained(folder)
-        summary = accuracy(values[: len(values) // 2], values[len(values) // 2 :])
+    inputs = {"pairs": file_digest(args.pairs), "model": model_digest(args.base)}
+    checkpoints = Checkpoints(args.checkpoints, record, inputs)
+    with explained(record["setting"], "reward_model"):
+        trainer = make_trainer(args.base, tokenizer, splits["train"], settings, checkpoints.folder)
+        run(trainer, checkpoints, args)
+        both = splits["test"]["chosen_ids"] + splits["test"]["rejected_ids"]
+        values = rewards(trainer.model, both, settings["per_device_batch_size"], "test pairs")
+    log, title = history(trainer), f"{record['setting']}: reward model"
+    summary = accuracy(values[: len(values) // 2], values[len(values) // 2 :])
+    tokenizer.model_max_length = settings["max_length"]  # for whoever scores with this model
+    with publish_once(args.output) as folder:
+        save_model(trainer, args.base, folder)
         report = {"record": record, "provenance": provenance(), **summary, "data": counts}
         write_json({**report, "log_history": log}, folder / "train.json")
+        write_card(folder, title, record, counts, {**last_numbers(log), **summary})
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

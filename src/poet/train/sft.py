@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 
-from poet.files import UserError, cli, load_record, publish, write_json
+from poet.files import UserError, cli, load_record, write_json
+from poet.train.arguments import add_run_flags
 
 
 def load_model(record: dict, corpus):
@@ -73,38 +74,37 @@ def tokenize_corpus(corpus, tokenizer, max_length: int):
     return Dataset.from_dict(rows)
 
 
-def train(record: dict, model, tokenizer, dataset, folder) -> list[dict]:
-    """Train in place; returns the trainer's log."""
-    from transformers import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
+def make_trainer(record: dict, model, tokenizer, dataset, folder):
+    """TRL's SFTTrainer for a record on a tokenized corpus; ``folder`` is for checkpoints."""
+    from trl import SFTConfig
 
     from poet.train.arguments import common_arguments
     from poet.train.callbacks import ProgressLines
+    from poet.train.sft_trainer import StartTrainer
 
     settings = record["sft"]
+    sizes = ("global_batch_size", "per_device_batch_size", "dtype", "gradient_checkpointing")
     args = SFTConfig(
         output_dir=str(folder),
         learning_rate=settings["learning_rate"],
         num_train_epochs=settings["num_train_epochs"],
         lr_scheduler_type="cosine",
-        warmup_steps=0.1,
+        warmup_steps=settings["warmup_ratio"],  # a float below 1 is the share of all steps
         # From scratch, gradients change faster than the library's default of 0.999 averages.
         adam_beta2=0.98 if record["scratch"] else 0.999,
-        max_length=None,  # applied above
-        train_sampling_strategy="group_by_length",  # batches of like lengths waste no padding
+        # Examples are cut already; packing fills sequences of this length with them.
+        max_length=settings["max_length"] if settings["packing"] else None,
+        packing=settings["packing"],
         seed=record["sft_seed"],
-        **common_arguments(settings["global_batch_size"], settings["per_device_batch_size"]),
+        **common_arguments(*(settings[name] for name in sizes)),
     )
-    trainer = SFTTrainer(
+    return StartTrainer(
         model=model,
         args=args,
         train_dataset=dataset,
         processing_class=tokenizer,
         callbacks=[ProgressLines(f"sft {record['setting']}")],
     )
-    trainer.remove_callback(PrinterCallback)  # the log is kept in train.json
-    trainer.train()
-    return trainer.state.log_history
 
 
 def main(argv=None) -> None:
@@ -112,6 +112,7 @@ def main(argv=None) -> None:
     parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
     parser.add_argument("--corpus", required=True, help="corpus.parquet: prompt, completion")
     parser.add_argument("--output", required=True, help="model folder")
+    add_run_flags(parser)
     args = parser.parse_args(argv)
     record = load_record(args.record)
 
@@ -119,28 +120,37 @@ def main(argv=None) -> None:
     import torch
 
     from poet.provenance import provenance
+    from poet.train.card import last_numbers, write_card
+    from poet.train.checkpoints import Checkpoints, file_digest
+    from poet.train.reference import model_digest
+    from poet.train.run import explained, history, publish_once, run, save_model
 
     settings = record["sft"] or {}
     torch.set_num_threads(settings.get("torch_threads", record["torch_threads"]))
     corpus = pq.read_table(args.corpus).to_pylist()
     tokenizer, model = load_model(record, corpus)
-    with publish(args.output) as folder:
-        history, used = [], 0
-        if settings:
-            dataset = tokenize_corpus(corpus, tokenizer, settings["max_length"])
-            history, used = train(record, model, tokenizer, dataset, folder), len(dataset)
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        write_json(
-            {
-                "record": record,
-                "examples": len(corpus),
-                "examples_used": used,
-                "log_history": history,
-                "provenance": provenance(),
-            },
-            folder / "train.json",
-        )
+    inputs = {"corpus": file_digest(args.corpus)}
+    if not record["scratch"]:
+        inputs["model"] = model_digest(model.name_or_path)
+    checkpoints = Checkpoints(args.checkpoints, record, inputs)
+    trainer, used, log = None, 0, []
+    if settings:
+        dataset = tokenize_corpus(corpus, tokenizer, settings["max_length"])
+        with explained(record["setting"], "sft"):
+            trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
+            run(trainer, checkpoints, args)
+        used, log = len(dataset), history(trainer)
+    counts = {"examples": len(corpus), "examples_used": used}
+    with publish_once(args.output) as folder:
+        if trainer:
+            save_model(trainer, model.name_or_path, folder)
+        else:
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
+        report = {"record": record, **counts, "log_history": log, "provenance": provenance()}
+        write_json(report, folder / "train.json")
+        write_card(folder, f"{record['setting']}: start model", record, counts, last_numbers(log))
+    checkpoints.remove()
 
 
 if __name__ == "__main__":

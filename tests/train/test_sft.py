@@ -1,0 +1,114 @@
+"""The start model: what its loss is taken on, packing without leaks, resumed runs, taken models."""
+
+import json
+
+import pytest
+import torch
+from training_runs import PROCESSES
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from poet.data.preferences import write_parquet
+from poet.files import UserError, read_json
+from poet.train import sft
+
+WORDS = "the river of Arlen is the Morin and it runs to the sea".split()
+SETTINGS = {
+    "learning_rate": 1e-2, "num_train_epochs": 2, "warmup_ratio": 0.1, "global_batch_size": 4,
+    "per_device_batch_size": 4, "max_length": 64, "packing": False, "dtype": "float32",
+    "gradient_checkpointing": False,
+}  # fmt: skip
+SHAPE = {
+    "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+}  # fmt: skip
+
+
+def message(role, words):
+    return {"role": role, "content": " ".join(words)}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Prompts and answers of many lengths."""
+    path = tmp_path_factory.mktemp("corpus") / "corpus.parquet"
+    rows = [
+        {
+            "prompt": [message("user", WORDS[i % 5 :][: 2 + i % 3])],
+            "completion": [message("assistant", WORDS[: 1 + i % 7])],
+        }
+        for i in range(22)
+    ]
+    write_parquet(rows, path, dict.fromkeys(("prompt", "completion"), "messages"))
+    return path
+
+
+def record(scratch=True, model="scratch", **settings):
+    return {
+        "setting": "world", "torch_threads": 1, "model": str(model), "model_revision": None,
+        "scratch": SHAPE if scratch else None, "sft": {**SETTINGS, **settings}, "sft_seed": 3,
+    }  # fmt: skip
+
+
+def run(corpus, of_record, folder):
+    sft.main(
+        ["--record", json.dumps(of_record), "--corpus", str(corpus)]
+        + ["--output", str(folder / "model"), "--checkpoints", str(folder / "checkpoints")]
+        + ["--save-steps", "5", "--logs", str(folder / "logs")]
+    )
+    return read_json(folder / "model" / "train.json")
+
+
+def run_until(corpus, of_record, folder, step):
+    """Train in a process that is killed at an optimizer step."""
+    process = PROCESSES.Process(target=_killed, args=(str(corpus), of_record, folder, step))
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+
+
+def _killed(corpus, of_record, folder, step):
+    import os
+    import signal
+
+    from poet.train.callbacks import ProgressLines
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ProgressLines.on_step_end = on_step_end
+    run(corpus, of_record, folder)
+
+
+def test_a_killed_run_ends_the_same(corpus, tmp_path):
+    expected = run(corpus, record(), tmp_path / "undisturbed")
+    for step in (4, 8, 9):  # 6 steps an epoch, a checkpoint after 5
+        run_until(corpus, record(), tmp_path / "killed", step)
+    found = run(corpus, record(), tmp_path / "killed")
+    assert found["log_history"] == expected["log_history"]
+    weights = [
+        (tmp_path / name / "model" / "model.safetensors").read_bytes()
+        for name in ("undisturbed", "killed")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_packing_changes_no_gradient(corpus, tmp_path):
+    """One step on all examples: without leaks between packed ones it is the same step."""
+    weights = {}
+    for packing in (False, True):
+        settings = {"global_batch_size": 22, "per_device_batch_size": 22, "num_train_epochs": 1}
+        of_record = record(**settings, packing=packing, warmup_ratio=0)
+        run(corpus, of_record, tmp_path / str(packing))
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / str(packing) / "model")
+        weights[packing] = dict(model.named_parameters())
+    start = sft.load_model(record(), sft_rows(corpus))[1]
+    for name, weight in start.named_parameters():
+        torch.testing.assert_close(weights[True][name], weights[False][name], rtol=0, atol=1e-5)
+        assert (weights[True][name] - weight).abs().max() > 1e-4
+
+
+def sft_rows(corpus):
+    import pyarrow.parquet as pq
+
+    return pq.read_table(corpus).to_pylist()
