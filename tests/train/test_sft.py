@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 from training_runs import PROCESSES
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from poet.data.preferences import write_parquet
-from poet.files import UserError, read_json
+from poet.files import read_json
 from poet.train import sft
 
 WORDS = "the river of Arlen is the Morin and it runs to the sea".split()

@@ -83,8 +83,8 @@ class Saver(TrainerCallback):
     """Saves every ``save_steps`` (below 1: a share of all steps) and on SIGTERM, which stops.
 
     The interval is rounded up to a multiple of ``logging_steps``, so that a resumed run logs the
-    same means; the last step is logged too. SIGTERM waits for the optimizer step in hand; the scheduler's grace time has to
-    cover that and the writing.
+    same means; the last step is logged too. SIGTERM waits for the optimizer step in hand: the grace
+    time of whoever sends it has to cover that and the writing.
     """
 
     def __init__(self, checkpoints: Checkpoints, save_steps: float) -> None:
