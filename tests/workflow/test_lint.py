@@ -11,6 +11,9 @@ JUSTIFIED = {
     "Specify a conda environment or container for each rule.": (
         "one environment serves all rules and is pinned to the last package in envs/main.txt"
     ),
+    "Shell command directly uses variable RUN_FLAGS from outside of the rule": (
+        "how often to save and where to log is no part of a result; as params it would re-run"
+    ),
 }
 
 

@@ -71,17 +71,21 @@ def encode_pairs(
     responses: list[list[dict]],
     length_policy: str = "keep_start",
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of prompts and of their responses, before length limits.
+    """Token ids of chat messages, prompts and their responses, before length limits."""
+    render = _render_paper if length_policy == "paper" else _render
+    return encode_texts(tokenizer, *render(tokenizer, prompts, responses), length_policy)
+
+
+def encode_texts(
+    tokenizer, prompt_texts: list[str], response_texts: list[str], length_policy: str = "keep_start"
+) -> tuple[list[list[int]], list[list[int]]]:
+    """Token ids of prompts and of the responses that continue them; a response ends with EOS.
 
     Prompt and response are tokenized together and split after the prompt's own tokens. Where the
     tokenizer merges across the boundary, ``keep_start`` tokenizes the response by itself, so that
     training sees the prompt as generation does; ``paper`` moves the boundary back to before the
     merged tokens (TRL 0.9.6 does so by one token, and stops with an error where that is too few).
     """
-    if length_policy == "paper":
-        prompt_texts, response_texts = _render_paper(tokenizer, prompts, responses)
-    else:
-        prompt_texts, response_texts = _render(tokenizer, prompts, responses)
     prompt_ids = encode(tokenizer, prompt_texts)
     joined = [p + r for p, r in zip(prompt_texts, response_texts, strict=True)]
     response_ids = []

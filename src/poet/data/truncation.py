@@ -121,13 +121,31 @@ def truncate_file(source, target, strategy: str = "poet", keep: float = 1.0) -> 
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Truncate tokenized pairs (parquet to parquet).")
-    parser.add_argument("--tokens", required=True, help="parquet with chosen_ids and rejected_ids")
+    parser = argparse.ArgumentParser(description="Truncate preference pairs, file to parquet.")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--tokens", help="parquet with chosen_ids and rejected_ids")
+    source.add_argument("--pairs", help="TRL's preference format: .jsonl, .jsonl.gz or .parquet")
+    parser.add_argument("--tokenizer", help="folder or hub id, for --pairs")
     parser.add_argument("--strategy", choices=STRATEGIES, default="poet")
     parser.add_argument("--keep", type=float, default=1.0, help="share of the length, (0, 1]")
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
-    truncate_file(args.tokens, args.output, args.strategy, args.keep)
+    if args.tokens:
+        truncate_file(args.tokens, args.output, args.strategy, args.keep)
+        return
+    if not args.tokenizer:
+        raise UserError("--pairs needs --tokenizer: the folder or hub id whose tokens are counted")
+
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+
+    from poet.library import equal_length
+
+    kind = "parquet" if args.pairs.endswith(".parquet") else "json"
+    dataset = load_dataset(kind, data_files=args.pairs, split="train")
+    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+    with publish(args.output) as temporary:
+        equal_length(dataset, tokenizer, args.strategy, args.keep).to_parquet(temporary)
 
 
 if __name__ == "__main__":

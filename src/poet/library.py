@@ -1,0 +1,90 @@
+"""POET for other people's scripts: a TRL preference data set with responses of equal length.
+
+See docs/library.md; ``from poet import equal_length`` is this module's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from poet.data.tokenization import encode_pairs, encode_texts, limit_lengths, pair_hash
+from poet.data.truncation import truncate_pair
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+SIDES = ("chosen", "rejected")
+
+
+def equal_length(
+    dataset: Dataset,
+    tokenizer,
+    strategy: str = "poet",
+    keep: float = 1.0,
+    max_length: int | None = None,
+) -> Dataset:
+    """Tokenize a preference data set and truncate both responses of a pair; see ``truncate_pair``.
+
+    Any of TRL's preference formats: chat messages, which the tokenizer's template renders, or plain
+    strings, which are taken as they are; with a column ``prompt``, or with the prompt inside
+    ``chosen`` and ``rejected``. Responses end with EOS.
+
+    Args:
+        max_length: tokens of prompt and response, a plain cut before the truncation; a prompt that
+            leaves no room keeps its last half of that. None: no limit.
+
+    Returns:
+        ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (token ids) and ``pair_hash`` in place of
+        ``prompt``, ``chosen``, ``rejected``; other columns as they are.
+
+    Raises:
+        UserError: the chat template refuses the messages.
+        ValueError: unknown strategy, or keep outside (0, 1].
+    """
+    from trl.data_utils import is_conversational, maybe_extract_prompt
+
+    def convert(batch: dict) -> dict:
+        pairs = [dict(zip(SIDES, pair, strict=True)) for pair in zip(*map(batch.get, SIDES))]
+        if "prompt" in batch:
+            pairs = [{**p, "prompt": q} for p, q in zip(pairs, batch["prompt"], strict=True)]
+        pairs = [maybe_extract_prompt(pair) for pair in pairs]
+        encoded = encode_pairs if is_conversational(pairs[0]) else encode_texts
+        prompts = [pair["prompt"] for pair in pairs]
+        prompt_ids, chosen = encoded(tokenizer, prompts, [pair["chosen"] for pair in pairs])
+        _, rejected = encoded(tokenizer, prompts, [pair["rejected"] for pair in pairs])
+        out = {name: [] for name in ("prompt_ids", "chosen_ids", "rejected_ids", "pair_hash")}
+        for ids in zip(prompt_ids, chosen, rejected, strict=True):
+            if max_length:
+                ids = limit_lengths(*ids, max_length, max_length // 2, "keep_start")
+            row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
+            for name, value in zip(out, row, strict=True):
+                out[name].append(value)
+        return out
+
+    known = [name for name in ("prompt", *SIDES) if name in dataset.column_names]
+    return dataset.map(convert, batched=True, remove_columns=known)
+
+
+def with_reference(dataset: Dataset, model, tokenizer, batch_size: int = 16) -> Dataset:
+    """Add the reference's per-token log-probabilities, which ``PreferenceTrainer`` reads.
+
+    Args:
+        dataset: what :func:`equal_length` gives.
+        model: the reference, mostly the start model before its training, on the device to use.
+        batch_size: responses per forward pass.
+
+    Returns:
+        The data set with the columns ``ref_chosen_logps`` and ``ref_rejected_logps``.
+    """
+    from datasets import Dataset
+    from datasets.table import InMemoryTable
+    from trl.trainer.utils import add_fused_lm_head
+
+    from poet.train.reference import compute
+
+    add_fused_lm_head(model)
+    table = dataset.with_format("arrow")[:]
+    columns = compute(model.eval(), table, batch_size, tokenizer.pad_token_id, "reference")
+    for name, column in columns.items():
+        table = table.append_column(name, column)
+    return Dataset(InMemoryTable(table))
