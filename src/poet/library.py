@@ -13,8 +13,6 @@ from poet.data.truncation import truncate_pair
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SIDES = ("chosen", "rejected")
-
 
 def equal_length(
     dataset: Dataset,
@@ -43,11 +41,11 @@ def equal_length(
     """
     from trl.data_utils import is_conversational, maybe_extract_prompt
 
+    known = [name for name in ("prompt", "chosen", "rejected") if name in dataset.column_names]
+
     def convert(batch: dict) -> dict:
-        pairs = [dict(zip(SIDES, pair, strict=True)) for pair in zip(*map(batch.get, SIDES))]
-        if "prompt" in batch:
-            pairs = [{**p, "prompt": q} for p, q in zip(pairs, batch["prompt"], strict=True)]
-        pairs = [maybe_extract_prompt(pair) for pair in pairs]
+        rows = zip(*(batch[name] for name in known), strict=True)
+        pairs = [maybe_extract_prompt(dict(zip(known, row, strict=True))) for row in rows]
         encoded = encode_pairs if is_conversational(pairs[0]) else encode_texts
         prompts = [pair["prompt"] for pair in pairs]
         prompt_ids, chosen = encoded(tokenizer, prompts, [pair["chosen"] for pair in pairs])
@@ -61,7 +59,6 @@ def equal_length(
                 out[name].append(value)
         return out
 
-    known = [name for name in ("prompt", *SIDES) if name in dataset.column_names]
     return dataset.map(convert, batched=True, remove_columns=known)
 
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from accelerate.data_loader import BatchSamplerShard, SkipBatchSampler
 from torch.utils.data import BatchSampler, DataLoader
-from training_runs import arguments, make_inputs, record_of, start_and_end
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from poet.files import UserError, read_json, write_json
 from poet.train import preference
 from poet.train.checkpoints import MARKER, Checkpoints, Saver
+from training_runs import arguments, make_inputs, record_of, start_and_end
 
 SETTINGS = {
     "all weights": {"num_train_epochs": 2},

@@ -4,12 +4,12 @@ import json
 
 import pytest
 import torch
-from training_runs import PROCESSES
 from transformers import AutoModelForCausalLM
 
 from poet.data.preferences import write_parquet
 from poet.files import read_json
 from poet.train import sft
+from training_runs import PROCESSES
 
 WORDS = "the river of Arlen is the Morin and it runs to the sea".split()
 SETTINGS = {

@@ -13,7 +13,7 @@ import yaml
 from poet.config import load, resolve, stage
 from poet.data.tokenization import pair_hash
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 # Imported once in the server that forks the processes.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["trl.trainer.dpo_trainer", "poet.train.trainer", "peft"])
