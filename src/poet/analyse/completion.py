@@ -46,6 +46,7 @@ class Completer:
     score: Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
 
     def is_whole(self, prefix: Sequence[int]) -> bool:
+        """Does the prefix end as responses do?"""
         return prefix[-1] in {self.tokenizer.eos_token_id, *self.sampling["stop_token_ids"]}
 
     def __call__(
@@ -91,19 +92,15 @@ def quality(completions: Sequence[Completion]) -> float:
     return float(np.mean([completion.reward for completion in completions]))
 
 
-def exact_quality(
-    tokenizer, instruction: str, response: Sequence[int], k: int, variant: str
-) -> float | None:
-    """The true Q of a response's first ``k`` tokens in the embedded world.
+def exact_quality(instruction: str, text: str, prefix: str | None, variant: str) -> float | None:
+    """The true Q in the embedded world of a prefix of a response's ``text``; None is the whole one.
 
     That is the expected reward when the average writer, whom the start model learned from, goes on
-    (:func:`poet.data.world.continue_expected_reward`). None where the prefix ends within a word:
-    the law is one of words.
+    (:func:`poet.data.world.continue_expected_reward`); a whole response is worth its reward. None
+    where the prefix ends within a word: the law is one of words.
     """
-    text = decode(tokenizer, list(response))
-    if k >= len(response) and response[-1] == tokenizer.eos_token_id:
+    if prefix is None:
         return reward(instruction, text)
-    prefix = decode(tokenizer, list(response[:k]))
-    if not text.startswith(prefix) or text[len(prefix) - 1 : len(prefix) + 1].isalpha():
+    if not text.startswith(prefix) or text[max(len(prefix) - 1, 0) : len(prefix) + 1].isalpha():
         return None
     return continue_expected_reward(instruction, prefix.split(), variant)

@@ -75,3 +75,34 @@ def by_position(values: dict[str, np.ndarray], mask: np.ndarray) -> list[dict]:
             row |= described(name, Score.of_values(array[:, there, position]))
         rows.append(row)
     return rows
+
+
+def order_kept(before: Sequence[float], after: Sequence[float]) -> dict:
+    """Percent of the pairs with a difference ``before`` that have one of the same sign ``after``.
+
+    With Wilson's 95 % interval. A tie after truncation is an order that is lost.
+    """
+    from scipy.stats import binomtest
+
+    products = [float(b * a) for b, a in zip(before, after, strict=True) if b]
+    if not products:
+        return dict.fromkeys(("value", "ci_low", "ci_high"), None) | dict.fromkeys(
+            ("n_pairs", "n_kept", "n_tied"), 0
+        )
+    kept = sum(product > 0 for product in products)
+    bounds = binomtest(kept, len(products)).proportion_ci(0.95, method="wilson")
+    return {
+        "value": 100 * kept / len(products),
+        "ci_low": 100 * float(bounds.low),
+        "ci_high": 100 * float(bounds.high),
+        "n_pairs": len(products),
+        "n_kept": kept,
+        "n_tied": sum(product == 0 for product in products),
+    }
+
+
+def mean_interval(values: np.ndarray) -> tuple[float | None, float | None]:
+    """Student's 95 % interval of a mean; (None, None) for fewer than two values."""
+    if len(values) < 2:
+        return None, None
+    return tuple(map(float, statistics.over_prompts(Score.of_values([values]))))

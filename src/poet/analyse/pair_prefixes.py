@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from poet.analyse.completion import Completer, Place, exact_quality, quality
 from poet.analyse.held_out import held_out_rows
-from poet.evaluate import statistics
-from poet.evaluate.statistics import Score
+from poet.analyse.intervals import mean_interval, order_kept
+from poet.evaluate.generation import decode
 from poet.files import UserError
 
 SIDES = ("chosen", "rejected")
@@ -130,15 +129,17 @@ def _gap(pairs: Pairs, k: int, by_prefix: dict, completer: Completer, variant) -
 
 def exact_gaps(pairs: Pairs, k: int, completer: Completer, variant: str) -> np.ndarray:
     """The true dQ of every pair, [pairs]; NaN where a prefix ends within a word."""
-    sides = [
-        [
-            exact_quality(completer.tokenizer, prompt["instruction"], response, length, variant)
-            for prompt, response, length in zip(
-                pairs.prompts, pairs.responses[side], pairs.lengths(k), strict=True
-            )
-        ]
-        for side in SIDES
-    ]
+
+    def exact(row: int, side: str, length: int) -> float | None:
+        response = pairs.responses[side][row]
+        text, prefix = (
+            decode(completer.tokenizer, [*ids]) for ids in (response, response[:length])
+        )
+        begun = None if completer.is_whole(response[:length]) else prefix
+        return exact_quality(pairs.prompts[row]["instruction"], text, begun, variant)
+
+    lengths = pairs.lengths(k)
+    sides = [[exact(row, side, length) for row, length in enumerate(lengths)] for side in SIDES]
     chosen, rejected = np.array(sides, dtype=float)  # None becomes NaN
     return chosen - rejected
 
@@ -162,34 +163,3 @@ def _order(pairs: Pairs, by_prefix: dict, completer: Completer, variant: str | N
         "label_agreement": agreement,
         "exact": exact,
     }
-
-
-def order_kept(before: Sequence[float], after: Sequence[float]) -> dict:
-    """Percent of the pairs with a difference ``before`` that have one of the same sign ``after``.
-
-    With Wilson's 95 % interval. A tie after truncation is an order that is lost.
-    """
-    from scipy.stats import binomtest
-
-    products = [float(b * a) for b, a in zip(before, after, strict=True) if b]
-    if not products:
-        return dict.fromkeys(("value", "ci_low", "ci_high"), None) | dict.fromkeys(
-            ("n_pairs", "n_kept", "n_tied"), 0
-        )
-    kept = sum(product > 0 for product in products)
-    bounds = binomtest(kept, len(products)).proportion_ci(0.95, method="wilson")
-    return {
-        "value": 100 * kept / len(products),
-        "ci_low": 100 * float(bounds.low),
-        "ci_high": 100 * float(bounds.high),
-        "n_pairs": len(products),
-        "n_kept": kept,
-        "n_tied": sum(product == 0 for product in products),
-    }
-
-
-def mean_interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    """Student's 95 % interval of a mean; (None, None) for fewer than two values."""
-    if len(values) < 2:
-        return None, None
-    return tuple(map(float, statistics.over_prompts(Score.of_values([values]))))

@@ -101,6 +101,26 @@ def encode_texts(
     return prompt_ids, response_ids
 
 
+def encode_both(
+    tokenizer, rows: dict[str, list], length_policy: str = "keep_start"
+) -> list[tuple[list[int], list[int], list[int]]]:
+    """Token ids of prompt, chosen and rejected of every pair, before length limits.
+
+    ``rows`` holds the pairs' messages as columns of those names.
+    """
+    n = len(rows["prompt"])
+    prompts, responses = encode_pairs(
+        tokenizer, rows["prompt"] * 2, rows["chosen"] + rows["rejected"], length_policy
+    )
+    pairs = []
+    for p, q, c, r in zip(prompts[:n], prompts[n:], responses[:n], responses[n:], strict=True):
+        if p != q:  # a boundary that merged: what both have in common is the prompt
+            shared = len(commonprefix([p, q]))
+            c, r, p = p[shared:] + c, q[shared:] + r, p[:shared]
+        pairs.append((p, c, r))
+    return pairs
+
+
 def _render(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
     prompt_texts = render_prompts(tokenizer, prompts)
     conversations = [p + r for p, r in zip(prompts, responses, strict=True)]
@@ -203,18 +223,11 @@ class Cuts:
 
 def tokenize_rows(tokenizer, rows: dict[str, list], record: dict, cuts: Cuts) -> dict[str, list]:
     """Columns of ``tokens.parquet`` for columns of ``pairs.parquet``; adds to ``cuts``."""
-    n = len(rows["prompt"])
     limits = [record[k] for k in ("max_length", "max_prompt_length", "length_policy")]
-    prompts, responses = encode_pairs(
-        tokenizer, rows["prompt"] * 2, rows["chosen"] + rows["rejected"], limits[-1]
-    )
     out = {name: [] for name in (*IDS, "pair_hash")}
-    for p, q, c, r in zip(prompts[:n], prompts[n:], responses[:n], responses[n:], strict=True):
-        if p != q:  # a boundary that merged: what both have in common is the prompt
-            shared = len(commonprefix([p, q]))
-            c, r, p = p[shared:] + c, q[shared:] + r, p[:shared]
-        before = dict(zip(IDS, (p, c, r), strict=True))
-        after = dict(zip(IDS, limit_lengths(p, c, r, *limits), strict=True))
+    for pair in encode_both(tokenizer, rows, limits[-1]):
+        before = dict(zip(IDS, pair, strict=True))
+        after = dict(zip(IDS, limit_lengths(*pair, *limits), strict=True))
         cuts.add(before, after)
         for name, ids in {**after, "pair_hash": pair_hash(*after.values())}.items():
             out[name].append(ids)

@@ -1,0 +1,164 @@
+"""Does POET suit these pairs? A diagnosis before any training.
+
+Works on a raw pairs file (see :mod:`poet.data.pairs`), or on ``pairs.parquet``, of which it takes
+the training split. Lengths are in tokens, after the length limits, where a tokenizer is known, else
+in words and punctuation marks. Prints a report (Markdown) and writes, as far as asked:
+
+``diagnosis.json``::
+
+    source, setting (null for a raw file), unit, n_pairs
+    dropped: { reason: rows }         rows that are no pair
+    lengths: prompt, chosen, rejected, min_over_max: { mean, p5, p25, median, p75, p95, max };
+             chosen_longer, equally_long (percent of the pairs)
+    poet:    kept, shared: { mean, p5, ... }   k, and how many first tokens both responses share
+             dropped, dropped_chosen, dropped_rejected (percent of the tokens)
+             identical (pairs that are the same once truncated), shared_of_kept (percent of k, mean)
+    order:   null, or { scorer, how, value, ci_low, ci_high, n_pairs, n_kept, n_tied, n_left_out }:
+             percent of the orders that are expected to survive truncation (Wilson's 95 %), of one
+             pair per prompt; how: `exact` (the oracle's expectation over completions by the average
+             writer) or `as it stands` (a reward model reads the truncated text itself)
+    prompts: n_prompts, pairs_per_prompt, most_pairs_of_a_prompt, in_several_spellings (prompts that
+             differ in case, punctuation or white space only), repeated_pairs, contradicting_pairs
+    limits:  null without a tokenizer; max_length, max_prompt_length, length_policy, pairs_cut,
+             responses_cut (percent), dropped_prompt, dropped_chosen, dropped_rejected (percent of
+             the tokens)
+    evaluation: null, or { n_prompts, exact, near, too_short, ngram, examples }, see
+             :func:`poet.analyse.contamination.overlap`
+    recommendation: verdict (suits | little effect | unclear | risky), reasons: [ sentence ]
+
+``diagnosis.csv`` (the figure): source, measure (prompt | chosen | rejected | k | min_over_max),
+low, high, n: histograms.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from poet.analyse import contamination, pair_counts
+from poet.analyse.expected_order import SIDES, Scorer, as_it_stands, expected_order, oracle
+from poet.analyse.pair_tokens import Ids, Words, text_of
+from poet.analyse.recommendation import markdown, recommend
+from poet.data.preferences import instruction
+from poet.evaluate.alpaca import read_instructions
+from poet.files import cli, load_record, publish, write_json
+from poet.progress import track
+from poet.report.formats import csv_text
+
+
+def read(path: str | Path) -> tuple[list[dict], dict[str, int]]:
+    """Pairs with prompt, chosen, rejected (messages) and key; and rows left out, by reason.
+
+    Of a parquet file with a column ``split`` the training split.
+
+    Raises:
+        UserError: as :func:`poet.data.pairs.read_rows` and :func:`poet.data.pairs.collect`.
+    """
+    from poet.data.pairs import collect, read_rows
+
+    rows = _training_rows(path) or read_rows(path)
+    pairs, dropped = collect(track(rows, label="read pairs"), str(path), "drop")
+    return pairs, dict(dropped)
+
+
+def _training_rows(path: str | Path) -> list[tuple[str, dict]]:
+    import pyarrow.parquet as pq
+
+    if not str(path).endswith(".parquet") or not Path(path).is_file():
+        return []
+    if "split" not in pq.read_schema(path).names:
+        return []
+    rows = pq.read_table(path, filters=[("split", "=", "train")]).to_pylist()
+    return [(f"row {number}", row) for number, row in enumerate(rows, start=1)]
+
+
+def diagnose(
+    pairs: list[dict],
+    tokens_of: Words | Ids,
+    scorer: Scorer | None = None,
+    evaluation: list[str] | None = None,
+) -> tuple[dict, list[dict]]:
+    """The JSON file's content from ``unit`` on, and the rows of the figure.
+
+    ``pairs`` is what :func:`read` returns; ``evaluation`` the texts of the evaluation prompts.
+    """
+    counts = pair_counts.measure(track(tokens_of(pairs), len(pairs), "count tokens"))
+    texts = [instruction(pair["prompt"]) for pair in pairs]
+    answers = [tuple(text_of(pair, side) for side in SIDES) for pair in pairs]
+    record = getattr(tokens_of, "record", None)
+    diagnosis = {
+        "unit": tokens_of.unit,
+        "n_pairs": len(pairs),
+        "lengths": pair_counts.lengths(counts),
+        "poet": pair_counts.poet(counts),
+        "order": scorer and expected_order(pairs, tokens_of, scorer),
+        "prompts": pair_counts.prompts([pair["key"] for pair in pairs], texts, answers),
+        "limits": record and pair_counts.limits(counts, record),
+        "evaluation": None if evaluation is None else contamination.overlap(texts, evaluation),
+    }
+    diagnosis["recommendation"] = recommend(diagnosis)
+    return diagnosis, list(pair_counts.histogram(counts))
+
+
+def find_tokens(args, record: dict | None) -> Words | Ids:
+    """The tokenizer that the flags or the record name; words without one.
+
+    A model from scratch gets the tokenizer that its training will make of the corpus.
+    """
+    if args.tokenizer:
+        from transformers import AutoTokenizer
+
+        return Ids(AutoTokenizer.from_pretrained(args.tokenizer), record)
+    if record and record["scratch"] and args.corpus:
+        import pyarrow.parquet as pq
+
+        from poet.train.scratch import train_tokenizer
+
+        corpus = pq.read_table(args.corpus).to_pylist()
+        texts = (m["content"] for row in corpus for m in row["prompt"] + row["completion"])
+        return Ids(train_tokenizer(texts, record["scratch"]["vocab_size"]), record)
+    return Words()
+
+
+def find_scorer(args, record: dict | None) -> Scorer | None:
+    """The world's oracle, or the reward model that a flag names."""
+    if record and record["data"]["kind"] == "world":
+        return oracle("oracle", record["data"]["variant"])
+    if not args.reward_model:
+        return None
+    from poet.evaluate import annotators
+
+    scorer = annotators.reward_model(args.reward_model, args.reward_model)
+    return as_it_stands(args.reward_model, lambda *rows: scorer.rewards(*rows)[0])
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--pairs", required=True, help=".jsonl, .jsonl.gz or .parquet")
+    parser.add_argument("--record", help="resolved record with the length limits: JSON or its file")
+    parser.add_argument("--tokenizer", help="folder of a tokenizer with a chat template")
+    parser.add_argument("--corpus", help="corpus.parquet, where the record's model is from scratch")
+    parser.add_argument("--reward-model", help="folder of a reward model, to score truncated pairs")
+    parser.add_argument("--evaluation-prompts", help="prompts with a column `instruction`")
+    parser.add_argument("--output", help="JSON")
+    parser.add_argument("--figure", help="CSV of the length distributions")
+    args = parser.parse_args(argv)
+    record = load_record(args.record) if args.record else None
+    pairs, dropped = read(args.pairs)
+    evaluation = args.evaluation_prompts and read_instructions(args.evaluation_prompts)
+    found, histogram = diagnose(
+        pairs, find_tokens(args, record), find_scorer(args, record), evaluation
+    )
+    setting = record and record["setting"]
+    diagnosis = {"source": Path(args.pairs).name, "setting": setting, "dropped": dropped, **found}
+    if args.figure:
+        rows = [{"source": setting or diagnosis["source"], **row} for row in histogram]
+        with publish(args.figure) as temporary:
+            temporary.write_text(csv_text(rows), encoding="utf-8")
+    if args.output:
+        write_json(diagnosis, args.output)
+    print(markdown(diagnosis))
+
+
+if __name__ == "__main__":
+    cli(main)

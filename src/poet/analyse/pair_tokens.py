@@ -1,0 +1,77 @@
+"""Pairs of texts as tokens: of a tokenizer within length limits, or words where none is known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from poet.data.preferences import instruction
+
+BATCH = 200  # pairs tokenized at a time
+
+
+class Tokens(NamedTuple):
+    """A pair cut into tokens, within the length limits; ``unlimited``: its lengths before them."""
+
+    prompt: Sequence
+    chosen: Sequence
+    rejected: Sequence
+    unlimited: tuple[int, int, int]
+
+
+class Words:
+    """Words and punctuation marks, as ``\\w+|[^\\w\\s]`` finds them; no limits."""
+
+    unit = "words and punctuation marks"
+    _word = re.compile(r"\w+|[^\w\s]")
+
+    def __call__(self, pairs: Sequence[dict]) -> Iterator[Tokens]:
+        for pair in pairs:
+            texts = (
+                instruction(pair["prompt"]),
+                *(text_of(pair, s) for s in ("chosen", "rejected")),
+            )
+            parts = [self._word.findall(text) for text in texts]
+            yield Tokens(*parts, tuple(map(len, parts)))
+
+    def prefix(self, text: str, tokens: Sequence[str], k: int) -> str:
+        """The text of a response's first ``k`` tokens."""
+        ends = (match.end() for match in self._word.finditer(text))
+        return text[: next(end for n, end in enumerate(ends, start=1) if n == k)]
+
+
+class Ids:
+    """Token ids as training sees them, cut by a record's length limits where there is one."""
+
+    unit = "tokens"
+
+    def __init__(self, tokenizer, record: dict | None = None):
+        self.tokenizer, self.record = tokenizer, record
+
+    def __call__(self, pairs: Sequence[dict]) -> Iterator[Tokens]:
+        from poet.data.tokenization import encode_both, limit_lengths
+
+        record = self.record or {"length_policy": "keep_start"}
+        for start in range(0, len(pairs), BATCH):
+            batch = pairs[start : start + BATCH]
+            rows = {
+                name: [pair[name] for pair in batch] for name in ("prompt", "chosen", "rejected")
+            }
+            for parts in encode_both(self.tokenizer, rows, record["length_policy"]):
+                before = tuple(map(len, parts))
+                if self.record:
+                    names = ("max_length", "max_prompt_length", "length_policy")
+                    parts = limit_lengths(*parts, *(record[name] for name in names))
+                yield Tokens(*parts, before)
+
+    def prefix(self, text: str, tokens: Sequence[int], k: int) -> str:
+        """The text of a response's first ``k`` tokens."""
+        from poet.evaluate.generation import decode
+
+        return decode(self.tokenizer, list(tokens[:k]))
+
+
+def text_of(pair: dict, side: str) -> str:
+    """The text of a pair's ``chosen`` or ``rejected`` response."""
+    return pair[side][0]["content"]
