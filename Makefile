@@ -16,10 +16,14 @@ define run
   exit $$code
 endef
 
-.PHONY: results worlds report test lint pins clean-venv cluster
+.PHONY: results diagnose worlds report test lint pins clean-venv cluster
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
+
+# Does POET suit these pairs? Before any training: make diagnose CONFIG=... ARGS="--config pairs=FILE"
+diagnose: .venv/.installed
+	$(call run,$(SNAKEMAKE) diagnose)
 
 worlds: .venv/.installed
 	$(call run,$(SNAKEMAKE) --configfile config/worlds.yaml)

@@ -22,6 +22,13 @@ include: "rules/report.smk"
 report: "src/poet/report/captions/workflow.rst"
 
 
+rule diagnose:
+    """Does POET suit the pairs of every setting? Before any training."""
+    localrule: True
+    input:
+        expand("results/analysis/{setting}/diagnosis.json", setting=GRID),
+
+
 rule all:
     """Everything that the configuration's grid asks for."""
     default_target: True
@@ -31,6 +38,7 @@ rule all:
         TABLES,
         FIGURES,
         ANALYSIS,
+        rules.diagnose.input,
         "results/manifest.json",
         "results/report/index.html",
 

@@ -1,4 +1,29 @@
-# Where and why a method helps: the quality of prefixes, and implicit rewards of prefixes.
+# Does POET suit the data, and where and why a method helps.
+
+
+rule diagnose_pairs:
+    """Lengths, orders and defects of the training pairs, and whether POET suits them."""
+    input:
+        pairs="results/data/{setting}/pairs.parquet",
+        corpus="results/data/{setting}/corpus.parquet",
+        prompts="results/data/{setting}/prompts.jsonl",
+    output:
+        json="results/analysis/{setting}/diagnosis.json",
+        figure="results/analysis/{setting}/diagnosis.csv",
+    log:
+        "results/logs/diagnose_pairs/{setting}.log",
+    benchmark:
+        "results/benchmarks/diagnose_pairs/{setting}.tsv"
+    params:
+        record=record("diagnose"),
+        tokenizer=diagnosis_flags,
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        "python -m poet.analyse.diagnose --record {params.record:q} --pairs {input.pairs} "
+        "{params.tokenizer} --evaluation-prompts {input.prompts} --output {output.json} "
+        "--figure {output.figure} 2>&1 | tee {log} >&2"
 
 
 rule measure_prefixes:
@@ -23,11 +48,12 @@ rule measure_prefixes:
         scorer=scorer_flags,
         generations=flags_of("--generations", analysed_generations),
         gains=analysed_gains,
+        offline=scorer_offline,
     resources:
         mem_mb=4000,
         runtime=480,
     shell:
-        "python -m poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
+        "HF_HUB_OFFLINE={params.offline} python -m poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
         "--tokens {input.tokens} --prompts {input.prompts} --start {input.start} "
         "{params.scorer} {params.generations} {params.gains} --output {output.json} "
         "--figure {output.figure} --completions {output.completions} 2>&1 | tee {log} >&2"

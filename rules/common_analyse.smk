@@ -1,5 +1,6 @@
 # What the analysis works on: the settings with a section `analysis`, and their scorer.
 import shlex
+from pathlib import Path
 
 from poet.config_checks import scorer_of
 
@@ -26,6 +27,12 @@ def scorer_flags(wildcards, input):
     name = scorer_of(CONFIG, wildcards.setting)
     flags = f"--annotator {name} --settings {shlex.quote(json.dumps(CONFIG['annotators'][name]))}"
     return f"{flags} --model {input.scorer}" if input.scorer else flags
+
+
+def scorer_offline(wildcards):
+    """Value of HF_HUB_OFFLINE: 0 only where the scorer is a model on the hub."""
+    section = CONFIG["annotators"][scorer_of(CONFIG, wildcards.setting)]
+    return 1 if Path(section.get("name", ".")).exists() else 0
 
 
 def analysed_methods(wildcards):
@@ -65,6 +72,15 @@ def analysed_models(wildcards):
     methods = set(analysed_methods(wildcards))
     trained = trained_models(wildcards.setting).items()
     return {method: folders for method, folders in trained if method in methods}
+
+
+def diagnosis_flags(wildcards, input):
+    """What poet.analyse.diagnose finds of a setting's model before it is trained."""
+    setting = setting_of(wildcards)
+    if "scratch" in setting["model"]:
+        return f"--corpus {input.corpus}"
+    folder = Path(setting["model"]["name"])
+    return f"--tokenizer {folder}" if folder.is_dir() else ""
 
 
 def files_of(named):

@@ -40,6 +40,9 @@ STAGES = {
     "annotate": (*_RUN, "method", "reference_name"),
     "reward_model": (*_RUN, "reward_model"),
     "downstream": (*_RUN, "method", "downstream"),
+    "diagnose": (
+        "setting", "data", "scratch", "max_length", "max_prompt_length", "length_policy",
+    ),
     "prefix_quality": (*_RUN, "analysis", "data", "generation", "sft_seed"),
     "reward_gap": (*_RUN, "analysis", "reference_batch_size", "attn_implementation"),
 }  # fmt: skip

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from poet.data.world import continue_expected_reward, reward
+from poet.evaluate import scalar
 from poet.evaluate.generation import decode, sample
 
 Place = tuple[int, tuple[int, ...]]  # (number of the prompt, prefix)
+# (prompts with `prompt` messages and `instruction`, a response to each) -> rewards, in its own unit
+Score = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -33,17 +36,13 @@ class Completion:
 
 @dataclass(frozen=True)
 class Completer:
-    """The start model, and a scorer: (prompts, one response each) -> rewards, in its unit.
-
-    A prompt has ``prompt`` (messages) and ``instruction``. ``sampling``: see
-    :func:`poet.evaluate.generation.sample`.
-    """
+    """The start model and a scorer; ``sampling``: see :func:`poet.evaluate.generation.sample`."""
 
     model: object
     tokenizer: object
     sampling: dict
     seed: int
-    score: Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
+    score: Score
 
     def is_whole(self, prefix: Sequence[int]) -> bool:
         """Does the prefix end as responses do?"""
@@ -85,6 +84,21 @@ class Completer:
             prefix = decode(self.tokenizer, list(place[1]))
             found[place].append(Completion(prefix, text, reason, float(value)))
         return found
+
+
+def open_scorer(name: str, settings: dict, model: str | None = None) -> Score:
+    """Rewards of the oracle or reward model that a section ``annotators.NAME`` describes.
+
+    ``model``: folder of the reward model, where the section names none.
+
+    Raises:
+        UserError: as :func:`poet.evaluate.scalar.reward_model`.
+    """
+    if settings["kind"] == "oracle":
+        judge = scalar.oracle()
+    else:
+        judge = scalar.reward_model(name, settings.get("name", model), settings.get("revision"))
+    return lambda prompts, texts: judge.rewards(prompts, texts)[0]
 
 
 def quality(completions: Sequence[Completion]) -> float:

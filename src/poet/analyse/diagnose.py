@@ -36,6 +36,7 @@ import argparse
 from pathlib import Path
 
 from poet.analyse import contamination, pair_counts
+from poet.analyse.completion import open_scorer
 from poet.analyse.expected_order import SIDES, Scorer, as_it_stands, expected_order, oracle
 from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.analyse.recommendation import markdown, recommend
@@ -126,10 +127,9 @@ def find_scorer(args, record: dict | None) -> Scorer | None:
         return oracle("oracle", record["data"]["variant"])
     if not args.reward_model:
         return None
-    from poet.evaluate import annotators
-
-    scorer = annotators.reward_model(args.reward_model, args.reward_model)
-    return as_it_stands(args.reward_model, lambda *rows: scorer.rewards(*rows)[0])
+    name = Path(args.reward_model).name
+    rewards = open_scorer(name, {"kind": "reward_model", "name": args.reward_model})
+    return as_it_stands(name, rewards)
 
 
 def main(argv=None) -> None:

@@ -38,9 +38,10 @@ from __future__ import annotations
 import argparse
 import json
 
-from poet.analyse.completion import Completer
+from poet.analyse.completion import Completer, open_scorer
 from poet.analyse.own_prefixes import measure_own
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
+from poet.evaluate.generation import load_model
 from poet.files import UserError, cli, load_record, publish, read_json, read_jsonl, write_json
 from poet.report.formats import csv_text
 
@@ -88,28 +89,6 @@ def _named_seeds(entries, flag: str) -> dict[str, list[list[dict]]]:
     return named
 
 
-def make_completer(args, record: dict) -> Completer:
-    """The start model and the scorer that the flags name."""
-    import torch
-
-    from poet.evaluate import scalar
-    from poet.evaluate.generation import load_model
-
-    torch.set_num_threads(record["torch_threads"])
-    settings = json.loads(args.settings)
-    if settings["kind"] == "oracle":
-        scorer = scalar.oracle()
-    else:
-        name = settings.get("name") or args.model
-        scorer = scalar.reward_model(args.annotator, name, settings.get("revision"))
-    tokenizer, model = load_model(args.start)
-
-    def score(prompts, texts):
-        return scorer.rewards(prompts, texts)[0]
-
-    return Completer(model, tokenizer, record["generation"], record["sft_seed"], score)
-
-
 def write_completions(rows, path) -> None:
     """Write the rows of :func:`completion_rows` as parquet."""
     import pyarrow as pa
@@ -144,7 +123,12 @@ def main(argv=None) -> None:
     settings, setting = record["analysis"], record["setting"]
     generations = _named_seeds(args.generations, "--generations")
 
-    completer = make_completer(args, record)
+    import torch
+
+    torch.set_num_threads(record["torch_threads"])
+    score = open_scorer(args.annotator, json.loads(args.settings), args.model)
+    tokenizer, model = load_model(args.start)
+    completer = Completer(model, tokenizer, record["generation"], record["sft_seed"], score)
     pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
     of_pairs, pair_completions = measure_pairs(
         pairs, settings, completer, record["data"].get("variant")
