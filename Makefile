@@ -16,7 +16,7 @@ define run
   exit $$code
 endef
 
-.PHONY: results diagnose worlds report test lint pins clean-venv cluster
+.PHONY: results diagnose worlds ablation report test lint pins clean-venv cluster
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -27,6 +27,10 @@ diagnose: .venv/.installed
 
 worlds: .venv/.installed
 	$(call run,$(SNAKEMAKE) --configfile config/worlds.yaml)
+
+# Shares of the length, SamPO, D2PO, LD-DPO, and other objectives with and without POET.
+ablation: .venv/.installed
+	$(call run,$(SNAKEMAKE) --configfile config/ablation.yaml)
 
 report: results
 	$(call run,$(SNAKEMAKE) --report results/report.html)

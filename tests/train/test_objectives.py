@@ -78,7 +78,7 @@ def expected(name, pair, beta, gamma_beta_ratio, rpo_alpha):
     if name == "simpo":  # Meng et al. 2024, equation 6, gamma = beta x gamma_beta_ratio
         margin = beta / n_w * math.fsum(chosen) - beta / n_l * math.fsum(rejected)
         margin -= beta * gamma_beta_ratio
-    elif name == "ln_dpo":  # Meng et al. 2024, table 6
+    elif name == "ln_dpo":  # Lambert et al. 2024, section 5
         margin = beta / n_w * ratio_w - beta / n_l * ratio_l
     elif name == "ipo":  # Azar et al. 2023, equation 17, log-ratios per token
         h = ratio_w / n_w - ratio_l / n_l - 1 / (2 * beta)

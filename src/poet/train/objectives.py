@@ -75,7 +75,7 @@ def ipo(chosen: Responses, rejected: Responses, *, beta: float) -> Tensor:
 
 
 def ln_dpo(chosen: Responses, rejected: Responses, *, beta: float) -> Tensor:
-    """-log sigmoid(beta (s_w - s_l)), s the log-ratio per token (Meng et al. 2024, table 6).
+    """-log sigmoid(beta (s_w - s_l)), s the log-ratio per token (Lambert et al. 2024, section 5).
 
     TRL's ``loss_type="sigmoid_norm"``.
     """
@@ -85,8 +85,7 @@ def ln_dpo(chosen: Responses, rejected: Responses, *, beta: float) -> Tensor:
 def rpo(chosen: Responses, rejected: Responses, *, beta: float, rpo_alpha: float) -> Tensor:
     """DPO - alpha log pi(y_w|x) / |y_w| (Pang et al. 2024, eq. 1).
 
-    The likelihood term is over the chosen tokens that are kept, with their weights. The paper's
-    denominator also counts the prompt's chain of thought, which preference pairs do not have.
+    The likelihood term is over the chosen tokens that are kept, with their weights.
     """
     return dpo(chosen, rejected, beta=beta) - rpo_alpha * mean_logp(chosen)
 
