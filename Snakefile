@@ -10,8 +10,8 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
-include: "rules/common_report.smk"
 include: "rules/common_analyse.smk"
+include: "rules/common_report.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"

@@ -6,9 +6,21 @@ from poet.report.tables import belongs
 with open(f"{PAPER}/settings.yaml") as file:
     PAPER_JUDGE = yaml.safe_load(file)["alpacaeval2"]["paper_annotator"]
 
-# Names here of the judge that the paper used: only its numbers are compared with the paper's.
-PAPER_ANNOTATORS = [
-    name for name, annotator in CONFIG["annotators"].items() if PAPER_JUDGE in annotator.values()
+
+def is_papers(name, annotator):
+    """Whether an annotator is the judge that the paper used; what is replayed says so by its name."""
+    if annotator["kind"] == "api":
+        return Path(annotator["judge"]).stem == PAPER_JUDGE
+    return annotator["kind"] == "replay" and name == PAPER_JUDGE
+
+
+# Only the numbers of these are compared with the paper's.
+PAPER_ANNOTATORS = [name for name, found in CONFIG["annotators"].items() if is_papers(name, found)]
+
+PAPER_SCORERS = [
+    name
+    for name, found in CONFIG["annotators"].items()
+    if found["kind"] == "reward_model" and "ArmoRM" in found.get("name", "")
 ]
 
 
@@ -55,10 +67,25 @@ def length_flags():
     ]
 
 
+# What draws which figure from which file of an analysis.
+ANALYSIS_CSV = {
+    "pair-lengths": "diagnosis",
+    "prefix-quality": "prefix_quality",
+    "margins": "reward_gap",
+    "entropy": "token_positions",
+}
+
+
+def rule_of(figure):
+    """Name of the rule that draws a figure of an analysis."""
+    return f"draw_{figure.replace('-', '_')}"
+
+
 TABLES = [
     *expand("results/tables/main.{ext}", ext=TABLE),
     *VARIANT_TABLES,
     *DOWNSTREAM_TABLE,
+    *expand("results/tables/prefix.{ext}", ext=TABLE if ANALYSED else []),
     *LANGUAGE_TABLE,
 ]
 FIGURES = expand(
@@ -69,6 +96,14 @@ FIGURES = expand(
         *(["ablation-curves"] if "ablation" in VARIANTS else []),
         "lengths",
         *(f"training-{setting}" for setting in TRAINED),
+        *(f"pair-lengths-{setting}" for setting in GRID),
+        *(f"prefix-quality-{setting}" for setting in ANALYSED),
+        *(
+            f"{name}-{setting}"
+            for setting in ANALYSED
+            if setting in TRAINED
+            for name in ("margins", "entropy")
+        ),
     ],
     ext=FIGURE,
 )

@@ -80,6 +80,32 @@ rule tabulate_downstream:
         "2>&1 | tee {log} >&2"
 
 
+rule tabulate_prefix:
+    """The prefix table: gaps of chosen and rejected, surviving orders, the models' own prefixes."""
+    input:
+        measured=expand("results/analysis/{setting}/prefix_quality.json", setting=ANALYSED),
+        reported=f"{PAPER}/reported.csv",
+    output:
+        report(
+            expand("results/tables/prefix.{ext}", ext=TABLE),
+            caption=caption("prefix"),
+            category="Tables",
+        ),
+    log:
+        "results/logs/tabulate_prefix.log",
+    benchmark:
+        "results/benchmarks/tabulate_prefix.tsv"
+    params:
+        scorers=PAPER_SCORERS,
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m poet.report.tables prefix --measured {input.measured} "
+        "--reported {input.reported} --paper-annotators {params.scorers} --output {output} "
+        "2>&1 | tee {log} >&2"
+
+
 rule tabulate_language:
     """The language table: true reward of the start model, a babbler and the corpus."""
     input:
@@ -219,6 +245,34 @@ rule draw_training:
         "2>&1 | tee {log} >&2"
 
 
+for figure, source in ANALYSIS_CSV.items():
+
+    rule:
+        """What an analysis found, as the figure that gives the rule its name."""
+        name:
+            rule_of(figure)
+        input:
+            f"results/analysis/{{setting}}/{source}.csv",
+        output:
+            report(
+                expand("results/figures/{figure}-{{setting}}.{ext}", figure=figure, ext=FIGURE),
+                caption=caption(figure),
+                category="Figures",
+            ),
+        log:
+            f"results/logs/{rule_of(figure)}/{{setting}}.log",
+        benchmark:
+            f"results/benchmarks/{rule_of(figure)}/{{setting}}.tsv"
+        params:
+            figure=figure,
+        resources:
+            mem_mb=1000,
+            runtime=10,
+        shell:
+            "python -m poet.report.figures {params.figure} --table {input} --output {output} "
+            "2>&1 | tee {log} >&2"
+
+
 rule write_manifest:
     """What made these results: versions, commit, configuration, hardware, seconds per rule."""
     input:
@@ -246,6 +300,7 @@ rule write_page:
         tables=[path for path in TABLES if path.endswith(".csv")],
         figures=[path for path in FIGURES if path.endswith(".svg")],
         figure_data=[path for path in FIGURES if path.endswith(".csv")],
+        diagnosis=expand("results/analysis/{setting}/diagnosis.json", setting=GRID),
         manifest="results/manifest.json",
     output:
         "results/report/index.html",
@@ -261,5 +316,6 @@ rule write_page:
         runtime=10,
     shell:
         "python -m poet.report.page --manifest {input.manifest} --comparison {input.comparisons} "
-        "--tables {input.tables} --figures {input.figures} {params.annotations} "
-        "--output {output} 2>&1 | tee {log} >&2"
+        "--tables {input.tables} --figures {input.figures} "
+        "--diagnosis {input.diagnosis} {params.annotations} --output {output} "
+        "2>&1 | tee {log} >&2"

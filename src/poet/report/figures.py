@@ -7,8 +7,16 @@ import csv
 
 from poet.evaluate.alpaca import read_rows
 from poet.files import cli
-from poet.report import figure_scores, figure_training
+from poet.report import figure_analysis, figure_scores, figure_training
 from poet.report.style import save
+
+# Figures of one CSV file, drawn as it stands, with their help.
+ANALYSES = {
+    "pair-lengths": (figure_analysis.draw_pair_lengths, "lengths in the training pairs"),
+    "prefix-quality": (figure_analysis.draw_prefix_quality, "quality of prefixes"),
+    "margins": (figure_analysis.draw_margins, "margins of prefixes, before and after training"),
+    "entropy": (figure_analysis.draw_entropy, "token entropy by position"),
+}
 
 
 def _read_table(path: str) -> list[dict]:
@@ -35,8 +43,10 @@ def main(argv=None) -> None:
     lc = figures.add_parser("lc-length", help="length-controlled win rate against length")
     lc.add_argument("--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE"))
     figures.add_parser("ablation", help="win rate against the share of the length that is kept")
-    for name in ("win-rates", "lc-length", "ablation"):
-        figures.choices[name].add_argument("--table", required=True, help="main or ablation .csv")
+    for name, (_, what) in ANALYSES.items():
+        figures.add_parser(name, help=what)
+    for figure in figures.choices.values():
+        figure.add_argument("--table", required=True, help="the .csv file that has its numbers")
     lengths = figures.add_parser("lengths", help="how long the answers are, per method")
     lengths.add_argument(
         "--annotations", nargs="+", action="append", required=True,
@@ -60,6 +70,9 @@ def main(argv=None) -> None:
         case "ablation":
             rows = figure_scores.ablation_rows(_read_table(args.table))
             draw = figure_scores.draw_ablation
+        case name if name in ANALYSES:
+            rows, draw = _read_table(args.table), ANALYSES[name][0]
+            rows = figure_analysis.entropy_rows(rows) if name == "entropy" else rows
         case "lengths":
             rows = figure_scores.length_rows(_lengths(args.annotations))
             draw = figure_scores.draw_lengths

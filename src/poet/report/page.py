@@ -4,9 +4,6 @@ One file that opens from disk and asks for nothing: styles, scripts, figures and
 and its content security policy allows no other. What models wrote is never HTML: it travels
 compressed and is shown as text only. DataTables (through itables, which ships it for offline use)
 sorts the tables and pages through the answers.
-
-Analyses are shown where ``--tables`` and ``--figures`` name their files; see
-:mod:`poet.report.contract` for their keys.
 """
 
 from __future__ import annotations
@@ -30,12 +27,17 @@ TITLES = {
     "ablation": ("Truncation ablation", "variants"),
     "baselines": ("Token-level baselines", "variants"),
     "downstream": ("Downstream tasks", "downstream"),
+    "prefix": ("Quality of prefixes", "prefix"),
     "language": ("The start model's language", "language"),
     "win-rates": ("Win rates", "win-rates"),
     "lc-length": ("Length control against length", "lc-length"),
     "ablation-curves": ("Ablation curves", "ablation-curves"),
     "lengths": ("Lengths of the answers", "lengths"),
     "training": ("Training", "training"),
+    "pair-lengths": ("Lengths in the pairs", "pair-lengths"),
+    "prefix-quality": ("Quality of prefixes", "prefix-quality"),
+    "margins": ("Margins by prefix length", "margins"),
+    "entropy": ("Entropy by position", "entropy"),
 }
 
 
@@ -134,13 +136,14 @@ def policy(*scripts: str) -> str:
     )
 
 
-def render(comparisons, made_of, shown_tables, shown_figures, answers: dict) -> str:
+def render(comparisons, made_of, shown_tables, shown_figures, diagnoses, answers: dict) -> str:
     """The page as HTML.
 
     Args:
         comparisons: of the main table.
         made_of: the manifest.
         shown_tables: what :func:`table` returns; shown_figures: what :func:`figure` returns.
+        diagnoses: what ``poet.analyse.diagnose`` writes.
         answers: what :func:`poet.report.answers.bundle` returns.
     """
     import yaml
@@ -159,7 +162,8 @@ def render(comparisons, made_of, shown_tables, shown_figures, answers: dict) -> 
     style += "\n" + (TEMPLATES / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
         answer=headline.sentence(gains), gains=gains, tables=shown_tables, figures=shown_figures,
-        manifest=made_of, configuration=yaml.safe_dump(made_of["config"], sort_keys=False),
+        diagnoses=diagnoses, manifest=made_of,
+        configuration=yaml.safe_dump(made_of["config"], sort_keys=False),
         answers=packed(answers) if answers["pairs"] else None,
         policy=policy(script), script=Markup(script), style=Markup(style),
     )  # fmt: skip
@@ -171,6 +175,7 @@ def main(argv=None) -> None:
     parser.add_argument("--comparison", nargs="+", required=True, help="the main table's")
     parser.add_argument("--tables", nargs="+", required=True, help=".csv files, in their order")
     parser.add_argument("--figures", nargs="+", required=True, help=".svg files beside their .csv")
+    parser.add_argument("--diagnosis", nargs="*", default=[], help="diagnosis.json files")
     parser.add_argument(
         "--annotations", nargs="+", action="append", default=[],
         metavar="SETTING ANNOTATOR METHOD FILE", help="one file per seed; repeat for each method",
@@ -185,6 +190,7 @@ def main(argv=None) -> None:
         made_of,
         [*map(table, args.tables)],
         [*map(figure, args.figures)],
+        [*map(read_json, args.diagnosis)],
         bundle(annotations, config["gains"], config["methods"], config["seeds"]),
     )
     with publish(args.output) as path:

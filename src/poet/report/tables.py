@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 
 from poet.files import cli, load_record, read_json
-from poet.report import downstream
+from poet.report import downstream, prefix
 from poet.report.formats import LENGTH, PERCENT, SHARE, Layout, fixed, write
 from poet.report.paper import Paper, read_reported
 
@@ -49,6 +49,8 @@ def layout(table: str, columns: list[str]) -> Layout:
     """What is shown of a table with these CSV columns."""
     if table == "downstream":
         return downstream.layout(columns)
+    if table == "prefix":
+        return prefix.LAYOUT
     first = {column: (column,) for column in FIRST[table]}
     return Layout(first | SHOWN_SCORES, "{} [{}, {}]")
 
@@ -165,12 +167,15 @@ def main(argv=None) -> None:
     for name in FIRST:
         table = tables.add_parser(name, help="win rates, one row per setting, method, annotator")
         table.add_argument("--comparison", nargs="+", required=True, help="comparison.json files")
+        if name != "main":
+            table.add_argument("--methods", required=True, help="that section of the config: JSON")
+    of_prefixes = tables.add_parser("prefix", help="quality of prefixes")
+    of_prefixes.add_argument("--measured", nargs="+", required=True, help="prefix_quality.json")
+    for table in tables.choices.values():
         table.add_argument("--reported", required=True, help="the paper's numbers (reported.csv)")
         table.add_argument(
             "--paper-annotators", nargs="*", default=[], help="names here of the paper's judge"
         )
-        if name != "main":
-            table.add_argument("--methods", required=True, help="that section of the config: JSON")
     of_downstream = tables.add_parser("downstream", help="lm-eval, one row per setting and method")
     of_downstream.add_argument(
         "--results", nargs="+", action="append", required=True,
@@ -182,6 +187,10 @@ def main(argv=None) -> None:
     if args.table == "downstream":
         results = [(s, m, [*map(read_json, files)]) for s, m, *files in args.results]
         rows, below = downstream.rows_of(results), downstream.NOTES
+    elif args.table == "prefix":
+        measured = [*map(read_json, args.measured)]
+        rows = prefix.rows_of(measured, read_reported(args.reported), args.paper_annotators)
+        below = prefix.NOTES
     else:
         comparisons = [*map(read_json, args.comparison)]
         paper = Paper.of(read_reported(args.reported), args.table, args.paper_annotators)
