@@ -43,6 +43,18 @@ def test_poet_twice_is_poet(chosen, rejected):
     assert truncate_pair(*once) == once
 
 
+@given(tokens, tokens, st.sampled_from(["poet", "own"]), shares)
+def test_no_eos_is_invented(chosen, rejected, strategy, keep):
+    """A cut response does not end; of POET's pair the shorter one keeps its EOS."""
+    eos = 1001
+    pair = [*chosen, eos], [*rejected, eos]
+    for full, kept in zip(pair, truncate_pair(*pair, strategy, keep), strict=True):
+        assert (eos in kept) == (len(kept) == len(full))
+    kept = truncate_pair(*pair)
+    shorter = min((0, 1), key=lambda side: len(pair[side]))
+    assert kept[shorter] == pair[shorter] and kept[shorter][-1] == eos
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

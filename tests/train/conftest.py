@@ -64,7 +64,10 @@ def training_arguments(tmp_path):
 def trainer_of(start, training_arguments):
     """Our trainer on columns of pairs; keyword arguments are the method's or the config's."""
 
-    def make(rows, objective="dpo", weighting="uniform", eval_rows=None, model=None, **kwargs):
+    def make(
+        rows, objective="dpo", weighting="uniform", eval_rows=None, model=None,
+        processing_class=None, **kwargs,
+    ):  # fmt: skip
         names = {"beta", "gamma_beta_ratio", "rpo_alpha"} & set(kwargs)
         return PreferenceTrainer(
             model=model or AutoModelForCausalLM.from_pretrained(start[0]),
@@ -74,7 +77,7 @@ def trainer_of(start, training_arguments):
             args=training_arguments(**kwargs),
             train_dataset=Dataset.from_dict(rows),
             eval_dataset=None if eval_rows is None else Dataset.from_dict(eval_rows),
-            processing_class=start[1],
+            processing_class=processing_class or start[1],
         )
 
     return make

@@ -1,5 +1,6 @@
 """The trainer's means, logs and batches, with every pair's numbers recomputed by themselves."""
 
+import copy
 import math
 
 import pytest
@@ -119,6 +120,16 @@ def test_accumulation_changes_nothing(trainer_of, drifted, weighting):
     assert parts[0] == pytest.approx(whole[0], rel=2e-4)
     for name, weight in parts[1].items():
         torch.testing.assert_close(weight, whole[1][name], rtol=1e-2, atol=2e-4)
+
+
+def test_a_tokenizer_without_pad_token_trains_the_same(trainer_of, drifted, start):
+    """As Llama-3's: padding is masked, so its id does not matter."""
+    rows = {name: column[:8] for name, column in drifted.items()}
+    with_pad = weights_after(trainer_of(rows))
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.pad_token = None
+    without = trainer_of(rows, processing_class=tokenizer)
+    assert weights_after(without)[0] == pytest.approx(with_pad[0], abs=1e-6)
 
 
 def test_sampo_evaluates_on_the_same_draw(trainer_of, drifted):

@@ -53,12 +53,15 @@ def pair_fields(examples: list[dict]) -> dict[str, Tensor]:
     }
 
 
-def pad_sequences(prompts: Sequence, responses: Sequence, pad: int) -> dict[str, Tensor]:
-    """input_ids, attention_mask, labels (-100 on prompt and padding), each [rows, width]."""
+def pad_sequences(prompts: Sequence, responses: Sequence, pad: int | None) -> dict[str, Tensor]:
+    """input_ids, attention_mask, labels (-100 on prompt and padding), each [rows, width].
+
+    Padding is masked, so that for a tokenizer without a pad token any id does.
+    """
     sequences = [list(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
     labels = [[-100] * len(p) + list(r) for p, r in zip(prompts, responses, strict=True)]
     return {
-        "input_ids": pad_right(sequences, pad, torch.long),
+        "input_ids": pad_right(sequences, pad or 0, torch.long),
         "attention_mask": pad_right([[1] * len(ids) for ids in sequences], 0, torch.long),
         "labels": pad_right(labels, -100, torch.long),
     }
@@ -68,7 +71,7 @@ def pad_sequences(prompts: Sequence, responses: Sequence, pad: int) -> dict[str,
 class PairCollator:
     """Every response behind its own copy of the prompt, padded on the right."""
 
-    pad_token_id: int
+    pad_token_id: int | None
 
     def __call__(self, examples: list[dict]) -> dict[str, Tensor]:
         prompts = [pair["prompt_ids"] for pair in examples] * 2

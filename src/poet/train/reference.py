@@ -26,7 +26,7 @@ def model_digest(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def compute(model, tokens, batch_size: int, pad: int, label: str) -> dict:
+def compute(model, tokens, batch_size: int, pad: int | None, label: str) -> dict:
     """Columns ref_chosen_logps and ref_rejected_logps, list<float32>, for a table of tokens.
 
     ``tokens`` is a pyarrow table; ``model`` has TRL's fused head; ``batch_size`` counts responses.
