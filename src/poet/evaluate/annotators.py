@@ -94,17 +94,18 @@ def usage(name: str, kind: str, methods: Sequence[list[dict]]) -> dict:
     An answer that serves several rows counts once. Answers that were refused are in no row.
     """
     rows = [row for annotated in methods for row in annotated]
-    asked = {row["request"]: row for row in rows if row.get("request")}
-    judged = list(asked.values()) or [row for row in rows if row.get("prompt_tokens") is not None]
+    answers = [answer for row in rows for answer in row.get("answers", [row])]
+    asked = {answer["request"]: answer for answer in answers if answer.get("request")}
+    counted = list(asked.values()) or [a for a in answers if a.get("prompt_tokens") is not None]
     return {
         "annotator": name,
         "kind": kind,
-        "judge_models": sorted({row["judge_model"] for row in rows if row.get("judge_model")}),
+        "judge_models": sorted({a["judge_model"] for a in answers if a.get("judge_model")}),
         "n_annotations": len(rows),
         "n_calls": len(asked),
-        "prompt_tokens": sum(row["prompt_tokens"] for row in judged),
-        "completion_tokens": sum(row["completion_tokens"] for row in judged),
-        "price": sum(row["preference_price_per_example"] for row in judged),
+        "prompt_tokens": sum(answer["prompt_tokens"] for answer in counted),
+        "completion_tokens": sum(answer["completion_tokens"] for answer in counted),
+        "price": sum(answer["preference_price_per_example"] for answer in counted),
     }
 
 
@@ -129,15 +130,17 @@ def open_judge(name: str, settings: dict, model: str | None) -> Iterator[Judge]:
 
         yield replay(settings["files"], settings["allow_model_change"])
     else:
-        from poet.evaluate import judges
+        from poet.evaluate import arena, judges
 
         configs = judges.load_judge(settings["judge"])
-        with _open_ask(name, settings, configs) as ask:
-            yield lambda prompts, rows: judges.annotate_pairs(configs, ask, rows)
+        way = arena if arena.is_arena(configs) else judges
+        with open_ask(name, settings, configs) as ask:
+            yield lambda prompts, rows: way.annotate_pairs(configs, ask, rows)
 
 
 @contextmanager
-def _open_ask(name: str, settings: dict, configs: dict):
+def open_ask(name: str, settings: dict, configs: dict) -> Iterator[Callable]:
+    """Who answers a language model judge's requests: a local model, or a server with its store."""
     from poet.evaluate.judges import labels
 
     if settings["kind"] == "local_judge":

@@ -142,9 +142,15 @@ def annotate_pairs(configs: dict[str, dict], ask: Ask, rows: Sequence[dict]) -> 
 
 def _columns(found: dict) -> dict:
     answer = found.get("preference_answer")
-    answer = answer if isinstance(answer, dict) else {}  # NaN for a draw
     return {
         "preference": found["preference"],
+        **answer_columns(answer if isinstance(answer, dict) else {}),  # NaN for a draw
+    }
+
+
+def answer_columns(answer: dict) -> dict:
+    """What a row says of the answer behind it; alpaca-eval's names where it has one."""
+    return {
         "preference_raw_completion": answer.get("choice"),
         "preference_price_per_example": answer.get("price"),
         "judge_model": answer.get("model"),
@@ -156,7 +162,6 @@ def _columns(found: dict) -> dict:
 
 def _single_annotator():
     """alpaca-eval's annotator with our way of asking; a function for the sake of its import."""
-    from alpaca_eval import utils
     from alpaca_eval.annotators import SinglePairwiseAnnotator
 
     class Single(SinglePairwiseAnnotator):
@@ -168,25 +173,13 @@ def _single_annotator():
             return template  # read in already; alpaca-eval takes a wrong path for a template
 
         def _make_prompts(self, table, prompt_template=None):
-            """Requests; outputs that hold chat markers cannot end the judge's message."""
-
-            def fill(text):
-                return utils.make_prompts(table, text, self.batch_size)
-
-            template = self.prompt_template.strip()
-            if not template.startswith("<|im_start|>"):
-                prompts, table = fill(template)
-                return [{"prompt": prompt.strip()} for prompt in prompts], table
-            messages = utils.prompt_to_chatml(template)
-            columns = [
-                [{**message, "content": text.strip()} for text in fill(message["content"])[0]]
-                for message in messages
-            ]
-            return [{"messages": list(turns)} for turns in zip(*columns, strict=True)], table
+            return make_requests(self.prompt_template, table, self.batch_size), table
 
         def _ask_for(self, prompts, **params):
             answers = self._ask([{**prompt, **params} for prompt in prompts], self._parse)
-            choices = [{**answer["choice"], "text": _text(answer["choice"])} for answer in answers]
+            choices = [
+                {**answer["choice"], "text": text_of(answer["choice"])} for answer in answers
+            ]
             return {
                 "completions": [choice["text"] for choice in choices],
                 "completions_all": choices,
@@ -195,7 +188,7 @@ def _single_annotator():
 
         def _parse(self, choice: dict) -> None:
             """Raise an exception unless the choice holds a preference for every row asked."""
-            text = _text(choice)
+            text = text_of(choice)
             all_of_it = self.completion_key == "completions_all"
             found = list(self.fn_completion_parser({**choice, "text": text} if all_of_it else text))
             if len(found) != self.batch_size or not all(1 <= value <= 2 for value in found):
@@ -204,7 +197,30 @@ def _single_annotator():
     return Single
 
 
-def _text(choice: dict) -> str:
+def make_requests(template: str, table, batch_size: int = 1) -> list[dict]:
+    """The ``messages`` (or legacy ``prompt``) of requests: alpaca-eval's templates, filled in.
+
+    The messages are told apart before they are filled, so that an output that holds chat markers
+    cannot end the judge's message.
+
+    Args:
+        template: text with ``{column}`` in it, in ChatML or plain.
+        table: a DataFrame with those columns, ``batch_size`` rows per request.
+    """
+    from alpaca_eval import utils
+
+    template = template.strip()
+    if not template.startswith("<|im_start|>"):
+        prompts, _ = utils.make_prompts(table, template, batch_size)
+        return [{"prompt": prompt.strip()} for prompt in prompts]
+    columns = []
+    for message in utils.prompt_to_chatml(template):
+        texts, _ = utils.make_prompts(table, message["content"], batch_size)
+        columns.append([{**message, "content": text.strip()} for text in texts])
+    return [{"messages": list(turns)} for turns in zip(*columns, strict=True)]
+
+
+def text_of(choice: dict) -> str:
     """What a choice says, as alpaca-eval's client reads it (functions' arguments; never empty)."""
     message = choice.get("message")
     if message is None:

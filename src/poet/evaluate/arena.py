@@ -1,0 +1,95 @@
+"""Arena-Hard style judging: written comparisons with the baseline in both orders, five verdicts.
+
+A verdict counts as battles, as Arena-Hard's own scoring counts them: one for a slight win or a tie
+(half a win each), three for a clear win. The Bradley-Terry model of these battles has a closed form
+here, because every battle is against the one baseline: the strength over it, in logits, is
+log(wins / losses), so that the model's chance of winning is its share of the battles.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from poet.evaluate import judges
+
+PARSER = "five_level_verdict"  # what a judge's configuration calls this reading
+# verdict -> (battles that A wins, battles)
+BATTLES = {
+    "A>>B": (3.0, 3.0),
+    "A>B": (1.0, 1.0),
+    "A=B": (0.5, 1.0),
+    "B>A": (0.0, 1.0),
+    "B>>A": (0.0, 3.0),
+}
+
+
+def is_arena(configs: dict[str, dict]) -> bool:
+    """Does a judge's configuration ask for five-level verdicts?"""
+    return {config.get("fn_completion_parser") for config in configs.values()} == {PARSER}
+
+
+def read_verdict(choice: dict) -> str:
+    """The verdict in a choice's text.
+
+    Raises:
+        ValueError: there is none, or there are different ones.
+    """
+    found = set(re.findall(r"\[\[(A>>B|A>B|A=B|B=A|B>A|B>>A)\]\]", judges.text_of(choice)))
+    found = {"A=B" if verdict == "B=A" else verdict for verdict in found}
+    if len(found) != 1:
+        raise ValueError(f"expected one verdict, found {sorted(found) or 'none'}")
+    return found.pop()
+
+
+def annotate_pairs(configs: dict[str, dict], ask: judges.Ask, rows: Sequence[dict]) -> list[dict]:
+    """Judge pairs of outputs in both orders.
+
+    Args:
+        configs: what :func:`poet.evaluate.judges.load_judge` returns, of one judge.
+        ask: who answers.
+        rows: with instruction, output_1 (the baseline's) and output_2 (the model's).
+
+    Returns:
+        For each row ``verdicts`` (with the baseline as A, with the model as A), ``wins`` and
+        ``battles`` of the model, and the preference in [1, 2]: 1 + wins / battles.
+    """
+    import pandas as pd
+
+    (config,) = configs.values()
+    texts = list(dict.fromkeys((r["instruction"], r["output_1"], r["output_2"]) for r in rows))
+    games = texts + [(instruction, model, baseline) for instruction, baseline, model in texts]
+    table = pd.DataFrame(games, columns=["instruction", "answer_a", "answer_b"])
+    requests = judges.make_requests(config["prompt_template"], table)
+    params = config["completions_kwargs"]
+    answers = ask([{**request, **params} for request in requests], read_verdict)
+    pairs = zip(answers[: len(texts)], answers[len(texts) :], strict=True)
+    found = {text: _judged(*pair) for text, pair in zip(texts, pairs, strict=True)}
+    return [found[row["instruction"], row["output_1"], row["output_2"]] for row in rows]
+
+
+def _judged(model_second: dict, model_first: dict) -> dict:
+    verdicts = [read_verdict(answer["choice"]) for answer in (model_second, model_first)]
+    (lost, battles_1), (won, battles_2) = (BATTLES[verdict] for verdict in verdicts)
+    wins, battles = battles_1 - lost + won, battles_1 + battles_2
+    both = [judges.answer_columns(answer) for answer in (model_second, model_first)]
+    return {
+        "preference": 1 + wins / battles,
+        "verdicts": verdicts,
+        "wins": wins,
+        "battles": battles,
+        "answers": both,
+    }
+
+
+def shares(wins, battles, counts):
+    """Share of battles won on draws of prompts: [P], [P], [draws, P] -> [draws]."""
+    return (counts @ wins) / (counts @ battles)
+
+
+def elo_gap(share: float) -> float:
+    """Strength over the baseline on the Elo scale (400 for odds of ten); infinite at 0 and 1."""
+    if share in (0.0, 1.0):
+        return math.inf if share else -math.inf
+    return 400 * math.log10(share / (1 - share))
