@@ -10,11 +10,13 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/common_rates.smk"
 include: "rules/common_analyse.smk"
 include: "rules/common_report.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
+include: "rules/rates.smk"
 include: "rules/analyse.smk"
 include: "rules/report.smk"
 

@@ -71,6 +71,7 @@ wildcard_constraints:
     annotator=alternatives(CONFIG["annotators"]),
     truncation=r"none|(poet|own)-\d+",
     comparison="comparison|ablation|baselines",
+    rate="safety|arena",
     seed=r"\d+",
 
 

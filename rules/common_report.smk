@@ -87,6 +87,7 @@ TABLES = [
     *DOWNSTREAM_TABLE,
     *expand("results/tables/prefix.{ext}", ext=TABLE if ANALYSED else []),
     *LANGUAGE_TABLE,
+    *RATE_TABLES,
 ]
 FIGURES = expand(
     "results/figures/{name}.{ext}",

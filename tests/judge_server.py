@@ -127,6 +127,9 @@ class JudgeServer:
             call = {"id": "1", "type": "function"}
             call["function"] = {"name": "make_partial_leaderboard", "arguments": arguments}
             message |= {"content": None, "tool_calls": [call]}
+        elif body["max_tokens"] > 100:  # room to write before the verdict
+            level = ["A>>B", "A>B", "A=B", "B>A", "B>>A"][int(5 * p)]
+            message["content"] = f"My own answer: ...\nTherefore: [[{level}]]"
         choice = {
             "index": 0,
             "finish_reason": "length",

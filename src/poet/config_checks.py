@@ -8,6 +8,7 @@ from poet.evaluate.judges import judge_file
 from poet.files import UserError
 
 SCALAR = ("oracle", "reward_model")  # annotators that give every answer a reward
+RATES = {"safety": ("api", "local_judge"), "arena": ("api",)}  # and the annotators that judge them
 
 
 def check_references(config: dict, source: str) -> None:
@@ -39,6 +40,8 @@ def check_references(config: dict, source: str) -> None:
             _check_annotator(
                 config["annotators"][scorer_of(config, name, source)], setting, f"{where}.analysis"
             )
+        for rate in RATES:
+            _check_rate(rate, setting, config["annotators"], where)
         downstream = setting.get("downstream", {})
         for task in downstream.get("num_fewshot", {}):
             known(task, downstream["tasks"], f"task (settings.{name}.downstream.num_fewshot)")
@@ -126,6 +129,26 @@ def scorer_of(config: dict, setting: str, source: str = "config") -> str:
         f"{source}: settings.{setting}.analysis needs an annotator of kind {' or '.join(SCALAR)}, "
         f"found {', '.join(names)}; name one in analysis.annotator"
     )
+
+
+def _check_rate(rate: str, setting: dict, annotators: dict, where: str) -> None:
+    section = setting.get(rate)
+    if not section:
+        return
+    known(section["annotator"], annotators, f"annotator ({where}.{rate})")
+    annotator = annotators[section["annotator"]]
+    if annotator["kind"] not in RATES[rate]:
+        raise UserError(
+            f"{where}.{rate}: annotator {section['annotator']} is of kind {annotator['kind']}; "
+            f"expected {' or '.join(RATES[rate])}"
+        )
+    _check_annotator(annotator, setting, f"{where}.{rate}: {section['annotator']}")
+    for name in ("prompts", "baseline"):
+        rows = section.get(name, {})
+        if "path" in rows and not Path(rows["path"]).is_file():
+            raise UserError(f"{where}.{rate}.{name}: {rows['path']} does not exist")
+        if rate == "arena" and "id" not in rows:
+            raise UserError(f"{where}.arena.{name} needs the key `id`, to join them by")
 
 
 def known(name: str, names, what: str) -> None:

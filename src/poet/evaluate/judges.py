@@ -107,10 +107,9 @@ def annotate_pairs(configs: dict[str, dict], ask: Ask, rows: Sequence[dict]) -> 
     Returns:
         For each row its preference in [1, 2] and the answer behind it (columns empty for a draw).
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from alpaca_eval.annotators import PairwiseAnnotator
-    logging.getLogger().setLevel(logging.WARNING)  # importing alpaca-eval sets INFO
+    import_quietly()
+    from alpaca_eval.annotators import PairwiseAnnotator
+
     single = _single_annotator()
 
     class Annotator(PairwiseAnnotator):
@@ -160,6 +159,14 @@ def answer_columns(answer: dict) -> dict:
     }
 
 
+def import_quietly() -> None:
+    """Import alpaca-eval without its warnings, and without the log level that it sets."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import alpaca_eval.annotators  # noqa: F401
+    logging.getLogger().setLevel(logging.WARNING)
+
+
 def _single_annotator():
     """alpaca-eval's annotator with our way of asking; a function for the sake of its import."""
     from alpaca_eval.annotators import SinglePairwiseAnnotator
@@ -207,6 +214,7 @@ def make_requests(template: str, table, batch_size: int = 1) -> list[dict]:
         template: text with ``{column}`` in it, in ChatML or plain.
         table: a DataFrame with those columns, ``batch_size`` rows per request.
     """
+    import_quietly()
     from alpaca_eval import utils
 
     template = template.strip()

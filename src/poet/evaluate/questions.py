@@ -92,18 +92,17 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--file", required=True, help=".json, .jsonl (.gz), .parquet or .csv")
     parser.add_argument("--column", required=True, help="the text, or turns or messages with it")
-    parser.add_argument("--id", help="the column that names a row, for both files")
-    parser.add_argument("--baseline", help="file of the baseline's answers")
+    parser.add_argument("--id", help="the column that names a row")
+    parser.add_argument("--baseline", help="file of the baseline's answers, likewise")
     parser.add_argument("--baseline-column", help="the answers in it")
+    parser.add_argument("--baseline-id", help="the column that says which question is answered")
     parser.add_argument("--output", required=True, help="prompts.jsonl")
     args = parser.parse_args(argv)
-    if (args.baseline is None) != (args.baseline_column is None):
-        parser.error("--baseline and --baseline-column belong together")
-    texts, references = read_texts(args.file, args.column, args.id), None
-    if args.baseline:
-        if args.id is None:
-            parser.error("--baseline needs --id, to find a question's answer")
-        references = read_texts(args.baseline, args.baseline_column, args.id)
+    of_baseline = (args.baseline, args.baseline_column, args.baseline_id)
+    if any(of_baseline) and not (args.id and all(of_baseline)):
+        parser.error("--baseline, --baseline-column, --baseline-id and --id belong together")
+    texts = read_texts(args.file, args.column, args.id)
+    references = read_texts(*of_baseline) if args.baseline else None
     if len(set(texts.values())) < len(texts):
         raise UserError(f"{args.file}: the same prompt stands there under several ids")
     write_jsonl(make_prompts(texts, Path(args.file).name, references), args.output)

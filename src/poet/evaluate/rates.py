@@ -15,6 +15,7 @@ import numpy as np
 
 from poet.evaluate import arena, statistics
 from poet.evaluate.alpaca import read_rows, require
+from poet.evaluate.length_control import draw_prompts
 from poet.evaluate.statistics import Score
 from poet.files import UserError, cli, write_json
 
@@ -129,7 +130,7 @@ def main(argv=None) -> None:
     if args.metric == "safety":
         scores = {name: safety_score(seeds) for name, seeds in methods.items()}
     else:
-        counts = statistics.draw_prompts(len(first), DRAWS)
+        counts = draw_prompts(len(first), DRAWS)
         scores = {name: arena_score(seeds, counts) for name, seeds in methods.items()}
     result = {
         "setting": args.setting,

@@ -32,6 +32,8 @@ def judge_outputs(configs: dict[str, dict], ask: judges.Ask, rows: Sequence[dict
         UserError: the judge compares outputs, or is not read from the probabilities of labels.
     """
     import pandas as pd
+
+    judges.import_quietly()
     from alpaca_eval.completion_parsers import logprob_parser
 
     judges.labels(configs)

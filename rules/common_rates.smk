@@ -1,0 +1,77 @@
+# Safety rates and Arena-Hard scores: the settings that ask for them, their prompts and verdicts.
+import shlex
+
+RATED = {
+    rate: [name for name in GRID if CONFIG["settings"][name].get(rate)]
+    for rate in ("safety", "arena")
+}
+RATE_TABLES = expand(
+    "results/tables/{rate}.{ext}", rate=[rate for rate, of in RATED.items() if of], ext=TABLE
+)
+
+
+def judges_of(rate, bought):
+    """A regular expression of the annotators of a rate: those behind a network, or the others."""
+    names = {CONFIG["settings"][setting][rate]["annotator"] for setting in RATED[rate]}
+    return alternatives(names & set(BOUGHT) if bought else names - set(BOUGHT))
+
+
+def rate_of(wildcards):
+    """The setting's section on safety or arena."""
+    return setting_of(wildcards)[wildcards.rate]
+
+
+def rows_file(rows):
+    """The file that a section names: a local one."""
+    return rows["path"]
+
+
+def rows_flags(rows, prefix):
+    """Which columns of it are the texts and the names of rows."""
+    flags = {prefix + "column": rows["column"], prefix + "id": rows.get("id")}
+    return " ".join(f"--{flag} {shlex.quote(value)}" for flag, value in flags.items() if value)
+
+
+def question_files(wildcards):
+    """The file of a benchmark's prompts, and that of the baseline's answers, if it has one."""
+    section = rate_of(wildcards)
+    return [rows_file(section[name]) for name in ("prompts", "baseline") if name in section]
+
+
+def question_flags(wildcards, input):
+    """What poet.evaluate.questions is told of them."""
+    section = rate_of(wildcards)
+    flags = f"--file {input[0]} {rows_flags(section['prompts'], '')}"
+    if "baseline" in section:
+        flags += f" --baseline {input[1]} {rows_flags(section['baseline'], 'baseline-')}"
+    return flags
+
+
+def arena_record(wildcards):
+    """The record of annotating; the reference is the baseline, named after its file."""
+    stage = poet_config.stage(resolved(wildcards), "annotate")
+    baseline = setting_of(wildcards)["arena"]["baseline"]
+    name = Path(rows_file(baseline)).name.split(".json")[0]
+    return json.dumps({**stage, "reference_name": name})
+
+
+def verdicts_of(rate, setting):
+    """The verdicts on every method of a setting, seed by seed."""
+    annotator = CONFIG["settings"][setting][rate]["annotator"]
+    return {
+        method: per_seed(f"results/{rate}/{setting}/{annotator}/{method}/seed-{{seed}}.json")
+        for method in GRID[setting]
+    }
+
+
+def gains_between(methods):
+    """`--gain METHOD BASELINE` for every gain of the configuration among these methods."""
+    return [f"--gain {m} {b}" for m, b in CONFIG["gains"].items() if {m, b} <= set(methods)]
+
+
+def rate_files(wildcards):
+    """One comparison per setting that asks for a rate."""
+    return [
+        f"results/{wildcards.rate}/{s}/{CONFIG['settings'][s][wildcards.rate]['annotator']}/rates.json"
+        for s in RATED[wildcards.rate]
+    ]

@@ -1,0 +1,136 @@
+# Further benchmarks: the safety rate, and Arena-Hard scores.
+
+
+rule read_questions:
+    """The prompts of a benchmark, with the baseline's answers where it has one."""
+    input:
+        question_files,
+    output:
+        "results/{rate}/{setting}/prompts.jsonl",
+    log:
+        "results/logs/read_questions/{rate}-{setting}.log",
+    benchmark:
+        "results/benchmarks/read_questions/{rate}-{setting}.tsv"
+    params:
+        flags=question_flags,
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m poet.evaluate.questions {params.flags} --output {output} 2>&1 | tee {log} >&2"
+
+
+use rule generate as answer_questions with:
+    input:
+        prompts="results/{rate}/{setting}/prompts.jsonl",
+        models=model_folders,
+    output:
+        per_seed("results/{rate}/{setting}/answers/{method}/seed-{seed}.json"),
+    log:
+        "results/logs/answer_questions/{rate}-{setting}-{method}.log",
+    benchmark:
+        "results/benchmarks/answer_questions/{rate}-{setting}-{method}.tsv"
+
+
+rule judge_safety:
+    """Is every answer safe?"""
+    input:
+        generations=per_seed("results/safety/{setting}/answers/{method}/seed-{seed}.json"),
+    output:
+        verdicts=per_seed("results/safety/{setting}/{annotator}/{method}/seed-{seed}.json"),
+        usage="results/safety/{setting}/{annotator}/{method}/usage.json",
+    log:
+        "results/logs/judge_safety/{setting}-{annotator}-{method}.log",
+    benchmark:
+        "results/benchmarks/judge_safety/{setting}-{annotator}-{method}.tsv"
+    wildcard_constraints:
+        annotator=judges_of("safety", bought=False),
+    params:
+        record=record("annotate"),
+        settings=annotator_settings,
+        offline=annotator_offline,
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "HF_HUB_OFFLINE={params.offline} python -m poet.evaluate.safety --record {params.record:q} "
+        "--annotator {wildcards.annotator} --settings {params.settings:q} "
+        "--generations {input.generations} --output {output.verdicts} --usage {output.usage} "
+        "2>&1 | tee {log} >&2"
+
+
+use rule judge_safety as buy_safety_verdicts with:
+    localrule: True
+    wildcard_constraints:
+        annotator=judges_of("safety", bought=True),
+
+
+use rule annotate as buy_arena_verdicts with:
+    input:
+        prompts="results/arena/{setting}/prompts.jsonl",
+        generations=per_seed("results/arena/{setting}/answers/{method}/seed-{seed}.json"),
+        model=[],
+        files=[],
+    output:
+        annotations=per_seed("results/arena/{setting}/{annotator}/{method}/seed-{seed}.json"),
+        usage="results/arena/{setting}/{annotator}/{method}/usage.json",
+    localrule: True
+    log:
+        "results/logs/buy_arena_verdicts/{setting}-{annotator}-{method}.log",
+    benchmark:
+        "results/benchmarks/buy_arena_verdicts/{setting}-{annotator}-{method}.tsv"
+    wildcard_constraints:
+        annotator=judges_of("arena", bought=True),
+    params:
+        record=arena_record,
+        settings=annotator_settings,
+        model=annotator_model_flag,
+        offline=1,
+
+
+rule rate:
+    """Rates of every method with intervals, and the paired gains of POET."""
+    input:
+        lambda wildcards: sum(verdicts_of(wildcards.rate, wildcards.setting).values(), []),
+    output:
+        "results/{rate}/{setting}/{annotator}/rates.json",
+    log:
+        "results/logs/rate/{rate}-{setting}-{annotator}.log",
+    benchmark:
+        "results/benchmarks/rate/{rate}-{setting}-{annotator}.tsv"
+    params:
+        methods=lambda wildcards: [
+            f"--method {method} {' '.join(files)}"
+            for method, files in verdicts_of(wildcards.rate, wildcards.setting).items()
+        ],
+        gains=lambda wildcards: gains_between(GRID[wildcards.setting]),
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "python -m poet.evaluate.rates {wildcards.rate} --setting {wildcards.setting} "
+        "--annotator {wildcards.annotator} {params.methods} {params.gains} --output {output} "
+        "2>&1 | tee {log} >&2"
+
+
+rule tabulate_rates:
+    """The safety table or the arena table, beside the paper's numbers."""
+    input:
+        rates=rate_files,
+        reported=f"{PAPER}/reported.csv",
+    output:
+        report(
+            expand("results/tables/{{rate}}.{ext}", ext=TABLE),
+            caption=caption("rates"),
+            category="Tables",
+        ),
+    log:
+        "results/logs/tabulate_rates/{rate}.log",
+    benchmark:
+        "results/benchmarks/tabulate_rates/{rate}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m poet.report.rates --rates {input.rates} --reported {input.reported} "
+        "--output {output} 2>&1 | tee {log} >&2"
