@@ -28,7 +28,7 @@ def rows_file(rows):
 
 def rows_flags(rows, prefix):
     """Which columns of it are the texts and the names of rows."""
-    flags = {prefix + "column": rows["column"], prefix + "id": rows.get("id")}
+    flags = {f"{prefix}column": rows["column"], f"{prefix}id": rows.get("id")}
     return " ".join(f"--{flag} {shlex.quote(value)}" for flag, value in flags.items() if value)
 
 
