@@ -63,7 +63,7 @@ class Completer:
             prompt_ids: the prompts' token ids, generation prompt included.
         """
         whole = [place for place in wanted if self.is_whole(place[1])]
-        begun = [place for place, n in wanted.items() if place not in set(whole) for _ in range(n)]
+        begun = [p for p, n in wanted.items() if not self.is_whole(p[1]) for _ in range(n)]
         written = sample(
             self.model,
             self.tokenizer,
@@ -115,6 +115,7 @@ def exact_quality(instruction: str, text: str, prefix: str | None, variant: str)
     """
     if prefix is None:
         return reward(instruction, text)
-    if not text.startswith(prefix) or text[max(len(prefix) - 1, 0) : len(prefix) + 1].isalpha():
+    within_word = prefix[-1:].isalpha() and text[len(prefix) : len(prefix) + 1].isalpha()
+    if within_word or not text.startswith(prefix):
         return None
     return continue_expected_reward(instruction, prefix.split(), variant)

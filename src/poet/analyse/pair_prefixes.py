@@ -154,8 +154,8 @@ def _order(pairs: Pairs, by_prefix: dict, completer: Completer, variant: str | N
     if variant is not None:
         truth = exact_gaps(pairs, MIN_LENGTH, completer, variant)
         known = (whole != 0) & ~np.isnan(truth)
-        kept = order_kept(whole[known], truth[known])
-        exact = {"value": kept["value"], "n_pairs": kept["n_pairs"]}
+        kept, found = (order_kept(whole[known], values[known]) for values in (truth, after))
+        exact = {"n_pairs": kept["n_pairs"], "value": kept["value"], "estimate": found["value"]}
     agreement = 100 * float(np.mean(whole > 0))
     return {
         "metric": "order_kept_after_truncation",

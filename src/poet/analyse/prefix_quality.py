@@ -20,7 +20,8 @@ bound 95 % intervals; shares are in percent, as the paper gives them.
       order:                at k = min(|chosen|, |rejected|): POET's truncation
         metric ("order_kept_after_truncation"), value, ci_low, ci_high (Wilson), n_pairs (pairs that
         the annotator orders), n_kept, n_tied, label_agreement (percent of the pairs whose chosen
-        response has the higher reward), exact (embedded world only: value, n_pairs)
+        response has the higher reward), exact (embedded world only; over the pairs whose
+        prefixes end with a word: n_pairs, value (the true share), estimate)
     own:                    what the trained models write themselves, cut to k tokens
       n_prompts
       methods: [ method, k, value, ci_low, ci_high, n_seeds, n_prompts, interval ]
