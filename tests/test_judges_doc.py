@@ -1,0 +1,70 @@
+"""docs/judges.md: its configurations are valid, and its defaults are the schema's."""
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from poet.config import SCHEMA, load
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "docs/judges.md").read_text()
+BLOCKS = [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)]
+
+
+def files_of(node):
+    """Local files that a configuration names."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key in ("path", "files"):
+                yield from [value] if isinstance(value, str) else value
+            else:
+                yield from files_of(value)
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: next(iter(block["annotators"])))
+def test_a_configuration_with_the_example_is_valid(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for file in files_of(block):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("")
+    config = copy.deepcopy(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    config["annotators"] |= block["annotators"]
+    world = config["settings"]["world"]
+    world["annotators"] += [
+        name for name, section in block["annotators"].items()
+        if section.get("judge") not in ("safety", "arena_hard")
+    ]  # fmt: skip
+    for section in block.get("settings", {}).values():
+        world |= section
+    loaded = load(config)
+    for name, section in block["annotators"].items():
+        assert section.items() <= loaded["annotators"][name].items()
+
+
+def test_kinds_and_defaults_are_the_schemas():
+    annotator = yaml.safe_load(SCHEMA.read_text())["$defs"]["annotator"]
+    by_kind = {
+        choice["if"]["properties"]["kind"]["const"]: choice["then"]["properties"]
+        for choice in annotator["allOf"]
+    }
+    kinds = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)[1:]
+    assert kinds == list(by_kind) == annotator["properties"]["kind"]["enum"]
+    api = {name: key.get("default") for name, key in by_kind["api"].items() if name != "kind"}
+    for text in (
+        f"`concurrency` calls at once ({api['concurrency']})",
+        f"`timeout`, {api['timeout']} s",
+        f"`attempts` times in all ({api['attempts']})",
+        f"`backoff.initial` s ({api['backoff']['initial']})",
+        f"`backoff.longest` ({api['backoff']['longest']})",
+        api["store"],
+    ):
+        assert text in TEXT
+
+
+def test_the_papers_configuration_has_both_judges():
+    sections = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())["annotators"]
+    for name, section in BLOCKS[0]["annotators"].items():
+        assert sections[name] == section
