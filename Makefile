@@ -16,7 +16,7 @@ define run
   exit $$code
 endef
 
-.PHONY: results diagnose worlds ablation report test lint pins clean-venv cluster
+.PHONY: results diagnose worlds ablation sweep report test lint pins clean-venv cluster
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -31,6 +31,10 @@ worlds: .venv/.installed
 # Shares of the length, SamPO, D2PO, LD-DPO, and other objectives with and without POET.
 ablation: .venv/.installed
 	$(call run,$(SNAKEMAKE) --configfile config/ablation.yaml)
+
+# Beta and learning rate, the same grid for every method.
+sweep: .venv/.installed
+	$(call run,$(SNAKEMAKE) --configfile config/sweep.yaml sweep)
 
 report: results
 	$(call run,$(SNAKEMAKE) --report results/report.html)

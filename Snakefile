@@ -12,12 +12,14 @@ if not workflow.config_settings.configfiles:
 include: "rules/common.smk"
 include: "rules/common_rates.smk"
 include: "rules/common_analyse.smk"
+include: "rules/common_sweep.smk"
 include: "rules/common_report.smk"
 include: "rules/data.smk"
 include: "rules/train.smk"
 include: "rules/evaluate.smk"
 include: "rules/rates.smk"
 include: "rules/analyse.smk"
+include: "rules/sweep.smk"
 include: "rules/report.smk"
 
 
@@ -74,6 +76,13 @@ rule analysis:
     localrule: True
     input:
         ANALYSIS,
+
+
+rule sweep:
+    """Every objective with the best of a grid of beta and learning rate, with and without POET."""
+    localrule: True
+    input:
+        SWEEP_TABLE,
 
 
 rule downstream:

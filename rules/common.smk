@@ -70,7 +70,7 @@ wildcard_constraints:
     method=alternatives(["sft", *CONFIG["methods"]]),
     annotator=alternatives(CONFIG["annotators"]),
     truncation=r"none|(poet|own)-\d+",
-    comparison="comparison|ablation|baselines",
+    comparison="comparison|ablation|baselines|sweep",
     rate="safety|arena",
     seed=r"\d+",
 
@@ -175,6 +175,8 @@ def compared(wildcards):
     """The methods of a comparison: of a setting's main table, or of the table that it is named by."""
     if wildcards.comparison == "comparison":
         return methods_of("main", wildcards.setting)
+    if wildcards.comparison == "sweep":
+        return list(chosen_cells(wildcards.setting).values())
     return variants_of(wildcards.comparison, wildcards.setting)
 
 
@@ -211,6 +213,9 @@ def by_method(kind, flag):
 def gains_of(wildcards):
     """Pairs (method, baseline) of the configuration that a comparison holds."""
     gains = CONFIG["gains"].items()
+    if wildcards.comparison == "sweep":
+        cells = chosen_cells(wildcards.setting)
+        return [(cells[m], cells[b]) for m, b in gains if {m, b} <= set(cells)]
     return [(m, b) for m, b in gains if {m, b} <= set(compared(wildcards))]
 
 

@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poet.config import STAGES, load, main, read, resolve, stage, truncation_name
+from poet.config import STAGES, load, main, read, resolve, stage, sweep_cells, truncation_name
 from poet.files import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -336,3 +336,48 @@ def test_command_line():
     assert (bad.returncode, bad.stdout) == (1, "")
     assert bad.stderr.startswith("error: unknown method `ppo`")
     assert len(bad.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["ablation", "sweep", "worlds"])
+def test_configurations_of_the_world_share_the_defaults_results(name):
+    default, other = load(raw()), load(raw(f"config/{name}.yaml"))
+    for method in ("sft", *(set(default["methods"]) & set(other["methods"]))):
+        for seed in default["seeds"]:
+            mine, theirs = (resolve(c, "world", method, seed) for c in (other, default))
+            # What only the default asks for, and no other program reads.
+            optional = {"downstream", "analysis"}
+            assert {k: v for k, v in mine.items() if k not in optional} == {
+                k: v for k, v in theirs.items() if k not in optional
+            }
+
+
+def test_a_sweep_makes_a_method_of_every_cell():
+    config = load(raw("config/sweep.yaml"))
+    sweep = config["sweep"]
+    section = config["settings"]["world"]["preference"]
+    for arm in sweep["methods"]:
+        cells = sweep_cells(sweep, arm)
+        assert len(cells) == 9 and arm in cells
+        plain = resolve(config, "world", arm)
+        found = set()
+        for name, factors in cells.items():
+            record = resolve(config, "world", name)
+            changed = {k for k in plain if record[k] != plain[k]} - {"method"}
+            assert changed == {k for k, factor in factors.items() if factor != 1}
+            found.add((record["beta"], record["learning_rate"]))
+        own = section[config["methods"][arm]["objective"]]
+        betas = sorted(own["beta"] * factor for factor in sweep["beta"])
+        assert sorted({beta for beta, _ in found}) == pytest.approx(betas)
+        assert len(found) == 9
+    assert resolve(config, "world", "dpo-beta-x0.3-lr-x1")["beta"] == 0.03
+
+
+def test_sweeps_that_name_nothing_are_refused():
+    config = raw("config/sweep.yaml")
+    with pytest.raises(UserError, match=r"unknown method \(in sweep.methods\) `pdo`"):
+        load({**config, "sweep": {**config["sweep"], "methods": ["pdo"]}})
+    with pytest.raises(UserError, match=r"unknown setting \(in sweep.settings"):
+        load({**config, "sweep": {**config["sweep"], "settings": ["moon"]}})
+    own = raw("config/own-data.yaml")
+    with pytest.raises(UserError, match="only data of kind world have"):
+        load({**own, "sweep": {**config["sweep"], "settings": ["own"]}})

@@ -60,6 +60,11 @@ def load(config: dict, source: str = "config") -> dict:
     config = copy.deepcopy(config)
     _validate(config, source)
     _apply_shortcuts(config, source)
+    for method in config.get("sweep", {}).get("methods", []):
+        known(method, config["methods"], "method (in sweep.methods)")
+        for name, scale in sweep_cells(config["sweep"], method).items():
+            if name != method:
+                config["methods"][name] = {**config["methods"][method], "scale": scale}
     check_references(config, source)
     return config
 
@@ -96,6 +101,9 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
     preference = dict(chosen["preference"])
     per_objective = {name: preference.pop(name, {}) for name in OBJECTIVES}
     objective = choice.get("objective")
+    for key, factor in choice.get("scale", {}).items():
+        values = per_objective[objective] = dict(per_objective[objective])
+        values[key] = float(f"{values[key] * factor:.6g}")  # 0.3, not 0.30000000000000004
     data, model = chosen["data"], chosen["model"]
     return {
         "setting": setting,
@@ -130,6 +138,16 @@ def _reference_name(data: dict) -> str:
     if "evaluation" in data:
         return "gpt4_1106_preview"  # AlpacaEval 2's
     return "world_reference" if data["kind"] == "world" else "chosen"
+
+
+def sweep_cells(sweep: dict, method: str) -> dict[str, dict[str, float]]:
+    """The names of a method's variants in a sweep, with their factors; at 1 and 1, the method's."""
+    cells = {}
+    for beta in sweep["beta"]:
+        for rate in sweep["learning_rate"]:
+            name = method if beta == rate == 1 else f"{method}-beta-x{beta:g}-lr-x{rate:g}"
+            cells[name] = {"beta": beta, "learning_rate": rate}
+    return cells
 
 
 def stage(record: dict, name: str) -> dict:

@@ -61,6 +61,13 @@ def check_references(config: dict, source: str) -> None:
     for table, listed in config["tables"].items():
         for method in listed:
             known(method, methods, f"method (in tables.{table})")
+    for name in config.get("sweep", {}).get("settings", []):
+        known(name, config["grid"], "setting (in sweep.settings; it needs a grid)")
+        if config["settings"][name]["data"]["kind"] != "world":
+            raise UserError(
+                f"{source}: sweep.settings has {name}, but the sweep chooses by true rewards, "
+                "which only data of kind world have"
+            )
     for method, baseline in config["gains"].items():
         known(method, methods, "method (in gains)")
         known(baseline, methods, f"method (in gains.{method})")

@@ -1,0 +1,82 @@
+"""The validation of a sweep: which of several models of a method answers held-out prompts best.
+
+The criterion is the mean true reward of one sampled answer to each held-out pair's prompt: what
+the evaluation measures, on prompts that it does not use. The implicit rewards' accuracy on the
+held-out pairs stands beside it, but does not choose: it grows with an overfit policy too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+
+from poet.files import UserError, cli, load_record, read_json, write_json
+
+
+def held_out_prompts(rows: list[dict], source) -> list[list[dict]]:
+    """The prompts (chat messages) of the test pairs, each once.
+
+    Raises:
+        UserError: there is no test pair.
+    """
+    prompts = {row["prompt_id"]: row["prompt"] for row in rows if row["split"] == "test"}
+    if not prompts:
+        raise UserError(f"{source} has no pair of the split `test`; the sweep is chosen on some")
+    return list(prompts.values())
+
+
+def cell(method: str, report: dict, rewards: list[float]) -> dict:
+    """One model's settings and rewards; ``report`` is its train.json.
+
+    ``validation_reward_se`` is the standard error over prompts.
+    """
+    log = {key: value for row in report["log_history"] for key, value in row.items()}
+    spread = statistics.stdev(rewards) if len(rewards) > 1 else math.nan
+    return {
+        "method": method,
+        "beta": report["record"]["beta"],
+        "learning_rate": report["record"]["learning_rate"],
+        "validation_reward": statistics.fmean(rewards),
+        "validation_reward_se": spread / math.sqrt(len(rewards)),
+        "pair_accuracy": log["eval_rewards/accuracies"],
+    }
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser.add_argument("--arm", required=True, help="the method that the cells vary")
+    parser.add_argument("--pairs", required=True, help="pairs.parquet of the embedded world")
+    parser.add_argument("--cells", required=True, nargs="+", help="names of the variants")
+    parser.add_argument("--models", required=True, nargs="+", help="their model folders")
+    parser.add_argument("--seed", required=True, type=int, help="of the sampling, for all the same")
+    parser.add_argument("--output", required=True, help="JSON: cells and the chosen one")
+    args = parser.parse_args(argv)
+    record = load_record(args.record)
+
+    import pyarrow.parquet as pq
+    import torch
+
+    from poet.data.world_language import reward
+    from poet.evaluate.generation import generate, load_model
+
+    torch.set_num_threads(record["torch_threads"])
+    prompts = held_out_prompts(pq.read_table(args.pairs).to_pylist(), args.pairs)
+    cells = []
+    for name, folder in zip(args.cells, args.models, strict=True):
+        tokenizer, model = load_model(folder)
+        label = f"validate {record['setting']}/{name}"
+        answers = generate(model, tokenizer, prompts, record["generation"], args.seed, label)
+        rewards = [
+            reward(prompt[-1]["content"], answer["output"])
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
+        cells.append(cell(name, read_json(f"{folder}/train.json"), rewards))
+    best = max(cells, key=lambda found: found["validation_reward"])
+    head = {"setting": record["setting"], "arm": args.arm, "n_prompts": len(prompts)}
+    write_json({**head, "chosen": best["method"], "cells": cells}, args.output)
+
+
+if __name__ == "__main__":
+    cli(main)
