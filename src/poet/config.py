@@ -202,6 +202,8 @@ def _message(error) -> str:
     if error.validator == "oneOf":
         choices = [key for choice in error.validator_value for key in choice["required"]]
         return f"expected exactly one of the keys {', '.join(choices)}"
+    if error.validator == "pattern" and "secret" in error.schema.get("description", ""):
+        return f"expected {error.schema['description']}"  # what stands there may be one
     return error.message if len(error.message) < 300 else error.message[:300] + " ..."
 
 

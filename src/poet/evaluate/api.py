@@ -254,8 +254,8 @@ def _parse(text: str, request: dict) -> dict:
     return {
         "model": str(answer["model"]),
         "choice": answer["choices"][0],
-        "prompt_tokens": usage.get("prompt_tokens", prompt_tokens),
-        "completion_tokens": usage.get("completion_tokens", completion_tokens),
+        "prompt_tokens": int(usage.get("prompt_tokens") or prompt_tokens),
+        "completion_tokens": int(usage.get("completion_tokens") or completion_tokens),
     }
 
 
