@@ -16,7 +16,7 @@ define run
   exit $$code
 endef
 
-.PHONY: results diagnose worlds ablation sweep report test lint pins clean-venv cluster
+.PHONY: lock results diagnose worlds ablation sweep report test lint pins clean-venv cluster
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -38,6 +38,10 @@ sweep: .venv/.installed
 
 report: results
 	$(call run,$(SNAKEMAKE) --report results/report.html)
+
+# What the hub has to deliver, looked up once: `make lock CONFIG=config/paper.yaml`.
+lock: .venv/.installed
+	$(BIN)/python -m poet.data.lock --configfile $(or $(CONFIG),$(error name a configuration: make lock CONFIG=FILE)) $(ARGS)
 
 test: .venv/.installed lint
 	$(BIN)/python -m pytest

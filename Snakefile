@@ -11,6 +11,7 @@ if not workflow.config_settings.configfiles:
 
 include: "rules/common.smk"
 include: "rules/common_rates.smk"
+include: "rules/common_hub.smk"
 include: "rules/common_analyse.smk"
 include: "rules/common_sweep.smk"
 include: "rules/common_report.smk"

@@ -48,12 +48,11 @@ rule measure_prefixes:
         scorer=scorer_flags,
         generations=flags_of("--generations", analysed_generations),
         gains=analysed_gains,
-        offline=scorer_offline,
     resources:
         mem_mb=4000,
         runtime=480,
     shell:
-        "HF_HUB_OFFLINE={params.offline} python -m poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
+        "python -m poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
         "--tokens {input.tokens} --prompts {input.prompts} --start {input.start} "
         "{params.scorer} {params.generations} {params.gains} --output {output.json} "
         "--figure {output.figure} --completions {output.completions} 2>&1 | tee {log} >&2"

@@ -8,6 +8,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from poet import config as poet_config
+from poet.data import lock as locks
 from poet.data import preferences
 from poet.files import UserError
 
@@ -23,11 +24,13 @@ os.environ.update(
 )
 
 try:
-    CONFIG = poet_config.load(config, " + ".join(map(str, workflow.configfiles)) or "config")
+    source = " + ".join(map(str, workflow.configfiles)) or "config"
+    CONFIG = poet_config.load(config, source)
+    locks.check(CONFIG, source)
     for name in CONFIG["grid"]:
-        source = CONFIG["settings"][name]["data"]
-        if source["kind"] == "file":
-            preferences.check(source["path"], source["bad_rows"], ".snakemake/poet-checked.json")
+        data = CONFIG["settings"][name]["data"]
+        if data["kind"] == "file":
+            preferences.check(data["path"], data["bad_rows"], ".snakemake/poet-checked.json")
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
@@ -35,7 +38,10 @@ GRID = CONFIG["grid"]
 SEEDS = CONFIG["seeds"]
 # Of every training. Outside records: another interval or another log re-runs nothing.
 RUN_FLAGS = f"--save-steps {CONFIG['save_steps']} --report-to {' '.join(CONFIG['report_to'])}"
+REPOSITORIES = locks.repositories(CONFIG)
 WORLDS = [name for name in GRID if CONFIG["settings"][name]["data"]["kind"] == "world"]
+TUNED = [name for name in GRID if "sft" in CONFIG["settings"][name]]
+BENCHMARKED = [name for name in GRID if "evaluation" in CONFIG["settings"][name]["data"]]
 TRAINED = [name for name, methods in GRID.items() if set(methods) - {"sft"}]
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
 BOUGHT = [name for name, section in CONFIG["annotators"].items() if section["kind"] == "api"]
@@ -73,6 +79,7 @@ wildcard_constraints:
     comparison="comparison|ablation|baselines|sweep",
     rate="safety|arena",
     seed=r"\d+",
+    repository=alternatives(REPOSITORIES),
 
 
 def resolved(wildcards):
@@ -93,11 +100,6 @@ def setting_of(wildcards):
     return CONFIG["settings"][wildcards.setting]
 
 
-def hub_offline(needed_online):
-    """Value of HF_HUB_OFFLINE for a rule: 0 only where the configuration names something remote."""
-    return lambda wildcards: 0 if needed_online(setting_of(wildcards)) else 1
-
-
 def model_folders(wildcards):
     """The model of every seed; the start model, of which there is one, stands for each."""
     if wildcards.method == "sft":
@@ -115,11 +117,6 @@ def per_seed(pattern):
     return expand(pattern, seed=SEEDS, allow_missing=True)
 
 
-def pairs_file(wildcards):
-    """The local pairs file of a setting; none where the hub has them."""
-    return setting_of(wildcards)["data"].get("path", [])
-
-
 def truncated_tokens(wildcards):
     """The token table that a method trains on."""
     name = poet_config.truncation_name(resolved(wildcards)["truncation"])
@@ -131,12 +128,25 @@ def annotator_of(wildcards):
     return CONFIG["annotators"][wildcards.annotator]
 
 
+def judging_model(name, setting):
+    """The folder of an annotator's model: the hub's, the setting's own reward model, or none."""
+    section = CONFIG["annotators"][name]
+    if section["kind"] == "reward_model" and "name" not in section:
+        return f"results/models/{setting}/reward_model"
+    return hub_folder(section.get("name"))
+
+
+def judging_settings(name):
+    """The annotator's section as JSON, an unpinned revision looked up: its change re-runs a rule."""
+    section = dict(CONFIG["annotators"][name])
+    if section.get("name") in REPOSITORIES:
+        section["revision"] = locks.pinned(CONFIG["lock"], section["name"], section.get("revision"))
+    return json.dumps(section)
+
+
 def annotator_model(wildcards):
-    """The reward model trained on the setting's pairs, where the annotator names no other."""
-    annotator = annotator_of(wildcards)
-    if annotator["kind"] == "reward_model" and "name" not in annotator:
-        return f"results/models/{wildcards.setting}/reward_model"
-    return []
+    """The folder of the annotator's model, if it has one that a rule makes."""
+    return judging_model(wildcards.annotator, wildcards.setting)
 
 
 def annotator_files(wildcards):
@@ -145,23 +155,18 @@ def annotator_files(wildcards):
 
 
 def annotator_settings(wildcards):
-    """The annotator's section as JSON: its change re-runs the rule."""
-    return json.dumps(annotator_of(wildcards))
+    """The annotator's section as JSON."""
+    return judging_settings(wildcards.annotator)
 
 
 def annotator_model_flag(wildcards, input):
-    """--model FOLDER for a reward model trained here, or nothing."""
+    """--model FOLDER where a rule makes the annotator's model, or nothing."""
     return f"--model {input.model}" if input.model else ""
-
-
-def annotator_offline(wildcards):
-    """Value of HF_HUB_OFFLINE: 0 only where the annotator is a model on the hub."""
-    return 1 if Path(annotator_of(wildcards).get("name", ".")).exists() else 0
 
 
 def gamed_file(wildcards):
     """The verbose and concise reference rows that length control is regularised with, if any."""
-    if wildcards.setting in WORLDS:
+    if wildcards.setting in WORLDS + BENCHMARKED:
         return f"results/data/{wildcards.setting}/gamed.csv"
     return []
 

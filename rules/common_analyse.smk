@@ -15,24 +15,15 @@ ANALYSIS = [
 
 
 def scorer_model(wildcards):
-    """The reward model trained on the setting's pairs, where the scorer names no other."""
-    section = CONFIG["annotators"][scorer_of(CONFIG, wildcards.setting)]
-    if section["kind"] == "reward_model" and "name" not in section:
-        return f"results/models/{wildcards.setting}/reward_model"
-    return []
+    """The folder of the scorer's model, if it has one that a rule makes."""
+    return judging_model(scorer_of(CONFIG, wildcards.setting), wildcards.setting)
 
 
 def scorer_flags(wildcards, input):
     """What poet.analyse.prefix_quality is told of the annotator that scores prefixes."""
     name = scorer_of(CONFIG, wildcards.setting)
-    flags = f"--annotator {name} --settings {shlex.quote(json.dumps(CONFIG['annotators'][name]))}"
+    flags = f"--annotator {name} --settings {shlex.quote(judging_settings(name))}"
     return f"{flags} --model {input.scorer}" if input.scorer else flags
-
-
-def scorer_offline(wildcards):
-    """Value of HF_HUB_OFFLINE: 0 only where the scorer is a model on the hub."""
-    section = CONFIG["annotators"][scorer_of(CONFIG, wildcards.setting)]
-    return 1 if Path(section.get("name", ".")).exists() else 0
 
 
 def analysed_methods(wildcards):

@@ -26,10 +26,31 @@ rule simulate:
         "--tasks {output.tasks} 2>&1 | tee {log} >&2"
 
 
+rule download:
+    """Fetch a repository from the hub, each file as the lock says; the only rule with a connection."""
+    output:
+        directory("results/hub/{repository}"),
+    log:
+        "results/logs/download/{repository}.log",
+    benchmark:
+        "results/benchmarks/download/{repository}.tsv"
+    localrule: True
+    params:
+        lock=CONFIG["lock"],
+        pinned=pinned_files,  # another entry in the lock downloads again
+    resources:
+        mem_mb=1000,
+        runtime=720,
+    shell:
+        "HF_HUB_OFFLINE=0 python -m poet.data.hub --repository {wildcards.repository} "
+        "--lock {params.lock:q} --output {output} 2>&1 | tee {log} >&2"
+
+
 rule load:
     """Read preference pairs from a local file or the hub, check them, split them by prompt."""
     input:
-        pairs_file,
+        pairs=pairs_source,
+        alpacaeval=alpacaeval_folder,
     output:
         pairs="results/data/{setting}/pairs.parquet",
         corpus="results/data/{setting}/corpus.parquet",
@@ -43,14 +64,53 @@ rule load:
         setting=alternatives(set(GRID) - set(WORLDS)),
     params:
         record=record("data"),
-        offline=hub_offline(lambda setting: setting["data"]["kind"] == "hub"),
+        folders=folder_flags,
     resources:
         mem_mb=4000,
         runtime=60,
     shell:
-        "HF_HUB_OFFLINE={params.offline} python -m poet.data.preferences "
-        "--record {params.record:q} --pairs {output.pairs} --corpus {output.corpus} "
+        "python -m poet.data.preferences --record {params.record:q} {params.folders} --pairs {output.pairs} --corpus {output.corpus} "
         "--prompts {output.prompts} --summary {output.summary} 2>&1 | tee {log} >&2"
+
+
+rule take_model:
+    """The start model: a published checkpoint as it is."""
+    input:
+        base=base_model,
+    output:
+        directory("results/models/{setting}/sft"),
+    log:
+        "results/logs/take_model/{setting}.log",
+    benchmark:
+        "results/benchmarks/take_model/{setting}.tsv"
+    wildcard_constraints:
+        setting=alternatives(set(GRID) - set(TUNED)),
+    params:
+        record=record("sft"),
+        base=base_flag,
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "python -m poet.train.start --record {params.record:q} {params.base} --output {output} "
+        "2>&1 | tee {log} >&2"
+
+
+rule take_gamed:
+    """AlpacaEval's verbose and concise reference rows, which length control is regularised with."""
+    input:
+        alpacaeval_folder,
+    output:
+        "results/data/{setting}/gamed.csv",
+    log:
+        "results/logs/take_gamed/{setting}.log",
+    wildcard_constraints:
+        setting=alternatives(BENCHMARKED),
+    resources:
+        mem_mb=100,
+        runtime=5,
+    shell:
+        "cp {input}/df_gamed.csv {output} 2>&1 | tee {log} >&2"
 
 
 rule tokenize:

@@ -43,13 +43,12 @@ rule annotate:
         record=record("annotate"),
         settings=annotator_settings,
         model=annotator_model_flag,
-        offline=annotator_offline,
     resources:
         mem_mb=4000,
         runtime=240,
     shell:
-        "HF_HUB_OFFLINE={params.offline} python -m poet.evaluate.annotators "
-        "--record {params.record:q} --annotator {wildcards.annotator} "
+        "python -m poet.evaluate.annotators --record {params.record:q} "
+        "--annotator {wildcards.annotator} "
         "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
         "--generations {input.generations} --output {output.annotations} --usage {output.usage} "
         "2>&1 | tee {log} >&2"
@@ -121,6 +120,7 @@ rule evaluate_downstream:
     input:
         models=model_folders,
         tasks=tasks_folder,
+        datasets=task_datasets,
     output:
         per_seed("results/downstream/{setting}/{method}/seed-{seed}.json"),
     log:
@@ -130,11 +130,11 @@ rule evaluate_downstream:
     params:
         record=record("downstream"),
         tasks=lambda wildcards, input: f"--tasks-dir {input.tasks}" if input.tasks else "",
-        offline=hub_offline(lambda setting: setting["data"]["kind"] != "world"),
+        datasets=dataset_flags,
     resources:
         mem_mb=4000,
         runtime=240,
     shell:
-        "HF_HUB_OFFLINE={params.offline} python -m poet.evaluate.downstream "
-        "--record {params.record:q} --models {input.models} {params.tasks} --output {output} "
+        "python -m poet.evaluate.downstream --record {params.record:q} --models {input.models} "
+        "{params.tasks} {params.datasets} --output {output} "
         "2>&1 | tee {log} >&2"

@@ -36,6 +36,7 @@ rule judge_safety:
     """Is every answer safe?"""
     input:
         generations=per_seed("results/safety/{setting}/answers/{method}/seed-{seed}.json"),
+        model=annotator_model,
     output:
         verdicts=per_seed("results/safety/{setting}/{annotator}/{method}/seed-{seed}.json"),
         usage="results/safety/{setting}/{annotator}/{method}/usage.json",
@@ -48,13 +49,13 @@ rule judge_safety:
     params:
         record=record("annotate"),
         settings=annotator_settings,
-        offline=annotator_offline,
+        model=annotator_model_flag,
     resources:
         mem_mb=4000,
         runtime=240,
     shell:
-        "HF_HUB_OFFLINE={params.offline} python -m poet.evaluate.safety --record {params.record:q} "
-        "--annotator {wildcards.annotator} --settings {params.settings:q} "
+        "python -m poet.evaluate.safety --record {params.record:q} "
+        "--annotator {wildcards.annotator} --settings {params.settings:q} {params.model} "
         "--generations {input.generations} --output {output.verdicts} --usage {output.usage} "
         "2>&1 | tee {log} >&2"
 
@@ -85,7 +86,6 @@ use rule annotate as buy_arena_verdicts with:
         record=arena_record,
         settings=annotator_settings,
         model=annotator_model_flag,
-        offline=1,
 
 
 rule rate:

@@ -2,26 +2,28 @@
 
 
 rule sft:
-    """The start model: trained on the corpus, or a published checkpoint taken as it is."""
+    """The start model, trained on the corpus."""
     input:
-        "results/data/{setting}/corpus.parquet",
+        corpus="results/data/{setting}/corpus.parquet",
+        base=base_model,
     output:
         directory("results/models/{setting}/sft"),
     log:
         "results/logs/sft/{setting}.log",
     benchmark:
         "results/benchmarks/sft/{setting}.tsv"
-    threads: lambda wildcards: (setting_of(wildcards).get("sft") or {}).get("torch_threads", 1)
+    wildcard_constraints:
+        setting=alternatives(TUNED),
+    threads: lambda wildcards: setting_of(wildcards)["sft"].get("torch_threads", 1)
     params:
         record=record("sft"),
-        offline=hub_offline(lambda setting: not Path(setting["model"].get("name", ".")).exists()),
+        base=base_flag,
     resources:
         mem_mb=4000,
         runtime=240,
     shell:
-        "HF_HUB_OFFLINE={params.offline} python -m poet.train.sft --record {params.record:q} "
-        "--corpus {input} --output {output} "
-        "--checkpoints results/checkpoints/sft/{wildcards.setting} "
+        "python -m poet.train.sft --record {params.record:q} --corpus {input.corpus} "
+        "{params.base} --output {output} --checkpoints results/checkpoints/sft/{wildcards.setting} "
         "--logs results/logs/tensorboard/{wildcards.setting}/sft {RUN_FLAGS} 2>&1 | tee {log} >&2"
 
 

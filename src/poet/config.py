@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from poet.config_checks import check_references, known
+from poet.data import lock
 from poet.files import UserError, cli
 
 SCHEMA = Path(__file__).parents[2] / "config" / "config.schema.yaml"
@@ -23,28 +24,29 @@ OBJECTIVES = ("dpo", "simpo", "ipo", "ln_dpo", "rpo")  # each with its section u
 
 # What each program needs of the record, so that a change re-runs the rules that it concerns.
 _RUN = ("setting", "torch_threads")
+_LOADING = ("attn_implementation", "trust_remote_code")
 _PARAMETERS = ("beta", "gamma_beta_ratio", "rpo_alpha")
 STAGES = {
     "data": ("setting", "data"),
-    "sft": (*_RUN, "model", "model_revision", "scratch", "sft", "sft_seed"),
+    "sft": (*_RUN, "model", "model_revision", *_LOADING, "scratch", "sft", "sft_seed"),
     "tokenize": ("setting", "max_length", "max_prompt_length", "length_policy"),
-    "reference": (*_RUN, "reference_batch_size", "attn_implementation"),
+    "reference": (*_RUN, "reference_batch_size", *_LOADING),
     "train": (
-        *_RUN, "method", "model", "model_revision", "attn_implementation", "dataset",
-        "dataset_revision", "objective", "weighting", "truncation", *_PARAMETERS, "learning_rate",
+        *_RUN, "method", "model", "model_revision", *_LOADING, "dataset", "dataset_revision",
+        "objective", "weighting", "truncation", *_PARAMETERS, "learning_rate",
         "global_batch_size", "per_device_batch_size", "max_length", "max_prompt_length",
         "length_policy", "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim",
         "gradient_checkpointing", "dtype", "lora", "seed",
     ),
-    "generate": (*_RUN, "method", "generation", "attn_implementation"),
+    "generate": (*_RUN, "method", "generation", *_LOADING),
     "annotate": (*_RUN, "method", "reference_name"),
     "reward_model": (*_RUN, "reward_model"),
-    "downstream": (*_RUN, "method", "downstream"),
+    "downstream": (*_RUN, "method", "downstream", *_LOADING),
     "diagnose": (
         "setting", "data", "scratch", "max_length", "max_prompt_length", "length_policy",
     ),
-    "prefix_quality": (*_RUN, "analysis", "data", "generation", "sft_seed"),
-    "reward_gap": (*_RUN, "analysis", "reference_batch_size", "attn_implementation"),
+    "prefix_quality": (*_RUN, *_LOADING, "analysis", "data", "generation", "sft_seed"),
+    "reward_gap": (*_RUN, *_LOADING, "analysis", "reference_batch_size"),
 }  # fmt: skip
 
 
@@ -69,8 +71,8 @@ def load(config: dict, source: str = "config") -> dict:
     return config
 
 
-def read(path: str | Path) -> dict:
-    """Load a YAML configuration file; see :func:`load`.
+def read(path: str | Path, **shortcuts: str) -> dict:
+    """Load a YAML configuration file, with the command line's shortcuts; see :func:`load`.
 
     Raises:
         UserError: the file is missing or no YAML mapping.
@@ -83,7 +85,7 @@ def read(path: str | Path) -> dict:
         raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(config, dict):
         raise UserError(f"{path} holds a {type(config).__name__}, expected a mapping of keys")
-    return load(config, str(path))
+    return load({**config, **shortcuts}, str(path))
 
 
 def resolve(config: dict, setting: str, method: str, seed: int | None = None) -> dict:
@@ -109,11 +111,12 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "setting": setting,
         "method": method,
         "model": model.get("name", "scratch"),
-        "model_revision": model.get("revision"),
+        "model_revision": _commit(config, model.get("name"), model.get("revision")),
         "attn_implementation": model.get("attn_implementation"),
+        "trust_remote_code": model.get("trust_remote_code", False),
         "scratch": model.get("scratch"),
         "dataset": data.get("dataset") or data.get("path") or f"world:{data.get('variant')}",
-        "dataset_revision": data.get("revision"),
+        "dataset_revision": _commit(config, data.get("dataset"), data.get("revision"), "datasets/"),
         "data": data,
         "objective": objective,
         "truncation": choice.get("truncation", {"strategy": "none", "keep": 1.0}),
@@ -131,6 +134,13 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "reference_name": _reference_name(data),
         "torch_threads": config["torch_threads"],
     }
+
+
+def _commit(config: dict, name: str | None, revision: str | None, kind: str = "") -> str | None:
+    """The commit of a hub repository, "unpinned" where nobody has looked it up; None elsewhere."""
+    if name is None or (not kind and not lock.is_hub_id(name)):
+        return None
+    return lock.pinned(config["lock"], kind + name, revision)
 
 
 def _reference_name(data: dict) -> str:

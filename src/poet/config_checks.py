@@ -23,6 +23,11 @@ def check_references(config: dict, source: str) -> None:
             raise UserError(
                 f"{where}.data names no file; give one with `--config pairs=FILE` or the key `path`"
             )
+        if setting["model"].get("trust_remote_code") and setting["model"]["revision"] == "unpinned":
+            raise UserError(
+                f"{where}.model: trust_remote_code needs a full commit hash as revision, found "
+                "unpinned; code that may change is not run"
+            )
         if "scratch" in setting["model"]:
             _check_scratch(setting, where)
         for section in ("sft", "preference", "reward_model"):

@@ -1,242 +1,314 @@
-"""The hub's door against a small hub of our own on loopback: real HTTP, the libraries unchanged."""
+"""The hub's door against a served hub: real HTTP, huggingface_hub unchanged, faults on command."""
 
-import hashlib
 import json
-import os
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import shutil
 from pathlib import Path
 
-import pyarrow
 import pytest
-from pyarrow import parquet
+import yaml
+from huggingface_hub import constants, snapshot_download
+from served_hub import TOKEN, Fault, ServedHub, sha256
 
-from poet.data import hub
+from poet.data import hub, lock
 from poet.files import UserError
 
-SHA = "0123456789abcdef0123456789abcdef01234567"
-ROWS = [
-    {"prompt": "What is one and one?", "chosen": "Two.", "rejected": "Three."},
-    {"prompt": "What is two and two?", "chosen": "Four.", "rejected": "Five."},
-]
-REPOSITORIES = {"models/tiny/model", "datasets/tiny/pairs"}
+MODEL, DATA = "tiny/model", "datasets/tiny/pairs"
+WEIGHTS = "model.safetensors"
 
 
-def tiny_files(folder: Path) -> None:
-    """A model of one tensor with its tokenizer, the same as a pickle and as code; a data set."""
+def make_repositories(root: Path) -> None:
+    """A model of two tensors with its tokenizer, the same as a pickle and as code; a data set."""
+    import pyarrow
     import torch
+    from pyarrow import parquet
     from safetensors.torch import save_file
 
-    model, data = folder / "models/tiny/model", folder / "datasets/tiny/pairs"
-    for path in (model, data / "data"):
-        path.mkdir(parents=True)
+    for name in (MODEL, DATA, "tiny/pickled", "datasets/tiny/script"):
+        (root / name).mkdir(parents=True)
+    model = root / MODEL
     (model / "config.json").write_text('{"model_type": "llama", "hidden_size": 4}')
     (model / "tokenizer.json").write_text('{"version": "1.0"}')
     (model / "chat_template.jinja").write_text("{{ messages[0].content }}")
     (model / "modeling_tiny.py").write_text("raise SystemExit('code from the hub was run')")
-    save_file({"weight": torch.arange(4.0)}, model / "model.safetensors")
-    torch.save({"weight": torch.arange(4.0)}, model / "pytorch_model.bin")
-    parquet.write_table(pyarrow.Table.from_pylist(ROWS), data / "data/train-00000-of-00001.parquet")
-
-
-class Hub(BaseHTTPRequestHandler):
-    """As much of the protocol as huggingface_hub and datasets speak to fetch a repository."""
-
-    folder: Path
-    asked: list[str]
-
-    def do_HEAD(self):
-        self.answer(body=False)
-
-    def do_GET(self):
-        self.answer(body=True)
-
-    def do_POST(self):  # /api/datasets/{id}/paths-info/{revision}
-        names = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["paths"]
-        repository = self.path.removeprefix("/api/").split("/paths-info/")[0]
-        self.send([entry for entry in self.tree(repository) if entry["path"] in names], True)
-
-    def answer(self, body: bool):
-        path = self.path.split("?")[0]
-        self.asked.append(path)
-        if "gated" in path:
-            return self.fail(401, "GatedRepo")
-        if path.startswith("/api/"):
-            kind, owner, name, *rest = path.removeprefix("/api/").split("/")
-            repository = f"{kind}/{owner}/{name}"
-        else:
-            where, _, rest = path.strip("/").partition("/resolve/")
-            repository = where if where.startswith("datasets/") else f"models/{where}"
-            rest = ["resolve", *rest.split("/")]
-        if repository not in REPOSITORIES:
-            return self.fail(404, "RepoNotFound")
-        if len(rest) > 1 and rest[1] not in ("main", SHA):
-            return self.fail(404, "RevisionNotFound")
-        if rest[:1] == ["resolve"]:
-            return self.file(self.folder / repository / "/".join(rest[2:]), body)
-        if rest[:1] == ["tree"]:
-            below = "/".join(rest[2:])
-            entries = [e for e in self.tree(repository) if e["path"].startswith(below)]
-            return self.send(entries, body)
-        siblings = [{"rfilename": e["path"]} for e in self.tree(repository) if e["type"] == "file"]
-        self.send({"id": f"{owner}/{name}", "sha": SHA, "siblings": siblings}, body)
-
-    def tree(self, repository: str) -> list[dict]:
-        root = self.folder / repository
-        return [
-            {
-                "type": "directory" if path.is_dir() else "file",
-                "path": str(path.relative_to(root)),
-                "size": path.stat().st_size,
-                "oid": hashlib.sha1(str(path).encode()).hexdigest(),
-            }
-            for path in sorted(root.rglob("*"))
-        ]
-
-    def file(self, path: Path, body: bool):
-        if not path.is_file():
-            return self.fail(404, "EntryNotFound")
-        content = path.read_bytes()
-        etag = hashlib.sha1(str(path).encode()).hexdigest()
-        self.send(content, body, {"ETag": f'"{etag}"', "X-Repo-Commit": SHA})
-
-    def fail(self, status: int, code: str):
-        self.send({"error": code}, True, {"X-Error-Code": code, "X-Error-Message": code}, status)
-
-    def send(self, content, body: bool, headers=None, status: int = 200):
-        content = content if isinstance(content, bytes) else json.dumps(content).encode()
-        self.send_response(status)
-        for name, value in {**(headers or {}), "Content-Length": len(content)}.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        if body and self.command != "HEAD":
-            self.wfile.write(content)
-
-    def log_message(self, *arguments):
-        pass
+    save_file({"weight": torch.arange(200.0)}, model / WEIGHTS)
+    torch.save({"weight": torch.arange(200.0)}, model / "pytorch_model.bin")
+    (model / "original").mkdir()
+    shutil.copy(model / WEIGHTS, model / "original")
+    shutil.copy(model / "pytorch_model.bin", root / "tiny/pickled")
+    (root / "datasets/tiny/script/script.py").write_text("raise SystemExit")
+    rows = [{"prompt": "one and one?", "chosen": "two", "rejected": "three"}]
+    (root / DATA / "data").mkdir()
+    file = root / DATA / "data" / "train-00000-of-00001.parquet"
+    parquet.write_table(pyarrow.Table.from_pylist(rows), file)
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("hub")
-    tiny_files(folder)
-    handler = type("TinyHub", (Hub,), {"folder": folder, "asked": []})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    make_repositories(folder)
+    return folder
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("home")
+def point_to(monkeypatch, url: str) -> None:
+    """What huggingface_hub makes of HF_ENDPOINT when it is imported."""
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
 
 
-def ask(server, home: Path, call: str, **environment) -> subprocess.CompletedProcess:
-    """Evaluate ``call`` on poet.data.hub in a fresh process: the libraries read HF_* at import."""
-    port = server.server_port
-    program = (
-        "import json, pathlib; from poet.data import hub; from poet.files import cli\n"
-        f"cli(lambda: print(json.dumps({call}, default=str)))"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env={
-            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ},
-            "HOME": str(home),
-            "HF_HOME": str(home / "huggingface"),
-            "HF_ENDPOINT": f"http://127.0.0.1:{port}",
-            "HF_HUB_DISABLE_TELEMETRY": "1",
-            "no_proxy": "127.0.0.1",
-            **environment,
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+@pytest.fixture
+def served(root, tmp_path, monkeypatch):
+    """The hub, a fresh HF_HOME, short waits; what huggingface_hub read from the environment."""
+    with ServedHub(root) as server:
+        point_to(monkeypatch, server.url)
+        monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DOWNLOAD_TIMEOUT", 0.3)
+        monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 10)  # what is kept of an interruption
+        monkeypatch.setattr(hub, "WAIT", 0.01)
+        for name in ("HF_TOKEN", "POET_HUB_MIRROR"):
+            monkeypatch.delenv(name, raising=False)
+        yield server
 
 
-def answer(result: subprocess.CompletedProcess):
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+@pytest.fixture
+def pinned(served):
+    """Lock entries as `make lock` writes them; what was asked for on the way is forgotten."""
+    entries = {
+        MODEL: hub.describe(MODEL, None, lock.MODEL_FILES),
+        DATA: hub.describe(DATA, None, lock.DATA_FILES),
+    }
+    served.asked.clear()
+    return entries
 
 
-def failure(result: subprocess.CompletedProcess) -> str:
-    assert result.returncode == 1 and "Traceback" not in result.stderr, result.stderr
-    return result.stderr.split("error: ", 1)[1]
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
-@pytest.mark.parametrize("revision", [SHA, None])
-def test_model_comes_as_safetensors_without_pickle_or_code(server, home, revision):
-    folder = Path(answer(ask(server, home, f"hub.model_path('tiny/model', {revision!r})")))
-    names = {path.name for path in folder.iterdir()}
-    assert names == {"config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors"}
-    assert not any(path.endswith((".bin", ".py")) for path in server.RequestHandlerClass.asked)
-    offline = ask(server, home, f"hub.model_path('tiny/model', {revision!r})", HF_HUB_OFFLINE="1")
-    assert Path(answer(offline)) == folder
+def test_lock_entry_says_what_is_there(served, root):
+    found = hub.describe(MODEL, None, lock.MODEL_FILES)
+    assert found["revision"] == served.commit(MODEL)
+    names = {"config.json", "tokenizer.json", "chat_template.jinja", WEIGHTS}
+    assert set(found["files"]) == names
+    for path, file in found["files"].items():
+        assert file["size"] == (root / MODEL / path).stat().st_size
+        assert file["sha256"] == sha256(root / MODEL / path)
+    # The hub's word is taken for large files, and pickles, copies and code are not looked at.
+    asked = " ".join(served.downloads())
+    assert WEIGHTS not in asked and ".bin" not in asked and ".py" not in asked
 
 
-def test_rows_of_a_data_set(server, home):
-    call = f"list(hub.load_rows('tiny/pairs', '{SHA}', 'train'))"
-    assert answer(ask(server, home, call)) == ROWS
-    # What was fetched is found again without the hub, and never passed off as another revision.
-    offline = {"HF_HUB_OFFLINE": "1"}
-    assert answer(ask(server, home, call, **offline)) == ROWS
-    other = call.replace(SHA, "f" * 40)
-    assert "only another revision than fff" in failure(ask(server, home, other, **offline))
+def test_download_brings_what_the_lock_lists_and_nothing_else(served, pinned, root, tmp_path):
+    for name in (MODEL, DATA):
+        hub.download(name, pinned[name], tmp_path / name)
+        found = contents(tmp_path / name)
+        assert found == {path: (root / name / path).read_bytes() for path in pinned[name]["files"]}
+    assert len(served.downloads()) == 5
+    assert not list(tmp_path.rglob(".partial*"))
 
 
-def test_unknown_split(server, home):
-    message = failure(ask(server, home, "list(hub.load_rows('tiny/pairs', None, 'trian'))"))
-    assert "data set tiny/pairs" in message and "trian" in message and "train" in message
+@pytest.mark.parametrize("kind", ["stall", "cut", 429, 503])
+def test_passing_faults_are_waited_for_and_the_rest_is_fetched(served, pinned, tmp_path, kind):
+    served.faults.append(Fault(WEIGHTS, kind))
+    hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    assert sha256(tmp_path / "model" / WEIGHTS) == pinned[MODEL]["files"][WEIGHTS]["sha256"]
+    tries = [asked for asked in served.asked if asked[1].endswith(WEIGHTS)]
+    assert len(tries) == 2
+    assert tries[1][2] == ("bytes=40-" if kind in ("stall", "cut") else None)
+
+
+@pytest.mark.parametrize("kind", ["corrupt", "short", "longer"])
+def test_wrong_content_is_deleted_and_asked_for_again(served, pinned, tmp_path, capsys, kind):
+    served.faults.append(Fault(WEIGHTS, kind, times=2))
+    hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    assert sha256(tmp_path / "model" / WEIGHTS) == pinned[MODEL]["files"][WEIGHTS]["sha256"]
+    assert capsys.readouterr().err.count("not what the lock says") == 2
+    # Bytes of the wrong file are never kept as the beginning of the right one.
+    assert [asked[2] for asked in served.asked if asked[1].endswith(WEIGHTS)] == [None] * 3
+
+
+@pytest.mark.parametrize("kind", ["corrupt", "short"])
+def test_content_that_stays_wrong_is_refused(served, pinned, tmp_path, kind):
+    served.faults.append(Fault(WEIGHTS, kind, times=99))
+    with pytest.raises(UserError) as error:
+        hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    message = str(error.value)
+    assert f"{MODEL}/{WEIGHTS}" in message and pinned[MODEL]["files"][WEIGHTS]["sha256"] in message
+    assert not (tmp_path / "model").exists()
+    assert not list(tmp_path.rglob(f"{WEIGHTS}*"))
+
+
+def test_an_interrupted_download_goes_on_where_it_was(served, pinned, tmp_path):
+    served.faults.append(Fault(WEIGHTS, "cut", times=99, after=50))
+    with pytest.raises(
+        UserError, match=r"could not be fetched .*\n.*is kept, so that the next try"
+    ):
+        hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    served.faults.clear()
+    served.asked.clear()
+    hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    # What was complete is not asked for again, and of the rest only what is missing.
+    assert len(served.downloads()) == 1
+    assert int(served.asked[-1][2].removeprefix("bytes=").removesuffix("-")) >= 50
+    assert sha256(tmp_path / "model" / WEIGHTS) == pinned[MODEL]["files"][WEIGHTS]["sha256"]
+
+
+def test_a_hub_that_stays_down(served, pinned, tmp_path):
+    served.faults.append(Fault("config.json", 503, times=99))
+    with pytest.raises(UserError, match=f"{MODEL} at revision .* could not be fetched .*503"):
+        hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+
+
+def test_a_hub_that_is_not_there(served, pinned, tmp_path, monkeypatch):
+    point_to(monkeypatch, "http://127.0.0.1:9")
+    monkeypatch.setattr(hub, "ATTEMPTS", 1)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    with pytest.raises(UserError, match="could not be fetched"):
+        hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+
+
+@pytest.mark.parametrize(("token", "status"), [(None, 401), ("hf_other", 403)])
+def test_gated_names_the_page_and_the_variable(
+    served, pinned, tmp_path, monkeypatch, token, status
+):
+    served.gated.add(MODEL)
+    if token:
+        monkeypatch.setenv("HF_TOKEN", token)
+    for call in (
+        lambda: hub.download(MODEL, pinned[MODEL], tmp_path / "model"),
+        lambda: hub.describe(MODEL, None, lock.MODEL_FILES),
+    ):
+        with pytest.raises(UserError) as error:
+            call()
+        message = str(error.value)
+        assert f"accept its terms at {served.url}/{MODEL}" in message and "HF_TOKEN" in message
+        assert token is None or token not in message
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    assert (tmp_path / "model" / WEIGHTS).exists()
 
 
 @pytest.mark.parametrize(
-    ("call", "expected"),
+    ("name", "revision", "expected"),
     [
-        ("hub.model_path('tiny/gated', 'main')", "model tiny/gated at revision main is gated"),
-        ("hub.model_path('tiny/absent')", "model tiny/absent is not on the hub"),
-        ("hub.model_path('tiny/model', 'v9')", "model tiny/model at revision v9: no such revision"),
-        ("hub.load_rows('tiny/gated', None, 'train')", "'tiny/gated' is a gated dataset"),
-        ("hub.load_rows('tiny/absent', None, 'train')", "'tiny/absent' doesn't exist on the Hub"),
+        ("tiny/absent", None, "tiny/absent is not on the hub"),
+        ("datasets/tiny/absent", None, "datasets/tiny/absent is not on the hub"),
+        (MODEL, "f" * 40, "no such revision on the hub"),
+        ("tiny/pickled", None, "none of the files that are taken from the hub"),
+        ("datasets/tiny/script", None, "none of the files that are taken from the hub"),
     ],
 )
-def test_refusals_name_the_repository(server, home, call, expected):
-    message = failure(ask(server, home, call))
-    assert expected in message and "HF_TOKEN" in message and message.count("\n") < 6
+def test_what_cannot_be_locked(served, name, revision, expected):
+    patterns = lock.DATA_FILES if name.startswith("datasets/") else lock.MODEL_FILES
+    with pytest.raises(UserError, match=expected):
+        hub.describe(name, revision, patterns)
 
 
-def test_offline_and_not_cached(server, tmp_path):
-    message = failure(ask(server, tmp_path, "hub.model_path('tiny/model')", HF_HUB_OFFLINE="1"))
-    assert "model tiny/model could not be fetched" in message and "HF_HUB_OFFLINE" in message
-    call = "hub.load_rows('tiny/pairs', None, 'train')"
-    message = failure(ask(server, tmp_path, call, HF_HUB_OFFLINE="1"))
-    assert "data set tiny/pairs could not be fetched" in message
+def test_a_file_that_left_the_hub(served, pinned, tmp_path):
+    pinned[MODEL]["files"]["gone.json"] = {"size": 3, "sha256": "0" * 64}
+    with pytest.raises(UserError, match=r"a file of the lock is not there: .*\n?.*"):
+        hub.download(MODEL, pinned[MODEL], tmp_path / "model")
 
 
-def test_a_hub_that_is_not_there(server, tmp_path):
-    nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9"}
-    message = failure(ask(server, tmp_path, "hub.model_path('tiny/model')", **nowhere))
-    assert "model tiny/model could not be fetched" in message
+def test_no_file_leaves_its_folder(served, pinned, tmp_path):
+    pinned[MODEL]["files"]["../evil.json"] = {"size": 3, "sha256": "0" * 64}
+    with pytest.raises(UserError, match="outside the repository"):
+        hub.download(MODEL, pinned[MODEL], tmp_path / "model")
 
 
-def test_local_folder_passes_through(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.safetensors").write_bytes(b"")
-    assert hub.model_path(str(tmp_path)) == tmp_path
+def test_disk_space_comes_first(served, pinned, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
+    with pytest.raises(UserError, match=r"needs 0.0 GB, but 0.0 GB are free"):
+        hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    assert served.downloads() == []
 
 
-def test_local_folder_without_safetensors_is_refused(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(UserError, match=r"no \*.safetensors in it"):
-        hub.model_path(str(tmp_path))
+def test_mirror_is_asked_first_and_checked_too(served, pinned, root, tmp_path, monkeypatch):
+    mirror = tmp_path / "mirror"
+    shutil.copytree(root, mirror)
+    monkeypatch.setenv("POET_HUB_MIRROR", str(mirror))
+    hub.download(MODEL, pinned[MODEL], tmp_path / "whole")
+    assert served.asked == [] and (tmp_path / "whole" / WEIGHTS).exists()
+    (mirror / MODEL / "config.json").write_text("{}")  # not what the lock says
+    hub.download(MODEL, pinned[MODEL], tmp_path / "damaged")
+    assert [Path(path).name for path in served.downloads()] == ["config.json"]
+    assert contents(tmp_path / "damaged") == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("name", ["./absent", "/no/such/folder", "absent", "a/b/c"])
-def test_no_such_folder(name):
-    with pytest.raises(UserError, match="no such folder"):
-        hub.model_path(name)
+def test_the_libraries_cache_is_used(served, pinned, tmp_path):
+    revision = pinned[MODEL]["revision"]
+    snapshot_download(MODEL, revision=revision)
+    served.asked.clear()
+    hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    assert served.asked == []
+
+
+# One file
+
+
+@pytest.fixture
+def lock_file(pinned, tmp_path) -> Path:
+    path = tmp_path / "hub.lock.yaml"
+    path.write_text(lock.HEADER + yaml.safe_dump(pinned))
+    return path
+
+
+def test_fetch_one_file(served, lock_file, root):
+    path = hub.fetch("tiny/model", "config.json", "model", lock_file)
+    assert path.read_bytes() == (root / MODEL / "config.json").read_bytes()
+    served.asked.clear()
+    assert hub.fetch("tiny/model", "config.json", "model", lock_file) == path
+    assert served.asked == []
+    path.write_text("{}")  # somebody's change is noticed
+    assert hub.fetch("tiny/model", "config.json", "model", lock_file) == path
+    assert json.loads(path.read_text())["model_type"] == "llama"
+
+
+@pytest.mark.parametrize(
+    ("repository", "filename", "repo_type", "expected"),
+    [
+        ("tiny/other", "config.json", "model", "tiny/other is not in the lock file"),
+        ("tiny/model", "config.json", "dataset", "datasets/tiny/model is not in the lock file"),
+        ("tiny/model", "pytorch_model.bin", "model", "lists no pytorch_model.bin"),
+    ],
+)
+def test_what_the_lock_lacks_names_make_lock(lock_file, repository, filename, repo_type, expected):
+    with pytest.raises(UserError, match=expected) as error:
+        hub.fetch(repository, filename, repo_type, lock_file)
+    assert "make lock" in str(error.value).replace("\n", " ")
+
+
+def test_no_lock_at_all_names_make_lock(tmp_path):
+    with pytest.raises(UserError, match="make lock"):
+        hub.main(["--repository", MODEL, "--lock", str(tmp_path / "no.yaml"), "--output", "x"])
+
+
+# Code
+
+
+def test_remote_code_is_refused_unless_named(served, root, tmp_path, pinned, lock_file):
+    config = root / MODEL / "config.json"
+    before = config.read_text()
+    config.write_text(json.dumps({"model_type": "odd", "auto_map": {"AutoModel": "m.Odd"}}))
+    try:
+        for patterns, allowed in ((lock.MODEL_FILES, False), ((*lock.MODEL_FILES, "*.py"), True)):
+            entries = {MODEL: hub.describe(MODEL, None, patterns)}
+            lock_file.write_text(yaml.safe_dump(entries))
+            arguments = ["--repository", MODEL, "--lock", str(lock_file)]
+            output = tmp_path / f"model-{allowed}"
+            if allowed:
+                hub.main([*arguments, "--output", str(output)])
+                assert (output / "modeling_tiny.py").exists()
+            else:
+                with pytest.raises(UserError, match=r"code of its own \(m.Odd\), which is not run"):
+                    hub.main([*arguments, "--output", str(output)])
+    finally:
+        config.write_text(before)

@@ -363,7 +363,7 @@ def load(rows, **changes):
     numbered = [(f"line {n}", r) for n, r in enumerate(rows, start=1)]
     data = {**DATA, **changes}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preferences, "_sources", lambda data: {"train": ("test", numbered)})
+        patch.setattr(preferences, "_sources", lambda data, folder: {"train": ("test", numbered)})
         pairs, _ = preferences.load(data)
     return preferences.subsample(pairs, data["max_pairs"]), preferences.evaluation_prompts(
         pairs, data["max_prompts"], data["seed"], "test"
@@ -524,13 +524,9 @@ def test_instructions_are_unique_and_prompts_intact():
 
 
 def hub_splits(monkeypatch, splits):
-    from poet.data import hub
+    from poet.data import repositories
 
-    def load_rows(dataset, revision, split):
-        assert (dataset, revision) == ("owner/name", "f" * 40)
-        return splits[split]
-
-    monkeypatch.setattr(hub, "load_rows", load_rows)
+    monkeypatch.setattr(repositories, "load_rows", lambda folder, split: splits[split])
     return {"kind": "hub", "dataset": "owner/name", "revision": "f" * 40}
 
 

@@ -89,7 +89,7 @@ class Completer:
 def open_scorer(name: str, settings: dict, model: str | None = None) -> Score:
     """Rewards of the oracle or reward model that a section ``annotators.NAME`` describes.
 
-    ``model``: folder of the reward model, where the section names none.
+    ``model``: folder of the reward model, where it is not the section's ``name``.
 
     Raises:
         UserError: as :func:`poet.evaluate.scalar.reward_model`.
@@ -97,7 +97,7 @@ def open_scorer(name: str, settings: dict, model: str | None = None) -> Score:
     if settings["kind"] == "oracle":
         judge = scalar.oracle()
     else:
-        judge = scalar.reward_model(name, settings.get("name", model), settings.get("revision"))
+        judge = scalar.reward_model(name, model or settings["name"])
     return lambda prompts, texts: judge.rewards(prompts, texts)[0]
 
 

@@ -42,6 +42,7 @@ import json
 from poet.analyse.completion import Completer, open_scorer
 from poet.analyse.own_prefixes import measure_own
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
+from poet.data.repositories import loading
 from poet.evaluate.generation import load_model
 from poet.files import UserError, cli, load_record, publish, read_json, read_jsonl, write_json
 from poet.report.formats import csv_text
@@ -128,7 +129,7 @@ def main(argv=None) -> None:
 
     torch.set_num_threads(record["torch_threads"])
     score = open_scorer(args.annotator, json.loads(args.settings), args.model)
-    tokenizer, model = load_model(args.start)
+    tokenizer, model = load_model(args.start, **loading(record))
     completer = Completer(model, tokenizer, record["generation"], record["sft_seed"], score)
     pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
     of_pairs, pair_completions = measure_pairs(

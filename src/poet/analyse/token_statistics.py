@@ -12,7 +12,7 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
 
     Args:
         tokens: columns prompt_ids, chosen_ids, rejected_ids as lists.
-        record: reference_batch_size (responses) and attn_implementation.
+        record: reference_batch_size (responses), and how the model is loaded.
 
     Returns:
         ``chosen_logps``, ``chosen_entropy``, ``rejected_logps``, ``rejected_entropy``: an array per
@@ -22,13 +22,12 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.utils import add_fused_lm_head
 
+    from poet.data.repositories import loading
     from poet.progress import track
     from poet.train.forward import pad_sequences
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation=record["attn_implementation"]
-    )
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **loading(record))
     model.to(device).eval()
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))  # in chunks, without the logits
     pad = AutoTokenizer.from_pretrained(folder).pad_token_id

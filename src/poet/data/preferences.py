@@ -14,6 +14,7 @@ from pathlib import Path
 
 from poet.data import pairs as checks
 from poet.data.pairs import collect, digest, read_rows, visible
+from poet.data.repositories import alpacaeval_prompts
 from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
 
 _IDENTITY = ("prompt", "chosen", "rejected", "dataset")
@@ -58,18 +59,18 @@ def _load_cache(cache: str | Path | None) -> dict:
         return {}
 
 
-def load(data: dict) -> tuple[list[dict], dict]:
+def load(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:
     """The pairs of record["data"], with prompt_id and split, shuffled by hash; and what was read.
 
-    A hub data set with a test split of its own keeps it; training rows whose prompt stands in the
-    test split are dropped.
+    ``folder`` holds the hub's data set, where the pairs come from there. One with a test split of
+    its own keeps it; training rows whose prompt stands in the test split are dropped.
 
     Raises:
-        UserError: as :func:`poet.data.pairs.collect` and :func:`poet.data.hub.load_rows`, and if a
-            split is left without prompts.
+        UserError: as :func:`poet.data.pairs.collect` and
+            :func:`poet.data.repositories.load_rows`, and if a split is left without prompts.
     """
     parts, dropped = {}, Counter()
-    for part, (source, rows) in _sources(data).items():
+    for part, (source, rows) in _sources(data, folder).items():
         parts[part], reasons = collect(rows, source, data["bad_rows"])
         dropped += reasons
     pairs = [pair for part in parts.values() for pair in part]
@@ -93,14 +94,14 @@ def load(data: dict) -> tuple[list[dict], dict]:
     return sorted(pairs, key=lambda pair: pair["order"]), read
 
 
-def _sources(data: dict) -> dict:
+def _sources(data: dict, folder: str | None) -> dict:
     if data["kind"] == "file":
         return {"train": (data["path"], read_rows(data["path"]))}
-    from poet.data.hub import load_rows
+    from poet.data.repositories import load_rows
 
     sources = {}
     for part, split in data["splits"].items():
-        rows = load_rows(data["dataset"], data.get("revision"), split)
+        rows = load_rows(folder, split)
         numbered = ((f"row {number}", row) for number, row in enumerate(rows, start=1))
         sources[part] = f"{data['dataset']}, split {split}", numbered
     return sources
@@ -226,6 +227,10 @@ def write_parquet(rows: list[dict], path: str | Path, columns: dict[str, str]) -
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", required=True, help="resolved record: JSON or a file of it")
+    parser.add_argument(
+        "--dataset", help="folder of the hub's data set, where the record names one"
+    )
+    parser.add_argument("--alpacaeval", help="folder of AlpacaEval's; default: the test prompts")
     parser.add_argument("--pairs", required=True, help="output: pairs.parquet")
     parser.add_argument("--corpus", required=True, help="output: corpus.parquet")
     parser.add_argument("--prompts", required=True, help="output: prompts.jsonl")
@@ -233,9 +238,12 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
 
     data = load_record(args.record)["data"]
-    everything, read = load(data)
+    everything, read = load(data, args.dataset)
     source = data.get("dataset") or Path(data["path"]).name
-    prompts = evaluation_prompts(everything, data["max_prompts"], data["seed"], source)
+    if args.alpacaeval:
+        prompts = alpacaeval_prompts(args.alpacaeval)
+    else:
+        prompts = evaluation_prompts(everything, data["max_prompts"], data["seed"], source)
     pairs = subsample(everything, data["max_pairs"])
     examples = corpus(pairs)
     summary = {

@@ -114,8 +114,8 @@ def open_judge(name: str, settings: dict, model: str | None) -> Iterator[Judge]:
     """The judge that a section ``annotators.NAME`` of the configuration describes.
 
     Args:
-        model: folder of the reward model trained on the setting's pairs, where the section names
-            none.
+        model: folder of its model, where the section names none (the reward model trained on the
+            setting's pairs) or one of the hub's.
 
     Raises:
         UserError: see the judges' modules.
@@ -124,7 +124,7 @@ def open_judge(name: str, settings: dict, model: str | None) -> Iterator[Judge]:
     if kind == "oracle":
         yield scalar.oracle()
     elif kind == "reward_model":
-        yield scalar.reward_model(name, settings.get("name", model), settings.get("revision"))
+        yield scalar.reward_model(name, model or settings["name"])
     elif kind == "replay":
         from poet.evaluate.replay import replay
 
@@ -134,20 +134,26 @@ def open_judge(name: str, settings: dict, model: str | None) -> Iterator[Judge]:
 
         configs = judges.load_judge(settings["judge"])
         way = arena if arena.is_arena(configs) else judges
-        with open_ask(name, settings, configs) as ask:
+        with open_ask(name, settings, configs, model) as ask:
             yield lambda prompts, rows: way.annotate_pairs(configs, ask, rows)
 
 
 @contextmanager
-def open_ask(name: str, settings: dict, configs: dict) -> Iterator[Callable]:
-    """Who answers a language model judge's requests: a local model, or a server with its store."""
+def open_ask(
+    name: str, settings: dict, configs: dict, model: str | None = None
+) -> Iterator[Callable]:
+    """Who answers a language model judge's requests: a local model, or a server with its store.
+
+    ``model``: the folder of the local one, where it is the hub's.
+    """
     from poet.evaluate.judges import labels
 
     if settings["kind"] == "local_judge":
         from poet.evaluate.local_judge import LocalJudge
 
-        revision, size = settings.get("revision"), settings["batch_size"]
-        yield LocalJudge(name, settings["name"], labels(configs), revision, size)
+        commit = f"@{settings['revision']}" if "revision" in settings else ""
+        folder, size = model or settings["name"], settings["batch_size"]
+        yield LocalJudge(name, folder, labels(configs), size, settings["name"] + commit)
     else:
         from poet.evaluate.api import Api
         from poet.evaluate.store import Store
@@ -161,7 +167,7 @@ def main(argv=None) -> None:
     parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
     parser.add_argument("--settings", required=True, help="its section there, as JSON")
-    parser.add_argument("--model", help="folder of a reward model that the section does not name")
+    parser.add_argument("--model", help="folder of its model, where it is not the section's `name`")
     parser.add_argument("--prompts", required=True, help="prompts.jsonl with references")
     parser.add_argument("--generations", required=True, nargs="+", help="one file per seed")
     parser.add_argument("--output", required=True, nargs="+", help="one file per seed")

@@ -11,6 +11,7 @@ import json
 import os
 from pathlib import Path
 
+from poet.data.repositories import as_hub
 from poet.files import UserError, cli, load_record, write_json
 from poet.progress import track
 from poet.provenance import provenance
@@ -103,6 +104,10 @@ def main(argv=None) -> None:
     parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
     parser.add_argument("--models", required=True, nargs="+", help="model folders, one per seed")
     parser.add_argument("--tasks-dir", help="folder of task YAML; default: lm-eval's own tasks")
+    parser.add_argument(
+        "--dataset", nargs=2, action="append", default=[], metavar=("NAME", "FOLDER"),
+        help="a data set of the built-in tasks: its hub id and where it lies; repeat for each",
+    )  # fmt: skip
     parser.add_argument("--output", required=True, nargs="+", help="one JSON file per model")
     args = parser.parse_args(argv)
     if len(args.models) != len(args.output):
@@ -122,8 +127,9 @@ def main(argv=None) -> None:
     # Indexing the thousands of tasks that lm-eval ships takes longer than the world's two tasks.
     manager = TaskManager(include_path=args.tasks_dir, include_defaults=args.tasks_dir is None)
     results = {}
-    for model in track(dict.fromkeys(args.models), label="downstream"):
-        results[model] = evaluate(model, record["downstream"], manager)
+    with as_hub(dict(args.dataset)):
+        for model in track(dict.fromkeys(args.models), label="downstream"):
+            results[model] = evaluate(model, record["downstream"], manager)
     made_by = provenance()
     for model, output in zip(args.models, args.output, strict=True):
         write_json({**results[model], "record": record, "provenance": made_by}, output)

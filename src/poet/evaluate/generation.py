@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from poet.data.repositories import loading
 from poet.files import UserError, cli, load_record, read_jsonl, write_json
 
 # New tokens before the answers that have ended leave their batch; each later round is twice as
@@ -104,14 +105,17 @@ def decode(tokenizer, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def load_model(folder: str):
-    """Tokenizer and causal LM of a folder, ready to generate: bfloat16 on a GPU, else float32."""
+def load_model(folder: str, **arguments):
+    """Tokenizer and causal LM of a folder, ready to generate: bfloat16 on a GPU, else float32.
+
+    ``arguments`` are further ones of ``from_pretrained``.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **arguments).eval()
     return AutoTokenizer.from_pretrained(folder), model.to("cuda" if cuda else "cpu")
 
 
@@ -136,7 +140,7 @@ def main(argv=None) -> None:
     torch.set_num_threads(record["torch_threads"])
     name = f"{record['setting']}/{record['method']}"
     for folder, seed, output in zip(args.models, args.seeds, args.output, strict=True):
-        tokenizer, model = load_model(folder)
+        tokenizer, model = load_model(folder, **loading(record))
         answers = generate(
             model,
             tokenizer,

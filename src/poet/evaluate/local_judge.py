@@ -16,8 +16,9 @@ class LocalJudge:
 
     Args:
         name: the annotator's name, for messages.
-        model: folder or hub id; revision: the hub's commit.
+        model: folder of the model and its tokenizer.
         labels: what the judge chooses from, each a token of the model.
+        model_name: what each answer says of who gave it; by default the folder.
 
     Raises:
         UserError: no chat template, or no token for a label.
@@ -28,17 +29,17 @@ class LocalJudge:
         name: str,
         model: str,
         labels: Sequence[str],
-        revision: str | None = None,
         batch_size: int = 4,
+        model_name: str | None = None,
     ):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        from poet.data.hub import model_path
+        from poet.data.repositories import model_path
 
-        folder = model_path(model, revision)
+        folder = model_path(model)
         self.name, self.batch_size = name, batch_size
-        self.model_name = f"{model}@{revision}" if revision else str(model)
+        self.model_name = model_name or str(model)
         self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
         if self.tokenizer.chat_template is None:
             raise UserError(f"{model}: its tokenizer has no chat template; a judge needs one")

@@ -67,6 +67,7 @@ def main(argv=None) -> None:
     parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
     parser.add_argument("--settings", required=True, help="its section there, as JSON")
+    parser.add_argument("--model", help="folder of its model, where it is not the section's `name`")
     parser.add_argument("--generations", required=True, nargs="+", help="one file per seed")
     parser.add_argument("--output", required=True, nargs="+", help="one file per seed")
     parser.add_argument("--usage", required=True, help="JSON file: calls, tokens and price")
@@ -84,7 +85,7 @@ def main(argv=None) -> None:
 
         torch.set_num_threads(record["torch_threads"])
     configs = judges.load_judge(settings["judge"])
-    with open_ask(args.annotator, settings, configs) as ask:
+    with open_ask(args.annotator, settings, configs, args.model) as ask:
         judged = iter(judge_outputs(configs, ask, [row for rows in methods for row in rows]))
     for rows, path in zip(methods, args.output, strict=True):
         for row in rows:

@@ -69,17 +69,14 @@ def oracle() -> Scalar:
     )
 
 
-def reward_model(
-    name: str, model: str, revision: str | None = None, batch_size: int = 16
-) -> Scalar:
+def reward_model(name: str, model: str, batch_size: int = 16) -> Scalar:
     """Any sequence classifier with one output: preference = 1 + sigmoid(r2 - r1), Bradley-Terry.
 
     Conversations are cut where its training cut them: at the tokenizer's ``model_max_length``, or
     at the model's positions where those are fewer or the tokenizer knows no limit.
 
     Args:
-        model: folder or hub id of the model and its tokenizer, whose chat template is used.
-        revision: the hub's commit.
+        model: folder of the model and its tokenizer, whose chat template is used.
 
     Raises:
         UserError: the model has several outputs, or the tokenizer no chat template.
@@ -87,10 +84,10 @@ def reward_model(
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from poet.data.hub import model_path
+    from poet.data.repositories import model_path
     from poet.train import reward_model as training
 
-    folder = model_path(model, revision)
+    folder = model_path(model)
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
     classifier = AutoModelForSequenceClassification.from_pretrained(folder, dtype="auto")
     if classifier.config.num_labels != 1:

@@ -11,6 +11,7 @@ import argparse
 import hashlib
 from pathlib import Path
 
+from poet.data.repositories import loading
 from poet.data.truncation import prefixes
 from poet.files import UserError, cli, load_record, publish
 
@@ -123,7 +124,8 @@ def main(argv=None) -> None:
     torch.set_num_threads(record["torch_threads"])
     table = pq.read_table(args.tokens)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).to(device).eval()
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, **loading(record))
+    model = model.to(device).eval()
     add_fused_lm_head(model)
     pad = AutoTokenizer.from_pretrained(args.model).pad_token_id
     columns = compute(

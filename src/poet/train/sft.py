@@ -1,7 +1,7 @@
 """The start model: supervised fine-tuning with TRL's SFTTrainer, from scratch or from a model.
 
-With a section ``sft`` in the record the model is trained on the corpus (completion-only loss);
-without one it is taken as it is. Both end as a folder with safetensors, tokenizer and template.
+The model is trained on the corpus (completion-only loss). One that needs no training is taken as it
+is by :mod:`poet.train.start`.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from poet.files import UserError, cli, load_record, write_json
 from poet.train.arguments import add_run_flags
 
 
-def load_model(record: dict, corpus):
-    """Tokenizer and float32 model of the record; from scratch, the corpus trains the BPE."""
+def load_model(record: dict, corpus, base=None):
+    """Tokenizer and float32 model of the record; from scratch, the corpus trains the BPE.
+
+    ``base`` is the folder of a model that the hub has; a local one is in the record.
+    """
     if record["scratch"]:
         from poet.train.scratch import make_model, train_tokenizer
 
@@ -22,28 +25,17 @@ def load_model(record: dict, corpus):
         max_length = record["sft"]["max_length"]
         return tokenizer, make_model(tokenizer, record["scratch"], max_length, record["sft_seed"])
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    from poet.data.hub import model_path
+    from poet.data.repositories import loading, model_path
+    from poet.train.start import load_tokenizer
 
-    path = model_path(record["model"], record["model_revision"])
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"the tokenizer of {record['model']} has no chat template; expected a chat model's, "
-            "because prompts and answers are chat messages. Save the tokenizer with "
-            "`chat_template` set and give the folder as `model`."
-        )
-    if tokenizer.eos_token is None:
-        raise UserError(
-            f"the tokenizer of {record['model']} has no EOS token; expected one, because answers "
-            "have to end. Save the tokenizer with `eos_token` set."
-        )
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    path = model_path(base or record["model"])
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
-    model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32, use_safetensors=True)
-    return tokenizer, model
+    model = AutoModelForCausalLM.from_pretrained(
+        path, dtype=torch.float32, use_safetensors=True, **loading(record)
+    )
+    return load_tokenizer(record, path), model
 
 
 def tokenize_corpus(corpus, tokenizer, max_length: int):
@@ -108,9 +100,10 @@ def make_trainer(record: dict, model, tokenizer, dataset, folder):
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Train or take the start model of a setting.")
+    parser = argparse.ArgumentParser(description="Train the start model of a setting.")
     parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
     parser.add_argument("--corpus", required=True, help="corpus.parquet: prompt, completion")
+    parser.add_argument("--base", help="folder of the hub's model, where the record names one")
     parser.add_argument("--output", required=True, help="model folder")
     add_run_flags(parser)
     args = parser.parse_args(argv)
@@ -125,28 +118,21 @@ def main(argv=None) -> None:
     from poet.train.reference import model_digest
     from poet.train.run import explained, history, publish_once, run, save_model
 
-    settings = record["sft"] or {}
+    settings = record["sft"]
     torch.set_num_threads(settings.get("torch_threads", record["torch_threads"]))
     corpus = pq.read_table(args.corpus).to_pylist()
-    tokenizer, model = load_model(record, corpus)
+    tokenizer, model = load_model(record, corpus, args.base)
+    dataset = tokenize_corpus(corpus, tokenizer, settings["max_length"])
     inputs = {"corpus": file_digest(args.corpus)}
     if not record["scratch"]:
         inputs["model"] = model_digest(model.name_or_path)
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
-    trainer, used, log = None, 0, []
-    if settings:
-        dataset = tokenize_corpus(corpus, tokenizer, settings["max_length"])
-        with explained(record["setting"], "sft"):
-            trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
-            run(trainer, checkpoints, args)
-        used, log = len(dataset), history(trainer)
-    counts = {"examples": len(corpus), "examples_used": used}
+    with explained(record["setting"], "sft"):
+        trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
+        run(trainer, checkpoints, args)
+    counts, log = {"examples": len(corpus), "examples_used": len(dataset)}, history(trainer)
     with publish_once(args.output) as folder:
-        if trainer:
-            save_model(trainer, model.name_or_path, folder)
-        else:
-            model.save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
+        save_model(trainer, model.name_or_path, folder)
         report = {"record": record, **counts, "log_history": log, "provenance": provenance()}
         write_json(report, folder / "train.json")
         write_card(folder, f"{record['setting']}: start model", record, counts, last_numbers(log))

@@ -1,0 +1,183 @@
+"""What the hub has to deliver: each repository's commit, and size and sha256 of each file.
+
+The lock file is YAML. Its keys name repositories as the hub's addresses do: ``owner/name`` is a
+model, ``datasets/owner/name`` a data set. This program, `make lock`, writes it and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from functools import lru_cache
+from pathlib import Path
+
+import yaml
+
+from poet.files import UserError, cli, publish
+
+UNPINNED = "unpinned"
+HEADER = """\
+# What the hub has to deliver. Written by `make lock CONFIG=FILE`; everything else only reads it.
+# To take a repository's newest commit, delete its entry and run `make lock` again.
+"""
+# Weights as safetensors; configuration, tokenizer and chat template as text. No pickles, no code.
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
+DATA_FILES = ("*.parquet", "*.json", "*.jsonl", "*.jsonl.gz", "*.csv", "README.md")
+ALPACAEVAL_FILES = ("alpaca_eval_gpt4_baseline.json", "df_gamed.csv")
+
+
+def is_hub_id(name: str) -> bool:
+    """Does a model's name mean a hub repository (``owner/name``) rather than a local folder?"""
+    return bool(re.fullmatch(r"\w[\w.-]*/[\w.-]+", name)) and not Path(name).exists()
+
+
+def repositories(config: dict) -> dict[str, dict]:
+    """What a validated configuration asks the hub for: repository -> ``revision``, ``files``.
+
+    ``revision`` is a commit hash or "unpinned"; ``files`` are the patterns of the files taken.
+
+    Raises:
+        UserError: two revisions of one repository are asked for.
+    """
+    found: dict[str, dict] = {}
+
+    def ask(name: str, revision: str, files: tuple[str, ...]) -> None:
+        asked = found.setdefault(name, {"revision": revision, "files": files})
+        if asked["revision"] != revision:
+            raise UserError(
+                f"two revisions of {name} are asked for: {asked['revision']} and {revision}; "
+                "name one"
+            )
+
+    for section in [s["model"] for s in config["settings"].values()] + _judges(config):
+        if is_hub_id(section.get("name", "")):
+            code = ("*.py",) if section.get("trust_remote_code") else ()
+            ask(section["name"], section.get("revision", UNPINNED), MODEL_FILES + code)
+    for setting in config["settings"].values():
+        data = setting["data"]
+        if data["kind"] == "hub":
+            ask(f"datasets/{data['dataset']}", data["revision"], DATA_FILES)
+        if "evaluation" in data:
+            of = data["evaluation"]
+            ask(f"datasets/{of['dataset']}", of["revision"], ALPACAEVAL_FILES)
+        for name, revision in setting.get("downstream", {}).get("datasets", {}).items():
+            ask(f"datasets/{name}", revision, DATA_FILES)
+    return found
+
+
+def _judges(config: dict) -> list[dict]:
+    used = {name for setting in config["settings"].values() for name in setting["annotators"]}
+    return [config["annotators"][name] for name in sorted(used)]
+
+
+def check(config: dict, source: str) -> None:
+    """Check that the revisions of a configuration are those of its lock file, as far as it goes.
+
+    Raises:
+        UserError: naming both.
+    """
+    entries = read(config["lock"])
+    for name, asked in repositories(config).items():
+        locked = entries.get(name, {}).get("revision", asked["revision"])
+        if asked["revision"] not in (UNPINNED, locked):
+            raise UserError(
+                f"{source} asks for revision {asked['revision']} of {name}, but {config['lock']} "
+                f"has {locked}; write the lock's, or `{UNPINNED}`, or run `make lock`"
+            )
+
+
+def pinned(lock: str | Path, name: str, revision: str | None) -> str:
+    """The commit of a repository: the one asked for, or where that is unpinned, the lock's."""
+    if revision in (None, UNPINNED):
+        return read(lock).get(name, {}).get("revision", UNPINNED)
+    return revision
+
+
+def entry(lock: str | Path, name: str) -> dict:
+    """``{"revision": commit, "files": {path: {"size": bytes, "sha256": hex}}}`` of a repository.
+
+    Raises:
+        UserError: the lock has no such entry; it says what to do.
+    """
+    entries = read(lock)
+    if name not in entries:
+        raise UserError(
+            f"{name} is not in the lock file {lock}, which says what the hub has to deliver.\n"
+            "Run `make lock CONFIG=FILE` once, with access to the hub and the configuration that "
+            "names it."
+        )
+    return entries[name]
+
+
+def read(lock: str | Path) -> dict:
+    """The entries of a lock file; none where there is no file yet.
+
+    Raises:
+        UserError: the file is not what `make lock` writes.
+    """
+    path = Path(lock)
+    return _parse(path, path.stat().st_mtime_ns) if path.exists() else {}
+
+
+@lru_cache(maxsize=4)
+def _parse(path: Path, changed: int) -> dict:
+    try:
+        entries = yaml.safe_load(path.read_text()) or {}
+        sound = all(
+            re.fullmatch("[0-9a-f]{40}", found["revision"])
+            and all(re.fullmatch("[0-9a-f]{64}", f["sha256"]) for f in found["files"].values())
+            and all(isinstance(f["size"], int) for f in found["files"].values())
+            for found in entries.values()
+        )
+    except (yaml.YAMLError, AttributeError, KeyError, TypeError):
+        sound = False
+    if not sound:
+        raise UserError(
+            f"{path} is not a lock file as `make lock` writes it; restore it, or delete it and run "
+            "`make lock` again"
+        )
+    return entries
+
+
+def renew(config: dict) -> dict:
+    """The lock's entries with what the configuration asks for and the lock does not have yet.
+
+    Raises:
+        UserError: as :func:`poet.data.hub.describe`.
+    """
+    from poet.data.hub import describe
+
+    entries = dict(read(config["lock"]))
+    for name, asked in repositories(config).items():
+        have = entries.get(name)
+        if have and asked["revision"] in (UNPINNED, have["revision"]):
+            continue
+        revision = None if asked["revision"] == UNPINNED else asked["revision"]
+        entries[name] = describe(name, revision, asked["files"])
+        size = sum(file["size"] for file in entries[name]["files"].values())
+        print(f"{name}: {entries[name]['revision']}, {size / 1e9:.2f} GB", file=sys.stderr)
+    return entries
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="Write down what the hub has to deliver.")
+    parser.add_argument("--configfile", required=True, help="its key `lock` names the file")
+    parser.add_argument(
+        "--config", nargs="*", default=[], metavar="KEY=VALUE",
+        help="the shortcuts `pairs` and `model`, as on Snakemake's command line",
+    )  # fmt: skip
+    args = parser.parse_args(argv)
+
+    from poet.config import read as read_config
+
+    shortcuts = dict(item.split("=", 1) for item in args.config)
+    config = read_config(args.configfile, **shortcuts)
+    entries = renew(config)
+    with publish(config["lock"]) as temporary:
+        temporary.write_text(HEADER + yaml.safe_dump(entries))
+    print(f"{config['lock']}: {len(entries)} repositories", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,134 @@
+"""Reading what poet.data.hub has fetched: models and data sets in folders, without a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from poet.data.lock import is_hub_id
+from poet.files import UserError, read_json
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+# Keys of a resolved record that transformers' from_pretrained takes.
+_LOADING = ("attn_implementation", "trust_remote_code")
+
+
+def loading(record: dict) -> dict:
+    """What a resolved record says of loading its model, as arguments of ``from_pretrained``."""
+    return {key: record[key] for key in _LOADING if record.get(key)}
+
+
+def load_rows(folder: str | Path, split: str) -> Dataset:
+    """Rows of one split of a data set repository.
+
+    Raises:
+        UserError: no such split, or nothing that `datasets` can read.
+    """
+    import datasets
+
+    try:
+        return datasets.load_dataset(str(folder), split=split)
+    except (ValueError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(f"data set {folder}, split {split}: {error}") from None
+
+
+def alpacaeval_prompts(folder: str | Path, generator: str = "gpt4_1106_preview") -> list[dict]:
+    """AlpacaEval 2's instructions in their order, with the reference answers, as rows of prompts.
+
+    Raises:
+        UserError: the answers are another generator's.
+    """
+    source = Path(folder) / "alpaca_eval_gpt4_baseline.json"
+    rows = read_json(source)
+    others = {row["generator"] for row in rows} - {generator}
+    if others:
+        raise UserError(
+            f"{source}: found answers of {', '.join(sorted(others))}; expected {generator}'s only"
+        )
+    return [
+        {
+            "index": index,
+            "dataset": row["dataset"],
+            "instruction": row["instruction"],
+            "prompt": [{"role": "user", "content": row["instruction"]}],
+            "reference": row["output"],
+        }
+        for index, row in enumerate(rows)
+    ]
+
+
+@contextmanager
+def as_hub(folders: dict[str, str]) -> Iterator[None]:
+    """Let ``datasets.load_dataset`` find data sets by hub id in ``folders`` (id -> folder).
+
+    For libraries that load by id, as lm-eval does. Local files are loaded as ever.
+
+    Raises:
+        UserError: (by load_dataset) an id that is not in ``folders``.
+    """
+    import datasets
+
+    original = datasets.load_dataset
+
+    def load_dataset(path, *arguments, **options):
+        if not is_hub_id(path):
+            return original(path, *arguments, **options)
+        if path not in folders:
+            raise UserError(
+                f"data set {path} is asked for, but the configuration does not name it; add "
+                f"`{path}: unpinned` to `datasets` of the setting's `downstream`, then `make lock`"
+            )
+        options.pop("revision", None)  # the folder is the commit that the lock names
+        return original(folders[path], *arguments, **options)
+
+    datasets.load_dataset = load_dataset
+    try:
+        yield
+    finally:
+        datasets.load_dataset = original
+
+
+def model_path(folder: str | Path) -> Path:
+    """A folder with a model in transformers' format; see :func:`check_model`."""
+    folder = Path(folder).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"model {folder}: no such folder. Expected a folder with config.json and safetensors, "
+            "or a hub id like owner/name."
+        )
+    check_model(folder, str(folder))
+    return folder
+
+
+def check_model(folder: str | Path, name: str) -> None:
+    """Refuse a folder that is no model in transformers' format, or needs code that it lacks.
+
+    Code is there only if the configuration allowed it when the lock was made; it is run only if
+    the configuration allows it now.
+
+    Raises:
+        UserError: saying what is missing, or how code is allowed.
+    """
+    folder = Path(folder)
+    for pattern in ("config.json", "*.safetensors"):
+        if not any(folder.glob(pattern)):
+            raise UserError(
+                f"model {name}: no {pattern} in it. Expected a model in transformers' format with "
+                "safetensors; other weight formats are not loaded."
+            )
+    config = read_json(folder / "config.json")
+    if "auto_map" in config and not any(folder.glob("*.py")):
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+        if config.get("model_type") not in CONFIG_MAPPING_NAMES:
+            raise UserError(
+                f"model {name} brings code of its own ({', '.join(config['auto_map'].values())}), "
+                "which is not run. If you have read it and trust it, set `trust_remote_code: true` "
+                "beside its name and a full commit hash as `revision`, delete its entry from the "
+                "lock file, and run `make lock`."
+            )

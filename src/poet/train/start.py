@@ -1,0 +1,76 @@
+"""A published model as the start model: its files as they are, its tokenizer completed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from pathlib import Path
+
+from poet.data.repositories import model_path
+from poet.files import UserError, cli, load_record, publish, write_json
+
+
+def load_tokenizer(record: dict, folder: str | Path):
+    """The tokenizer of a published model, which can template and end answers, and pad.
+
+    Raises:
+        UserError: it has no chat template or no EOS token.
+    """
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(
+        folder, trust_remote_code=record.get("trust_remote_code")
+    )
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer of {record['model']} has no chat template; expected a chat model's, "
+            "because prompts and answers are chat messages. Save the tokenizer with "
+            "`chat_template` set and give the folder as `model`."
+        )
+    if tokenizer.eos_token is None:
+        raise UserError(
+            f"the tokenizer of {record['model']} has no EOS token; expected one, because answers "
+            "have to end. Save the tokenizer with `eos_token` set."
+        )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def take(record: dict, source: Path, folder: Path, shared: bool) -> None:
+    """Bring a model's files into ``folder``; ``shared`` weights are linked rather than copied."""
+    folder.mkdir()
+    for file in source.iterdir():
+        if file.suffix in (".safetensors", ".json", ".py"):
+            link = shared and file.suffix == ".safetensors"
+            (_link_or_copy if link else shutil.copyfile)(file, folder / file.name)
+    load_tokenizer(record, source).save_pretrained(folder)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser.add_argument("--base", help="folder of the hub's model, where the record names one")
+    parser.add_argument("--output", required=True, help="model folder")
+    args = parser.parse_args(argv)
+    record = load_record(args.record)
+
+    from poet.provenance import provenance
+
+    source = model_path(args.base or record["model"])
+    with publish(args.output) as folder:
+        # Nobody changes what came from the hub; a folder of the user's may change any time.
+        take(record, source, folder, shared=args.base is not None)
+        write_json({"record": record, "provenance": provenance()}, folder / "train.json")
+
+
+if __name__ == "__main__":
+    cli(main)
