@@ -43,7 +43,7 @@ def test_the_key_is_in_no_file_and_the_answers_outlive_the_outputs(
     )
     server.faults = lambda asked, number: "401" if number == 20 else None  # it repeats the key
     failed = run("--printshellcmds", rows, usage)
-    assert failed.returncode != 0 and "refuses to answer" in failed.stderr
+    assert failed.returncode != 0 and "HTTP 401" in failed.stderr
     server.faults = lambda asked, number: "garbage" if number == 30 else None
     result = run("--printshellcmds", rows, usage)
     assert result.returncode == 0, result.stderr[-3000:]

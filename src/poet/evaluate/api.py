@@ -39,9 +39,6 @@ class Api:
         name: the annotator's name, for messages.
         settings: its section of the configuration.
         store: an open store.
-
-    Raises:
-        UserError: the environment lacks the key.
     """
 
     def __init__(self, name: str, settings: dict, store: Store):
@@ -63,8 +60,8 @@ class Api:
             ``prompt_tokens``, ``completion_tokens``, ``price`` and ``key`` of the request.
 
         Raises:
-            UserError: above the cost ceiling; the server refuses, or gives no acceptable answer; it
-                changed its model.
+            UserError: no key in the environment; above the cost ceiling; the server refuses, or
+                gives no acceptable answer; it changed its model.
         """
         requests = [self._complete(request) for request in requests]
         keys = [sha256(request) for request in requests]
@@ -113,7 +110,6 @@ class Api:
             )
 
     def _buy(self, missing: dict[str, dict], accept) -> None:
-        import tenacity
         from openai import OpenAI
 
         if self._key == "":
@@ -121,24 +117,14 @@ class Api:
                 f"annotators.{self.name}: the environment variable {self.settings['key_variable']} "
                 "is empty; expected the server's key. Export it and run again."
             )
-        self._stop.clear()
-        attempts, backoff = self.settings["attempts"], self.settings["backoff"]
-        jitter = tenacity.wait_random_exponential(backoff["initial"], backoff["longest"])
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(_TryAgain),
-            stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_when_event_set(self._stop),
-            wait=lambda state: max(jitter(state), state.outcome.exception().after),
-            sleep=tenacity.sleep_using_event(self._stop),
-            before_sleep=self._tell,
-            reraise=True,
-        )
         client = OpenAI(
             api_key=self._key or "none",
             base_url=self.settings["base_url"],
             timeout=self.settings["timeout"],
             max_retries=0,
         )
-        failures: list[Exception] = []
+        self._stop.clear()
+        retrying, failures = self._retrying(), []
 
         def buy(key: str, request: dict) -> None:
             try:
@@ -148,7 +134,7 @@ class Api:
                 self._stop.set()
 
         with client, ThreadPoolExecutor(self.settings["concurrency"]) as pool:
-            futures = [pool.submit(buy, key, request) for key, request in missing.items()]
+            futures = [pool.submit(buy, *item) for item in missing.items()]
             try:
                 for _ in track(as_completed(futures), total=len(futures), label=self.name):
                     pass
@@ -156,12 +142,31 @@ class Api:
                 self._stop.set()
                 pool.shutdown(cancel_futures=True)
         if failures and isinstance(failures[0], _TryAgain):
-            raise UserError(
-                f"annotators.{self.name}: {failures[0]}\nGiven up after {attempts} attempts. What "
-                f"was bought is in {self.store.path}; run again to ask for the rest."
+            raise self._given_up(
+                f"{failures[0]}\nGiven up after {self.settings['attempts']} attempts."
             )
         if failures:
             raise failures[0]
+
+    def _given_up(self, reason: str) -> UserError:
+        return UserError(
+            f"annotators.{self.name}: {reason}\n"
+            f"What was bought is in {self.store.path}; run again to ask for the rest."
+        )
+
+    def _retrying(self):
+        import tenacity
+
+        attempts, backoff = self.settings["attempts"], self.settings["backoff"]
+        jitter = tenacity.wait_random_exponential(backoff["initial"], backoff["longest"])
+        return tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_TryAgain),
+            stop=tenacity.stop_after_attempt(attempts) | tenacity.stop_when_event_set(self._stop),
+            wait=lambda state: max(jitter(state), state.outcome.exception().after),
+            sleep=tenacity.sleep_using_event(self._stop),
+            before_sleep=self._tell,
+            reraise=True,
+        )
 
     def _tell(self, state) -> None:
         print(
@@ -174,26 +179,24 @@ class Api:
         self._pace.wait()
         if self._stop.is_set():
             raise _TryAgain("stopped")
-        if self.store.spent > self.settings["max_cost"]:
-            raise UserError(
-                f"annotators.{self.name}: ${self.store.spent:.2f} are spent, above max_cost "
-                f"(${self.settings['max_cost']:.2f}). What was bought is in {self.store.path}."
-            )
+        spent, ceiling = self.store.spent, self.settings["max_cost"]
+        if spent > ceiling:
+            raise self._given_up(f"${spent:.2f} are spent, above max_cost (${ceiling:.2f}).")
         text = self._post(client, request)
         record = {"key": key, "judge": _judge(request), "request": request}
         record["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+        record["prompt_tokens"], record["completion_tokens"] = _estimate(request)
+        refused = None
         try:
-            record |= _parse(text, request)
+            record |= _parse(text)
             accept(record["choice"])
         except Exception as error:  # whatever a parser of alpaca-eval says to garbage
-            tokens = _estimate(request)
-            record |= {"refused": _short(repr(error)), "raw": text, "price": self._price(*tokens)}
-            self.store.append(record)
-            raise _TryAgain(
-                f"the server's answer cannot be used ({_short(repr(error))}): {_short(repr(text))}"
-            ) from None
-        tokens = record["prompt_tokens"], record["completion_tokens"]
-        self.store.append({**record, "price": self._price(*tokens)})
+            refused = _short(repr(error))
+            record |= {"refused": refused, "raw": text}
+        price = self._price(record["prompt_tokens"], record["completion_tokens"])
+        self.store.append({**record, "price": price})
+        if refused:
+            raise _TryAgain(f"the server's answer cannot be used ({refused}): {_short(repr(text))}")
         self._check_model(record["judge"])
 
     def _post(self, client, request: dict) -> str:
@@ -205,19 +208,17 @@ class Api:
         try:
             return self._clean(resource.with_raw_response.create(**body).text)
         except openai.APIStatusError as error:
-            reason = self._clean(f"HTTP {error.status_code}: {_short(repr(error.response.text))}")
+            said = self._clean(error.response.text)
+            reason = f"{request['base_url']}: HTTP {error.status_code}: {_short(repr(said))}"
             passing = error.status_code in (408, 409, 429) or error.status_code >= 500
             after = _retry_after(error.response.headers.get("retry-after"))
-            if not passing or "insufficient_quota" in reason or after > LONGEST_WAIT:
-                raise UserError(
-                    f"annotators.{self.name}: {request['base_url']} refuses to answer.\n  {reason}"
-                    f"\nWhat was bought is in {self.store.path}; run again to ask for the rest."
-                ) from None
+            if not passing or "insufficient_quota" in said or after > LONGEST_WAIT:
+                raise self._given_up(reason) from None
             self._pace.pause(after)
             raise _TryAgain(reason, after) from None
         except openai.APIConnectionError as error:
-            reason = self._clean(f"{error} {_short(repr(error.__cause__))}")
-            raise _TryAgain(f"{request['base_url']}: {reason}") from None
+            reason = self._clean(f"{error} {error.__cause__!r}")
+            raise _TryAgain(f"{request['base_url']}: {_short(reason)}") from None
 
     def _clean(self, text: str) -> str:
         return text.replace(self._key, "(key)") if self._key else text
@@ -246,16 +247,15 @@ def _judge(request: dict) -> str:
     return sha256({k: v for k, v in request.items() if k not in ("messages", "prompt")})
 
 
-def _parse(text: str, request: dict) -> dict:
-    """What a record keeps of an answer."""
+def _parse(text: str) -> dict:
+    """What a record keeps of an answer; the tokens, where the server counts them."""
     answer = json.loads(text)
     usage = answer.get("usage") or {}
-    prompt_tokens, completion_tokens = _estimate(request)
+    counts = {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")}
     return {
         "model": str(answer["model"]),
         "choice": answer["choices"][0],
-        "prompt_tokens": int(usage.get("prompt_tokens") or prompt_tokens),
-        "completion_tokens": int(usage.get("completion_tokens") or completion_tokens),
+        **{name: int(count) for name, count in counts.items() if count is not None},
     }
 
 
