@@ -21,9 +21,14 @@ def rate_of(wildcards):
     return setting_of(wildcards)[wildcards.rate]
 
 
+def rows_folder(rows):
+    """The hub folder with the file that a section names; a local file is its own."""
+    return rows.get("path") or hub_folder(f"datasets/{rows['dataset']}")
+
+
 def rows_file(rows):
-    """The file that a section names: a local one."""
-    return rows["path"]
+    """The file that a section names."""
+    return rows.get("path") or f"{rows_folder(rows)}/{rows['file']}"
 
 
 def rows_flags(rows, prefix):
@@ -33,17 +38,18 @@ def rows_flags(rows, prefix):
 
 
 def question_files(wildcards):
-    """The file of a benchmark's prompts, and that of the baseline's answers, if it has one."""
+    """The file or folder of a benchmark's prompts, and of the baseline's answers, if it has one."""
     section = rate_of(wildcards)
-    return [rows_file(section[name]) for name in ("prompts", "baseline") if name in section]
+    return [rows_folder(section[name]) for name in ("prompts", "baseline") if name in section]
 
 
-def question_flags(wildcards, input):
+def question_flags(wildcards):
     """What poet.evaluate.questions is told of them."""
     section = rate_of(wildcards)
-    flags = f"--file {input[0]} {rows_flags(section['prompts'], '')}"
+    flags = f"--file {rows_file(section['prompts'])} {rows_flags(section['prompts'], '')}"
     if "baseline" in section:
-        flags += f" --baseline {input[1]} {rows_flags(section['baseline'], 'baseline-')}"
+        of = section["baseline"]
+        flags += f" --baseline {rows_file(of)} {rows_flags(of, 'baseline-')}"
     return flags
 
 

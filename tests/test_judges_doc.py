@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from poet.config import SCHEMA, load
+from poet.data.lock import repositories
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/judges.md").read_text()
@@ -42,6 +43,18 @@ def test_a_configuration_with_the_example_is_valid(block, tmp_path, monkeypatch)
     loaded = load(config)
     for name, section in block["annotators"].items():
         assert section.items() <= loaded["annotators"][name].items()
+
+
+def test_what_the_examples_take_from_the_hub_is_in_the_lock_s_list():
+    world = copy.deepcopy(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    world["annotators"] |= BLOCKS[-1]["annotators"]
+    world["settings"]["world"] |= BLOCKS[-1]["settings"]["mine"]
+    (repository,) = repositories(load(world)).items()
+    assert repository[0] == "datasets/lmarena-ai/arena-hard-auto"
+    assert repository[1]["files"] == (
+        "data/arena-hard-v0.1/question.jsonl",
+        "data/arena-hard-v0.1/model_answer/gpt-4-0314.jsonl",
+    )
 
 
 def test_kinds_and_defaults_are_the_schemas():

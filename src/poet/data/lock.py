@@ -49,6 +49,7 @@ def repositories(config: dict) -> dict[str, dict]:
                 f"two revisions of {name} are asked for: {asked['revision']} and {revision}; "
                 "name one"
             )
+        asked["files"] = tuple(dict.fromkeys(asked["files"] + files))
 
     for section in [s["model"] for s in config["settings"].values()] + _judges(config):
         if is_hub_id(section.get("name", "")):
@@ -63,12 +64,21 @@ def repositories(config: dict) -> dict[str, dict]:
             ask(f"datasets/{of['dataset']}", of["revision"], ALPACAEVAL_FILES)
         for name, revision in setting.get("downstream", {}).get("datasets", {}).items():
             ask(f"datasets/{name}", revision, DATA_FILES)
+        for rows in (rows for rate in _rates(setting) for rows in rate.values()):
+            if "dataset" in rows:
+                ask(f"datasets/{rows['dataset']}", rows["revision"], (rows["file"],))
     return found
 
 
 def _judges(config: dict) -> list[dict]:
     used = {name for setting in config["settings"].values() for name in setting["annotators"]}
+    used |= {rate["annotator"] for s in config["settings"].values() for rate in _rates(s)}
     return [config["annotators"][name] for name in sorted(used)]
+
+
+def _rates(setting: dict) -> list[dict]:
+    """A setting's sections on further benchmarks: who judges, and files of prompts."""
+    return [setting[name] for name in ("safety", "arena") if name in setting]
 
 
 def check(config: dict, source: str) -> None:
