@@ -36,7 +36,7 @@ STAGES = {
         "objective", "weighting", "truncation", *_PARAMETERS, "learning_rate",
         "global_batch_size", "per_device_batch_size", "max_length", "max_prompt_length",
         "length_policy", "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim",
-        "gradient_checkpointing", "dtype", "lora", "seed",
+        "forward", "token_budget", "gradient_checkpointing", "dtype", "lora", "seed",
     ),
     "generate": (*_RUN, "method", "generation", *_LOADING),
     "annotate": (*_RUN, "method", "reference_name"),

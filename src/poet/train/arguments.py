@@ -24,14 +24,15 @@ def add_run_flags(parser: ArgumentParser) -> None:
 
 def common_arguments(
     global_batch_size: int,
-    per_device_batch_size: int,
+    per_device_batch_size: int | None,
     dtype: str = "float32",
     gradient_checkpointing: bool = False,
 ) -> dict:
     """Arguments of transformers' Trainer: batch sizes, precision and our quiet logging.
 
     The gradient accumulation makes the global batch (examples per optimizer step) the same on any
-    number of processes. Weights are float32 always; ``dtype`` bfloat16 asks for autocast, which is
+    number of processes; without a per-device size each process takes its whole share at once.
+    Weights are float32 always; ``dtype`` bfloat16 asks for autocast, which is
     given where the hardware has it.
 
     Raises:
@@ -40,16 +41,17 @@ def common_arguments(
     import torch
 
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    at_once = per_device_batch_size * processes
+    per_device = per_device_batch_size or max(1, global_batch_size // processes)
+    at_once = per_device * processes
     if global_batch_size % at_once:
         raise UserError(
             f"global_batch_size {global_batch_size} is not a multiple of {processes} processes x "
-            f"per_device_batch_size {per_device_batch_size}; choose a size that divides it"
+            f"per_device_batch_size {per_device}; choose a size that divides it"
         )
     cuda = torch.cuda.is_available()
     return {
-        "per_device_train_batch_size": per_device_batch_size,
-        "per_device_eval_batch_size": per_device_batch_size,
+        "per_device_train_batch_size": per_device,
+        "per_device_eval_batch_size": per_device,
         "gradient_accumulation_steps": global_batch_size // at_once,
         "bf16": dtype == "bfloat16" and cuda and torch.cuda.is_bf16_supported(),
         "gradient_checkpointing": gradient_checkpointing,  # TRL's default is True

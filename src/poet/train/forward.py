@@ -11,6 +11,9 @@ A forward pass is a collator and a function. The collator gives, for a batch of 
 
 The function maps (model, batch) to the policy's log-probabilities in the layout of ``mask``. Loss
 and metrics see nothing else, so another pass changes the cost and not the result.
+
+A collator may give parts in place of one batch: ``pairs`` of all, and ``parts``, a list of batches
+as above, each with ``rows`` [pairs of the part], the places of its pairs among all of them.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+from poet.train.packing import make_pack, pack_pairs, packed_size
 
 COLUMNS = [
     "prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps",
@@ -95,9 +100,39 @@ def padded(model, batch: dict[str, Tensor]) -> Tensor:
     return logps.new_zeros(batch["mask"].shape).masked_scatter(batch["mask"], found)
 
 
+@dataclass
+class PackedCollator:
+    """Pairs that share their prompt, in rows of at most ``token_budget`` tokens: a part per row."""
+
+    token_budget: int
+
+    def __call__(self, examples: list[dict]) -> dict[str, Tensor | list[dict]]:
+        pairs = [tuple(list(pair[name]) for name in COLUMNS[:3]) for pair in examples]
+        rows = pack_pairs([packed_size(*map(len, pair)) for pair in pairs], self.token_budget)
+        parts = [
+            {
+                **pair_fields([examples[i] for i in row]),
+                "pack": make_pack([pairs[i] for i in row]),
+                "rows": torch.tensor(row),
+            }
+            for row in rows
+        ]
+        order = torch.cat([part["rows"] for part in parts]).argsort()
+        return {"pairs": torch.cat([part["pairs"] for part in parts])[order], "parts": parts}
+
+
+def packed(model, batch: dict) -> Tensor:
+    """The same as :func:`padded`; ``model`` has :func:`poet.train.packing.add_packed_forward`."""
+    return model(pack=batch["pack"])
+
+
 class Forward(NamedTuple):
-    collator: Callable[[int], Callable[[list[dict]], dict[str, Tensor]]]  # takes the pad token's id
+    # Takes the pad token's id and the token budget.
+    collator: Callable[[int, int], Callable[[list[dict]], dict]]
     logps: Callable[..., Tensor]
 
 
-FORWARDS = {"padded": Forward(PairCollator, padded)}
+FORWARDS = {
+    "padded": Forward(lambda pad, budget: PairCollator(pad), padded),
+    "packed": Forward(lambda pad, budget: PackedCollator(budget), packed),
+}

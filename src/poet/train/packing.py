@@ -17,6 +17,7 @@ from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
+from accelerate.utils import send_to_device
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
@@ -43,6 +44,11 @@ def pack_pairs(sizes: list[int], budget: int) -> list[list[int]]:
         rows[row].append(pair)
         room[row] -= sizes[pair]
     return rows
+
+
+def packed_size(p: int, c: int, r: int) -> int:
+    """Tokens of a packed pair with p prompt, c chosen and r rejected tokens."""
+    return p + c + r - 1
 
 
 def make_pack(pairs: list[tuple[list[int], list[int], list[int]]]) -> dict:
@@ -86,6 +92,21 @@ def make_pack(pairs: list[tuple[list[int], list[int], list[int]]]) -> dict:
     }
 
 
+@torch.inference_mode()
+def packed_logps(model, pairs: list[tuple], token_budget: int) -> list[tuple[Tensor, Tensor]]:
+    """Log-probabilities of the pairs' responses, (chosen [c], rejected [r]) each, float32 on CPU.
+
+    ``model`` has :func:`add_packed_forward`; ``pairs`` are as in :func:`make_pack`.
+    """
+    out = [None] * len(pairs)
+    for row in pack_pairs([packed_size(*map(len, pair)) for pair in pairs], token_budget):
+        pack = make_pack([pairs[i] for i in row])
+        found = model(pack=send_to_device(pack, model.device)).float().cpu().chunk(2)
+        for i, (_, c, r), chosen, rejected in zip(row, pack["lengths"], *found, strict=True):
+            out[i] = chosen[:c], rejected[:r]
+    return out
+
+
 def unsupported(config) -> str | None:
     """Why a model with this configuration cannot be packed; None where it can."""
     if config.model_type not in MODELS:
@@ -98,7 +119,8 @@ def unsupported(config) -> str | None:
 def add_packed_forward(model) -> None:
     """Let ``model(pack=...)`` give the log-probabilities of a row made by :func:`make_pack`.
 
-    Other calls stay as they are. Add it before the model is wrapped (accelerate, FSDP).
+    Other calls go through transformers' SDPA (which refuses Gemma-2's soft-capping). Add it before
+    the model is wrapped (accelerate, FSDP).
     """
     original = model.forward
 
@@ -176,14 +198,13 @@ def _by_segment(query, key, value, lengths, scaling, window, softcap) -> Tensor:
     groups = query.shape[1] // key.shape[1]
     key, value = repeat_kv(key, groups), repeat_kv(value, groups)
     outputs = []
-    sizes = [p + c + r - 1 for p, c, r in lengths]
+    sizes = [packed_size(*pair) for pair in lengths]
     # split, not slices: its backward pass does not fill a whole row per slice.
     pairs = zip(lengths, *(x.split(sizes, 2) for x in (query, key, value)), strict=True)
     for (p, c, r), *states in pairs:
         (q1, q2), (k1, k2), (v1, v2) = (x.split([p + c - 1, r], 2) for x in states)
         k2, v2 = (
-            torch.cat([first[:, :, : p - 1], second], 2)
-            for first, second in ((k1, k2), (v1, v2))
+            torch.cat([first[:, :, : p - 1], second], 2) for first, second in ((k1, k2), (v1, v2))
         )
         outputs += (
             _attend(q, k, v, scaling, window, softcap) for q, k, v in ((q1, k1, v1), (q2, k2, v2))

@@ -3,19 +3,42 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from importlib.util import find_spec
 
 from poet.data.repositories import loading
-from poet.files import cli, load_record, write_json
+from poet.files import UserError, cli, load_record, write_json
 from poet.train.arguments import add_run_flags
 
 
-def make_arguments(record: dict, folder):
-    """TRL's DPOConfig for a resolved record; ``folder`` is for checkpoints."""
+def choose_forward(record: dict, config) -> str:
+    """The record's forward pass; ``padded``, with a message, where the model cannot be packed."""
+    from poet.train.packing import unsupported
+
+    reason = unsupported(config) if record["forward"] == "packed" else None
+    if reason is None:
+        return record["forward"]
+    print(f"note: pairs are padded and not packed, since {reason}", file=sys.stderr)
+    return "padded"
+
+
+def make_arguments(record: dict, forward: str, folder):
+    """TRL's DPOConfig for a resolved record; ``folder`` is for checkpoints.
+
+    Raises:
+        UserError: the optimizer asks for a package that is not installed.
+    """
     from trl import DPOConfig
 
     from poet.train.arguments import common_arguments
 
-    sizes = ("global_batch_size", "per_device_batch_size", "dtype", "gradient_checkpointing")
+    if record["optim"] == "adamw_bnb_8bit" and find_spec("bitsandbytes") is None:
+        raise UserError(
+            "optim is adamw_bnb_8bit, but bitsandbytes is not installed; install it (it is not in "
+            "envs/main.txt: 8-bit states are not the paper's) or choose adamw_torch"
+        )
+    # Packed, the token budget limits what goes through the model at once.
+    per_device = None if forward == "packed" else record["per_device_batch_size"]
     return DPOConfig(
         output_dir=str(folder),
         learning_rate=record["learning_rate"],
@@ -25,7 +48,12 @@ def make_arguments(record: dict, folder):
         optim=record["optim"],
         max_length=None,  # applied in the tokenization
         seed=record["seed"],
-        **common_arguments(*(record[name] for name in sizes)),
+        **common_arguments(
+            record["global_batch_size"],
+            per_device,
+            record["dtype"],
+            record["gradient_checkpointing"],
+        ),
     )
 
 
@@ -55,10 +83,13 @@ def make_trainer(record: dict, table, model_folder, folder):
         split: Dataset(InMemoryTable(table.filter(pc.equal(table["split"], split)).select(COLUMNS)))
         for split in ("train", "test")
     }
+    forward = choose_forward(record, model.config)
     lora = record["lora"]
     return PreferenceTrainer(
         model=model,
-        args=make_arguments(record, folder),
+        args=make_arguments(record, forward, folder),
+        forward=forward,
+        token_budget=record["token_budget"],
         objective=record["objective"],
         parameters={name: record[name] for name in OBJECTIVES[record["objective"]].parameters},
         weighting=record["weighting"],

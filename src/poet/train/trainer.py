@@ -8,15 +8,18 @@ pair_hash (names the pair).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pyarrow.compute as pc
 import torch
+from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Sampler
 from trl import DPOTrainer
 
 from poet.train.forward import COLUMNS, FORWARDS
 from poet.train.objectives import OBJECTIVES, Responses, weighted_sum
+from poet.train.packing import add_packed_forward
 from poet.train.weighting import token_weights
 
 PREFIXES = (8, 16, 32, 64)  # tokens, of the logged margins
@@ -26,11 +29,13 @@ class SortedBatches(Sampler[int]):
     """A new shuffle every epoch, cut into global batches, each sorted by length.
 
     An optimizer step sees the same pairs as without sorting; its micro-batches hold pairs of like
-    lengths, so they waste little on padding.
+    lengths, so they waste little on padding. With ``shares`` each batch is dealt out like cards:
+    as many runs of like content, one after the other.
     """
 
-    def __init__(self, lengths: list[int], batch_size: int, seed: int) -> None:
+    def __init__(self, lengths: list[int], batch_size: int, seed: int, shares: int = 1) -> None:
         self.lengths, self.batch_size, self.seed, self.epoch = lengths, batch_size, seed, 0
+        self.shares = shares
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -42,7 +47,9 @@ class SortedBatches(Sampler[int]):
         generator = torch.Generator().manual_seed(self.seed + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator)
         for batch in order.split(self.batch_size):
-            yield from sorted(batch.tolist(), key=self.lengths.__getitem__)
+            ordered = sorted(batch.tolist(), key=self.lengths.__getitem__)
+            for share in range(self.shares):
+                yield from ordered[share :: self.shares]
 
 
 class PreferenceTrainer(DPOTrainer):
@@ -51,7 +58,8 @@ class PreferenceTrainer(DPOTrainer):
     ``objective`` is a key of :data:`poet.train.objectives.OBJECTIVES`, ``parameters`` its keyword
     arguments (beta, ...); ``weighting`` is as in the configuration, see
     :func:`poet.train.weighting.token_weights`; ``forward`` is a key of
-    :data:`poet.train.forward.FORWARDS`.
+    :data:`poet.train.forward.FORWARDS`, "packed" with ``token_budget`` tokens per row and a device
+    batch that is this process's whole share of the global batch.
     """
 
     loss_is_scaled_for_ga = True  # for gradient accumulation, in compute_loss
@@ -63,6 +71,7 @@ class PreferenceTrainer(DPOTrainer):
         parameters: dict[str, float],
         weighting: str | dict[str, float] = "uniform",
         forward: str = "padded",
+        token_budget: int | None = None,
         args,
         processing_class,
         **kwargs,
@@ -75,9 +84,12 @@ class PreferenceTrainer(DPOTrainer):
         super().__init__(
             args=args,
             processing_class=processing_class,
-            data_collator=collator(processing_class.pad_token_id),
+            data_collator=collator(processing_class.pad_token_id, token_budget),
             **kwargs,
         )
+        if forward == "packed":
+            lora = isinstance(self.model, PeftModel)
+            add_packed_forward(self.model.get_base_model() if lora else self.model)
 
     def _prepare_dataset(self, dataset, *args, **kwargs):
         return dataset  # tokenized upstream, once for all methods
@@ -92,7 +104,9 @@ class PreferenceTrainer(DPOTrainer):
         lengths = pc.add(prompt, pc.max_element_wise(chosen, rejected)).to_pylist()
         args = self.args
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        return SortedBatches(lengths, batch_size, args.seed)
+        # In parts, a process takes its whole share at once, and shares should cost the same.
+        shares = args.world_size if self.forward is FORWARDS["packed"].logps else 1
+        return SortedBatches(lengths, batch_size, args.seed, shares)
 
     def _set_signature_columns_if_needed(self):
         self._signature_columns = COLUMNS
@@ -117,6 +131,35 @@ class PreferenceTrainer(DPOTrainer):
         pairs = batch["pairs"]
         count = remainder - self.args.process_index * len(pairs) if remainder else len(pairs)
         return (torch.arange(len(pairs), device=pairs.device) < count).float()
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        """A batch in parts takes a forward and a backward pass per part."""
+        parts = self._parts(inputs)
+        state, losses = self.accelerator.gradient_state, []
+        sync, each = state.sync_gradients, state.plugin_kwargs.get("sync_each_batch", False)
+        for i, part in enumerate(parts, start=1):
+            last = i == len(parts)
+            state._set_sync_gradients(sync and last)
+            with nullcontext() if last or each else self.accelerator.no_sync(model):
+                losses.append(super().training_step(model, part, num_items_in_batch))
+        return torch.stack(losses).sum()
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        for part in self._parts(inputs):
+            outputs = super().prediction_step(model, part, True, ignore_keys)
+        return outputs  # evaluation reads the recorded sums
+
+    def _parts(self, inputs: dict) -> list[dict]:
+        """The batch, or its parts; as many in every process, as sharded models need it."""
+        if "parts" not in inputs:
+            return [inputs]
+        real = inputs["real"] if "real" in inputs else self._real(inputs, self._remainder())
+        parts = [{**part, "real": real[part["rows"]]} for part in inputs["parts"]]
+        if self.args.world_size > 1:
+            counts = self.accelerator.gather(torch.tensor([len(parts)], device=real.device))
+            again = {**parts[-1], "real": torch.zeros_like(parts[-1]["real"])}  # the smallest
+            parts += [again] * (int(counts.max()) - len(parts))
+        return parts
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """The sum of the pairs' losses over the pairs in the global batch, times processes.
@@ -145,10 +188,12 @@ class PreferenceTrainer(DPOTrainer):
         state = self.accelerator.gradient_state
         return max(0, state.remainder) if state.end_of_dataloader else 0
 
-    def _keys(self, pairs: Tensor) -> list[tuple[int, int, int]]:
+    def _keys(self, pairs: Tensor) -> Iterator[tuple[int, int, int]]:
         """(seed, epoch, pair) of each pair: a draw does not depend on what else is in its batch."""
+        # A generator: unless something is drawn, no step waits for the device.
         epoch = int(self.state.epoch or 0) if self.model.training else 0
-        return [(self.args.seed, epoch, pair) for pair in pairs.tolist()]
+        for pair in pairs.tolist():
+            yield self.args.seed, epoch, pair
 
     def _record(self, chosen, rejected, masks, losses: Tensor, real: Tensor) -> None:
         """Add up what is logged, over pairs; rewards are beta x score, as TRL logs them.

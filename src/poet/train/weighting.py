@@ -7,13 +7,13 @@ tokens], 1 on tokens and 0 on padding, and gives weights of the same shape.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Keys = Sequence[tuple[int, ...]]  # per pair, non-negative integers that seed what is random
+Keys = Iterable[tuple[int, ...]]  # per pair, non-negative integers that seed what is random
 
 
 def uniform(chosen: Tensor, rejected: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
