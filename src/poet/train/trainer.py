@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from trl import DPOTrainer
 
-from poet.train.forward import COLUMNS, FORWARDS
+from poet.train.forward import COLUMNS, FORWARDS, PackedCollator
 from poet.train.objectives import OBJECTIVES, Responses, weighted_sum
 from poet.train.packing import add_packed_forward
 from poet.train.weighting import token_weights
@@ -105,7 +105,7 @@ class PreferenceTrainer(DPOTrainer):
         args = self.args
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         # In parts, a process takes its whole share at once, and shares should cost the same.
-        shares = args.world_size if self.forward is FORWARDS["packed"].logps else 1
+        shares = args.world_size if isinstance(self.data_collator, PackedCollator) else 1
         return SortedBatches(lengths, batch_size, args.seed, shares)
 
     def _set_signature_columns_if_needed(self):
