@@ -17,8 +17,9 @@ from poet.train.checkpoints import MARKER, Checkpoints, Saver
 from training_runs import arguments, make_inputs, record_of, start_and_end
 
 SETTINGS = {
-    "all weights": {"num_train_epochs": 2},
-    "LoRA": {"num_train_epochs": 2, "lora": {"r": 2, "lora_dropout": 0.1}},
+    "all weights": {"num_train_epochs": 2, "forward": "padded"},
+    "packed": {"num_train_epochs": 2, "token_budget": 60},
+    "LoRA": {"num_train_epochs": 2, "token_budget": 60, "lora": {"r": 2, "lora_dropout": 0.1}},
 }
 
 
@@ -61,12 +62,13 @@ def result(folder):
 def test_a_run_killed_again_and_again_ends_the_same(inputs, undisturbed, tmp_path, settings):
     draw = random.Random(settings)
     argv = arguments(inputs, record_of(**SETTINGS[settings]), tmp_path)
-    # 2 x 11 optimizer steps, 2 x 21 micro-batches, a checkpoint after step 15, micro-batch 29:
-    # before it; while it is written; after it; while the finished model is written.
+    # 2 x 11 optimizer steps, padded of two micro-batches each, a checkpoint after step 15: before
+    # it; while it is written; after it; while the finished model is written.
+    batches = 2 if SETTINGS[settings].get("forward") == "padded" else 1
     kills = [
-        ("training_step", draw.randint(1, 28)),
+        ("training_step", draw.randint(1, 14 * batches)),
         ("_save_rng_state", 1),
-        ("training_step", draw.randint(30, 42)),
+        ("training_step", draw.randint(15 * batches, 21 * batches)),
         ("save_model", 1),
     ]
     for on, after in kills:
@@ -79,7 +81,8 @@ def test_a_run_killed_again_and_again_ends_the_same(inputs, undisturbed, tmp_pat
 
 
 def test_sigterm_writes_a_checkpoint_and_fails(inputs, undisturbed, tmp_path):
-    argv, log = arguments(inputs, record_of(num_train_epochs=2), tmp_path), tmp_path / "log"
+    record, log = record_of(**SETTINGS["all weights"]), tmp_path / "log"
+    argv = arguments(inputs, record, tmp_path)
     end = {"signal_number": signal.SIGTERM, "on": "training_step", "after": 13}
     assert start_and_end(argv, log, **end) == 1
     assert "error: stopped by SIGTERM after optimizer step 7 of 22; the" in log.read_text()

@@ -6,6 +6,10 @@ from gloo import train_in, trained
 
 METHODS = {
     "dpo": {"objective": "dpo", "parameters": {"beta": 0.1}},
+    # Rows of a budget, not as many in every process; 3 pairs in the last batch of 4.
+    "dpo-packed": {
+        "objective": "dpo", "parameters": {"beta": 0.1}, "forward": "packed", "token_budget": 60
+    },
     # Draws per pair and epoch, and means that must not mix pairs.
     "rpo-sampo": {
         "objective": "rpo", "parameters": {"beta": 0.1, "rpo_alpha": 0.5}, "weighting": "sampo"
@@ -24,7 +28,7 @@ def job(start, drifted):
     }
 
 
-@pytest.mark.parametrize(("method", "processes"), [("dpo", 2), ("rpo-sampo", 4)])
+@pytest.mark.parametrize(("method", "processes"), [("dpo", 2), ("dpo-packed", 4), ("rpo-sampo", 4)])
 def test_processes_change_nothing(job, method, processes, tmp_path):
     job = {**job, "method": METHODS[method]}
     one = trained({**job, "per_device": 4}, str(tmp_path))
