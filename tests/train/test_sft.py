@@ -4,10 +4,10 @@ import json
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from poet.data.preferences import write_parquet
-from poet.files import read_json
+from poet.files import UserError, read_json
 from poet.train import sft
 from training_runs import PROCESSES
 
@@ -112,3 +112,60 @@ def sft_rows(corpus):
     import pyarrow.parquet as pq
 
     return pq.read_table(corpus).to_pylist()
+
+
+def chat(*texts):
+    roles = ("user", "assistant")
+    messages = [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+    return {"prompt": messages[:1], "completion": messages[1:]}
+
+
+def learned(tokenizer, example):
+    """The texts that the loss is taken on, run by run."""
+    runs, last = [], -100
+    for label in example["labels"]:
+        if label != -100:
+            runs = [*runs, []] if last == -100 else runs
+            runs[-1].append(label)
+        last = label
+    return [tokenizer.decode(run) for run in runs]
+
+
+def test_the_loss_is_on_every_answer_and_nothing_else(start):
+    tokenizer = start[1]
+    rows = [chat("a b", "c"), chat("the sea", "is it", "Arlen", "runs to"), chat("a b", "c", "d")]
+    rows[2]["completion"] = rows[2]["completion"][:1]
+    data = sft.tokenize_corpus(rows, tokenizer, 64)
+    answers = [["c"], ["is it", "runs to"], ["c"]]
+    for row, example, expected in zip(rows, data, answers, strict=True):
+        whole = row["prompt"] + row["completion"]
+        ids = tokenizer.apply_chat_template(whole, return_dict=False)
+        assert example["input_ids"] == ids and len(example["labels"]) == len(ids)
+        assert learned(tokenizer, example) == [f"{text}<|end|>" for text in expected]
+
+
+def test_a_template_that_rewrites_history_gives_an_example_per_answer(start):
+    tokenizer = AutoTokenizer.from_pretrained(start[0])
+    # Earlier answers are shortened, as templates do with thoughts.
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '<|' + m['role'] + '|>' + (m['content'] if loop.last "
+        "else m['content'][:2]) + '<|end|>' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+    )
+    data = sft.tokenize_corpus([chat("hi", "long one", "ho", "end")], tokenizer, 64)
+    assert [learned(tokenizer, example) for example in data] == [
+        ["long one<|end|>"],
+        ["end<|end|>"],
+    ]
+
+
+def test_examples_are_cut_and_those_without_an_answer_left_out(start):
+    tokenizer = start[1]
+    rows = [chat("a" * 40, "b"), chat("a", "bcdefghij")]
+    data = sft.tokenize_corpus(rows, tokenizer, 8)
+    ids = tokenizer.apply_chat_template(
+        rows[1]["prompt"] + rows[1]["completion"], return_dict=False
+    )
+    assert data["input_ids"][:] == [ids[:8]] and len(data["labels"][0]) == 8
+    with pytest.raises(UserError, match="each of the 1 prompts of the corpus fills sft.max_length"):
+        sft.tokenize_corpus(rows[:1], tokenizer, 8)

@@ -29,7 +29,10 @@ from pathlib import Path
 from poet.files import UserError
 
 ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
-_COLUMNS = ("prompt", "chosen", "rejected", "prompt_id", "dataset", "tools", "images", "image")
+_COLUMNS = (
+    "prompt", "chosen", "rejected", "prompt_id", "dataset", "tools", "images", "image",
+    "messages", "completion",
+)  # fmt: skip
 _SHOWN = 5
 
 
@@ -108,13 +111,13 @@ def read_pair(row: dict) -> dict:
     if prompt is None:
         prompt, chosen, rejected = _shared_prefix(chosen, rejected)
     elif isinstance(prompt, str) and chosen[0]["role"] == rejected[0]["role"] == "assistant":
-        prompt = _messages([{"role": "user", "content": prompt}], "prompt")
+        prompt = messages_of([{"role": "user", "content": prompt}], "prompt")
     elif isinstance(prompt, str):
         text, (prompt, chosen, rejected) = prompt, _shared_prefix(chosen, rejected)
         if _plain(text) not in [_plain(m["content"]) for m in prompt if m["role"] == "user"]:
             raise BadRow("prompt is no user turn that chosen and rejected share", text)
     else:
-        prompt = _messages(prompt, "prompt")
+        prompt = messages_of(prompt, "prompt")
         if chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
             chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     _check_turns(prompt, chosen, rejected)
@@ -137,10 +140,15 @@ def _response(row: dict, side: str, prompt: object) -> list[dict]:
         value = [{"role": "assistant", "content": value}]
     if not value:
         raise BadRow(f"{side} is empty")
-    return _messages(value, side)
+    return messages_of(value, side)
 
 
-def _messages(value: object, column: str) -> list[dict]:
+def messages_of(value: object, column: str) -> list[dict]:
+    """Chat messages, checked one by one; ``column`` is what the value stands in.
+
+    Raises:
+        BadRow: saying what is wrong.
+    """
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         raise BadRow(f"{column} is neither a string nor a list of messages", value)
     return [_message(message, column) for message in value]
@@ -217,13 +225,24 @@ def collect(
             f"  found:    {', '.join(sorted(columns))[:200]}\n"
             "  expected: prompt, chosen, rejected (strings or lists of {role, content})"
         )
-    if bad and (bad_rows != "drop" or not pairs):
+    return pairs, refuse_bad(bad, len(pairs), source, bad_rows)
+
+
+def refuse_bad(
+    bad: list[tuple[str, BadRow]], n_good: int, source: str, bad_rows: str
+) -> Counter[str]:
+    """How many rows are dropped for which reason.
+
+    Raises:
+        UserError: there are any, unless ``bad_rows`` is "drop" and good ones are left.
+    """
+    if bad and (bad_rows != "drop" or not n_good):
         shown = "".join(f"  {place}: {problem}\n" for place, problem in bad[:_SHOWN])
         more = f"  and {len(bad) - _SHOWN} more\n" if len(bad) > _SHOWN else ""
-        advice = "Mend the rows, or leave them out with `bad_rows: drop`." if pairs else "Mend it."
-        n = len(pairs) + len(bad)
+        advice = "Mend the rows, or leave them out with `bad_rows: drop`." if n_good else "Mend it."
+        n = n_good + len(bad)
         raise UserError(f"{source}: {len(bad)} of {n} rows cannot be used.\n{shown}{more}{advice}")
-    return pairs, Counter(problem.reason for _, problem in bad)
+    return Counter(problem.reason for _, problem in bad)
 
 
 def visible(prompt: list[dict]) -> list[dict]:

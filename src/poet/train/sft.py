@@ -7,9 +7,12 @@ is by :mod:`poet.train.start`.
 from __future__ import annotations
 
 import argparse
+from array import array
 
 from poet.files import UserError, cli, load_record, write_json
 from poet.train.arguments import add_run_flags
+
+BATCH = 1000  # conversations rendered and tokenized at a time
 
 
 def load_model(record: dict, corpus, base=None):
@@ -39,31 +42,60 @@ def load_model(record: dict, corpus, base=None):
 
 
 def tokenize_corpus(corpus, tokenizer, max_length: int):
-    """The corpus as a data set of input_ids and labels; the prompt's labels are -100.
+    """The corpus as a data set of input_ids and labels, which are -100 outside of answers.
 
-    Examples whose prompt leaves no room for an answer within ``max_length`` tokens are left out.
+    ``corpus`` is a list of rows with ``prompt`` and ``completion``, message lists. A conversation
+    is one example, cut to ``max_length`` tokens; those whose cut holds no answer are left out.
 
     Raises:
         UserError: none is left.
     """
+    import pyarrow as pa
     from datasets import Dataset
+    from datasets.table import InMemoryTable
 
-    from poet.data.tokenization import encode_pairs
-
-    prompts, completions = encode_pairs(
-        tokenizer, [row["prompt"] for row in corpus], [row["completion"] for row in corpus]
-    )
-    rows = {"input_ids": [], "labels": []}
-    for prompt, completion in zip(prompts, completions, strict=True):
-        if len(prompt) < max_length:
-            rows["input_ids"].append((prompt + completion)[:max_length])
-            rows["labels"].append(([-100] * len(prompt) + completion)[:max_length])
-    if not rows["input_ids"]:
+    columns = {"input_ids": [], "labels": []}
+    for start in range(0, len(corpus), BATCH):
+        for ids, labels in _examples(tokenizer, corpus[start : start + BATCH]):
+            if any(label != -100 for label in labels[:max_length]):
+                columns["input_ids"].append(array("i", ids[:max_length]))
+                columns["labels"].append(array("i", labels[:max_length]))
+    if not columns["input_ids"]:
         raise UserError(
             f"each of the {len(corpus)} prompts of the corpus fills sft.max_length ({max_length} "
             "tokens), so that no answer is left to learn from; give a larger max_length"
         )
-    return Dataset.from_dict(rows)
+    kind = pa.list_(pa.int32())
+    table = pa.table({name: pa.array(rows, kind) for name, rows in columns.items()})
+    return Dataset(InMemoryTable(table))
+
+
+def _examples(tokenizer, rows: list[dict]) -> list[tuple[list[int], list[int]]]:
+    """(input_ids, labels) of each conversation, answers tokenized as after their prompt alone.
+
+    Where a template renders earlier turns differently once there are later ones, an answer cannot
+    go on from the turns before; it then begins an example of its own.
+    """
+    from poet.data.tokenization import encode_pairs
+
+    prompts, answers, firsts = [], [], set()
+    for row in rows:
+        firsts.add(len(prompts))
+        messages = row["prompt"] + row["completion"]
+        for i in range(len(row["prompt"]), len(messages)):
+            if messages[i]["role"] == "assistant":
+                prompts.append(messages[:i])
+                answers.append([messages[i]])
+    examples = []
+    pairs = zip(*encode_pairs(tokenizer, prompts, answers), strict=True)
+    for turn, (prompt, answer) in enumerate(pairs):
+        ids, labels = examples.pop() if turn not in firsts else ([], [])
+        if prompt[: len(ids)] != ids:
+            examples.append((ids, labels))
+            ids, labels = [], []
+        labels = labels + [-100] * (len(prompt) - len(ids)) + answer
+        examples.append((prompt + answer, labels))
+    return examples
 
 
 def make_trainer(record: dict, model, tokenizer, dataset, folder):

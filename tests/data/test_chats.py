@@ -1,0 +1,73 @@
+"""Chat data sets: every format, and what is wrong with a row."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from poet.data import chats
+from poet.data.pairs import BadRow
+from poet.files import UserError, read_json
+
+
+def said(*texts):
+    roles = ("user", "assistant")
+    return [{"role": roles[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+SYSTEM = {"role": "system", "content": ""}
+
+
+@pytest.mark.parametrize(
+    ("row", "prompt", "completion"),
+    [
+        ({"messages": said("a", "b")}, said("a"), said("a", "b")[1:]),
+        ({"messages": said("a", "b", "c", "d", "e")}, said("a"), said("a", "b", "c", "d")[1:]),
+        ({"messages": [SYSTEM, *said("a", "b")]}, [SYSTEM, *said("a")], said("a", "b")[1:]),
+        ({"prompt": "a", "completion": "b"}, said("a"), said("a", "b")[1:]),
+        (
+            {"prompt": said("a", "b", "c"), "completion": said("a", "b")[1:]},
+            said("a"), [*said("a", "b", "c")[1:], *said("a", "b")[1:]],
+        ),
+    ],
+)  # fmt: skip
+def test_formats(row, prompt, completion):
+    assert chats.read_chat(row) == {"prompt": prompt, "completion": completion}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"text": "a"}, "no messages and no prompt"),
+        ({"prompt": "a"}, "no messages and no completion"),
+        ({"messages": said("a")}, "no message is the assistant's"),
+        ({"messages": said("a", "b")[1:]}, "no user's message stands before the first answer"),
+        ({"messages": said("a", " ")}, "a message is empty"),
+        ({"messages": "a"}, "messages is neither a string nor a list of messages"),
+        ({"messages": [{"role": "tool", "content": "a"}]}, "tool calls are not supported"),
+    ],
+)
+def test_bad_rows_say_why(row, reason):
+    with pytest.raises(BadRow, match=reason):
+        chats.read_chat(row)
+
+
+def run(tmp_path, rows, **settings):
+    source = tmp_path / "chats.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    record = {"sft": {"dataset": str(source), "split": "train", "bad_rows": "error", **settings}}
+    output, summary = tmp_path / "corpus.parquet", tmp_path / "summary.json"
+    flags = ["--record", json.dumps(record), "--output", str(output), "--summary", str(summary)]
+    chats.main(flags)
+    return pq.read_table(output).to_pylist(), read_json(summary)
+
+
+def test_a_file_becomes_a_corpus(tmp_path):
+    rows = [{"messages": said("a", "b")}, {"messages": said("a")}, {"messages": said("c", "d")}]
+    corpus, summary = run(tmp_path, rows, bad_rows="drop")
+    assert corpus == [chats.read_chat(rows[0]), chats.read_chat(rows[2])]
+    assert (summary["chats"], summary["dropped"]) == (2, {"no message is the assistant's": 1})
+    with pytest.raises(UserError, match="1 of 3 rows cannot be used.\n  line 2: no message is the"):
+        run(tmp_path, rows)
+    with pytest.raises(UserError, match="is empty. Expected one conversation per row"):
+        run(tmp_path, [])
