@@ -17,6 +17,24 @@ def pairs_source(wildcards):
     return data["path"] if data["kind"] == "file" else hub_folder(f"datasets/{data['dataset']}")
 
 
+def chats_source(wildcards):
+    """Where the chats of a start model come from: a local file, or a data set's folder."""
+    name = setting_of(wildcards)["sft"]["dataset"]
+    return hub_folder(f"datasets/{name}") or name
+
+
+def chats_flag(wildcards):
+    """`--folder FOLDER`, where the chats are the hub's."""
+    name = f"datasets/{setting_of(wildcards)['sft']['dataset']}"
+    return f"--folder {hub_folder(name)}" if name in REPOSITORIES else ""
+
+
+def sft_corpus(wildcards):
+    """What the start model is trained on: chats of its own, or what comes with the pairs."""
+    name = "chats" if "dataset" in setting_of(wildcards)["sft"] else "corpus"
+    return f"results/data/{wildcards.setting}/{name}.parquet"
+
+
 def alpacaeval_folder(wildcards):
     """The folder of AlpacaEval's data, where a setting is evaluated on its prompts."""
     evaluation = setting_of(wildcards)["data"].get("evaluation")

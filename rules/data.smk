@@ -96,6 +96,30 @@ rule take_model:
         "2>&1 | tee {log} >&2"
 
 
+rule load_chats:
+    """Conversations to train the start model on, where the configuration names a data set."""
+    input:
+        chats_source,
+    output:
+        chats="results/data/{setting}/chats.parquet",
+        summary="results/data/{setting}/chats.json",
+    log:
+        "results/logs/load_chats/{setting}.log",
+    benchmark:
+        "results/benchmarks/load_chats/{setting}.tsv"
+    wildcard_constraints:
+        setting=alternatives(TUNED),
+    params:
+        record=record("chats"),
+        folder=chats_flag,
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    shell:
+        "python -m poet.data.chats --record {params.record:q} {params.folder} "
+        "--output {output.chats} --summary {output.summary} 2>&1 | tee {log} >&2"
+
+
 rule take_gamed:
     """AlpacaEval's verbose and concise reference rows, which length control is regularised with."""
     input:

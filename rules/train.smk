@@ -4,7 +4,7 @@
 rule sft:
     """The start model, trained on the corpus."""
     input:
-        corpus="results/data/{setting}/corpus.parquet",
+        corpus=sft_corpus,
         base=base_model,
     output:
         directory("results/models/{setting}/sft"),

@@ -28,6 +28,7 @@ _LOADING = ("attn_implementation", "trust_remote_code")
 _PARAMETERS = ("beta", "gamma_beta_ratio", "rpo_alpha")
 STAGES = {
     "data": ("setting", "data"),
+    "chats": ("chats",),
     "sft": (*_RUN, "model", "model_revision", *_LOADING, "scratch", "sft", "sft_seed"),
     "tokenize": ("setting", "max_length", "max_prompt_length", "length_policy"),
     "reference": (*_RUN, "reference_batch_size", *_LOADING),
@@ -126,6 +127,7 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         **per_objective.get(objective, {}),
         "seed": config["seeds"][0] if seed is None else seed,
         "sft_seed": config["seeds"][0],
+        "chats": _chats(chosen.get("sft")),
         "sft": chosen.get("sft"),
         "generation": chosen["generation"],
         "reward_model": chosen.get("reward_model"),
@@ -134,6 +136,11 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "reference_name": _reference_name(data),
         "torch_threads": config["torch_threads"],
     }
+
+
+def _chats(sft: dict | None) -> dict | None:
+    """What of the section ``sft`` says which chats are read."""
+    return sft and {key: sft.get(key) for key in ("dataset", "revision", "split", "bad_rows")}
 
 
 def _commit(config: dict, name: str | None, revision: str | None, kind: str = "") -> str | None:

@@ -55,7 +55,7 @@ def test_bad_rows_say_why(row, reason):
 def run(tmp_path, rows, **settings):
     source = tmp_path / "chats.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    record = {"sft": {"dataset": str(source), "split": "train", "bad_rows": "error", **settings}}
+    record = {"chats": {"dataset": str(source), "split": "train", "bad_rows": "error", **settings}}
     output, summary = tmp_path / "corpus.parquet", tmp_path / "summary.json"
     flags = ["--record", json.dumps(record), "--output", str(output), "--summary", str(summary)]
     chats.main(flags)

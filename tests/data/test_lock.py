@@ -47,6 +47,12 @@ def test_what_a_configuration_asks_for(pytestconfig):
     assert not any("*.py" in entry["files"] for entry in asked.values())
 
 
+def test_chats_of_the_start_model_are_asked_for(config):
+    config["settings"]["own"]["sft"] |= {"dataset": "org/chats", "revision": A}
+    asked = lock.repositories(poet_config.load(config))
+    assert asked["datasets/org/chats"] == {"revision": A, "files": lock.DATA_FILES}
+
+
 def test_unpinned_revisions_are_those_of_the_lock(config, tmp_path):
     loaded = poet_config.load(config)
     record = poet_config.resolve(loaded, "own", "dpo")

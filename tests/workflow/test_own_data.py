@@ -60,3 +60,19 @@ def test_a_model_given_on_the_command_line_is_taken(workflow, own_config, rows, 
     assert result.returncode == 0, result.stderr[-3000:]
     record = json.loads((run.folder / "results/models/own/sft/train.json").read_text())["record"]
     assert record["model"] == str(start[0]) and record["scratch"] is None
+
+
+def test_chats_of_its_own_train_the_start_model(workflow, own_config, rows, tmp_path):
+    chats = tmp_path / "chats.jsonl"
+    turns = [("user", "Name a river."), ("assistant", "The Morin."), ("user", "Another?")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    row = {"messages": [*messages, {"role": "assistant", "content": "The Arl."}]}
+    chats.write_text((json.dumps(row) + "\n") * 20)
+    own_config["settings"]["own"]["sft"] |= {"dataset": str(chats), "packing": True}
+    run = workflow(own_config)
+    (run.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = run("--config", "pairs=pairs.jsonl", "--", "results/models/own/sft")
+    assert result.returncode == 0, result.stderr[-3000:]
+    report = json.loads((run.folder / "results/models/own/sft/train.json").read_text())
+    assert (report["examples"], report["examples_used"]) == (20, 20)
+    assert "rule load:" not in result.stderr  # the pairs are not needed for it

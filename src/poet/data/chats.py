@@ -72,7 +72,7 @@ def main(argv=None) -> None:
     parser.add_argument("--output", required=True, help="corpus as parquet")
     parser.add_argument("--summary", required=True, help="JSON: what was read and dropped")
     args = parser.parse_args(argv)
-    settings = load_record(args.record)["sft"]
+    settings = load_record(args.record)["chats"]
     source = settings["dataset"]
     if args.folder:
         from poet.data.repositories import load_rows

@@ -59,6 +59,9 @@ def repositories(config: dict) -> dict[str, dict]:
         data = setting["data"]
         if data["kind"] == "hub":
             ask(f"datasets/{data['dataset']}", data["revision"], DATA_FILES)
+        chats = setting.get("sft", {})
+        if is_hub_id(chats.get("dataset", "")):
+            ask(f"datasets/{chats['dataset']}", chats.get("revision", UNPINNED), DATA_FILES)
         if "evaluation" in data:
             of = data["evaluation"]
             ask(f"datasets/{of['dataset']}", of["revision"], ALPACAEVAL_FILES)

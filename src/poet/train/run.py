@@ -100,13 +100,13 @@ def save_model(trainer, base: str | Path, folder: Path) -> None:
     """
     import torch
     from peft import PeftModel
-    from transformers import AutoModelForCausalLM
 
-    adapted = isinstance(trainer.accelerator.unwrap_model(trainer.model), PeftModel)
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    adapted = isinstance(trained, PeftModel)
     with tempfile.TemporaryDirectory(prefix="adapter-") as adapter:
         trainer.save_model(adapter if adapted else str(folder))
         if adapted and is_main():
-            model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+            model = type(trained.get_base_model()).from_pretrained(base, dtype=torch.float32)
             PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)
             trainer.processing_class.save_pretrained(folder)
     remove(folder / "training_args.bin")  # a pickle
