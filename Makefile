@@ -16,7 +16,7 @@ define run
   exit $$code
 endef
 
-.PHONY: lock results diagnose worlds ablation sweep report test lint pins clean-venv cluster
+.PHONY: lock results diagnose worlds ablation sweep report test lint pins clean-venv cluster vllm
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -66,6 +66,14 @@ cluster: .venv-cluster/.installed
 	.venv-cluster/bin/python -m pip install --quiet --upgrade pip
 	.venv-cluster/bin/python -m pip install --quiet -r envs/main.txt -r envs/cluster.txt
 	.venv-cluster/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+# vLLM pins its own torch and transformers; poet.evaluate.vllm_client calls this interpreter.
+vllm: .venv-vllm/.installed
+.venv-vllm/.installed: envs/vllm.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --upgrade pip
+	.venv-vllm/bin/python -m pip install --quiet -r envs/vllm.txt
 	touch $@
 
 # Renew the pins: resolve envs/main.in afresh and write down what was installed.

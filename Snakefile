@@ -10,6 +10,7 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
+include: "rules/common_evaluate.smk"
 include: "rules/common_rates.smk"
 include: "rules/common_hub.smk"
 include: "rules/common_analyse.smk"

@@ -6,8 +6,10 @@ rule generate:
     input:
         prompts="results/data/{setting}/prompts.jsonl",
         models=model_folders,
+        trained_on=tokens_info,
     output:
-        per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
+        answers=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
+        summary="results/generations/{setting}/{method}/summary.json",
     log:
         "results/logs/generate/{setting}-{method}.log",
     benchmark:
@@ -15,12 +17,15 @@ rule generate:
     params:
         record=record("generate"),
         seeds=SEEDS,
+        trained_on=optional_flag("--tokens-info", "trained_on"),
     resources:
         mem_mb=4000,
         runtime=240,
     shell:
         "python -m poet.evaluate.generation --record {params.record:q} --prompts {input.prompts} "
-        "--models {input.models} --seeds {params.seeds} --output {output} 2>&1 | tee {log} >&2"
+        "--models {input.models} --seeds {params.seeds} {params.trained_on} "
+        "--vllm-python {VLLM_PYTHON} --output {output.answers} --summary {output.summary} "
+        "2>&1 | tee {log} >&2"
 
 
 rule annotate:

@@ -39,7 +39,7 @@ STAGES = {
         "length_policy", "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim",
         "forward", "token_budget", "gradient_checkpointing", "dtype", "lora", "seed",
     ),
-    "generate": (*_RUN, "method", "generation", *_LOADING),
+    "generate": (*_RUN, "method", "length_policy", "generation", *_LOADING),
     "annotate": (*_RUN, "method", "reference_name"),
     "reward_model": (*_RUN, "reward_model"),
     "downstream": (*_RUN, "method", "downstream", *_LOADING),

@@ -1,5 +1,7 @@
 """Generation against a plain loop without cache or padding, and the model's distribution."""
 
+import copy
+import hashlib
 import json
 from collections import Counter
 
@@ -8,9 +10,11 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from poet.evaluate import generation
-from poet.evaluate.generation import generate, main
-from poet.files import UserError, read_json, write_jsonl
+from poet.data.tokenization import encode, render_prompts, template_hash
+from poet.evaluate import sampling as samplers
+from poet.evaluate.generation import main
+from poet.evaluate.sampling import decode, sample, sample_continuous
+from poet.files import UserError, read_json, write_json, write_jsonl
 
 SAMPLING = {
     "temperature": 1.0,
@@ -18,6 +22,7 @@ SAMPLING = {
     "max_new_tokens": 12,
     "stop_token_ids": [],
     "batch_size": 4,
+    "backend": "transformers",
 }
 GREEDY = {**SAMPLING, "temperature": 0}
 PROMPTS = [
@@ -32,6 +37,18 @@ PROMPTS = [
         "x y",
     )
 ]
+
+
+ENGINES = [sample, sample_continuous]
+
+
+def generate(model, tokenizer, prompts, sampling, seed, engine=sample):
+    """Answers as the program writes them."""
+    ids = encode(tokenizer, render_prompts(tokenizer, prompts))
+    return [
+        {"output": decode(tokenizer, tokens), "n_tokens": len(tokens), "finish_reason": reason}
+        for tokens, reason in engine(model, tokenizer, ids, sampling, seed, "test")
+    ]
 
 
 @pytest.fixture
@@ -62,16 +79,25 @@ def plain_loop(model, tokenizer, prompt, max_new_tokens, stop):
     return new
 
 
-@pytest.mark.parametrize(("batch_size", "first_round"), [(1, 32), (3, 32), (100, 32), (3, 2)])
-def test_greedy_is_the_plain_loop(model, start, monkeypatch, batch_size, first_round):
-    monkeypatch.setattr(generation, "FIRST_ROUND", first_round)
+@pytest.mark.parametrize(
+    ("engine", "batch_size", "first_round"),
+    [
+        (sample, 1, 32),
+        (sample, 3, 32),
+        (sample, 100, 32),
+        (sample, 3, 2),
+        (sample_continuous, 3, 0),
+    ],
+)
+def test_greedy_is_the_plain_loop(model, start, monkeypatch, engine, batch_size, first_round):
+    monkeypatch.setattr(samplers, "FIRST_ROUND", first_round)
     tokenizer = start[1]
     eos = tokenizer.eos_token_id
     free = [plain_loop(model, tokenizer, prompt, 12, {eos}) for prompt in PROMPTS]
     assert len({tuple(tokens) for tokens in free}) == len(PROMPTS)
     stop = [free[0][5], free[4][0]]  # some answers end by themselves, one at once
     sampling = {**GREEDY, "batch_size": batch_size, "stop_token_ids": stop}
-    answers = generate(model, tokenizer, PROMPTS, sampling, 0, "test")
+    answers = generate(model, tokenizer, PROMPTS, sampling, 0, engine)
     reasons = set()
     for prompt, answer in zip(PROMPTS, answers, strict=True):
         tokens = plain_loop(model, tokenizer, prompt, 12, {eos, *stop})
@@ -90,7 +116,7 @@ def test_an_answer_may_end_on_its_last_token(model, start):
     tokens = plain_loop(model, start[1], PROMPTS[0], 12, set())
     last = tokens.index(tokens[5]) + 1  # the first time that token stands there
     sampling = {**GREEDY, "max_new_tokens": last, "stop_token_ids": [tokens[5]]}
-    (answer,) = generate(model, start[1], PROMPTS[:1], sampling, 0, "test")
+    (answer,) = generate(model, start[1], PROMPTS[:1], sampling, 0)
     assert (answer["n_tokens"], answer["finish_reason"]) == (last, "stop")
 
 
@@ -103,14 +129,15 @@ def test_eos_ends_an_answer_and_is_not_in_its_text(model, start):
     head = torch.nn.Linear(*model.lm_head.weight.shape[::-1], bias=False)
     head.weight = torch.nn.Parameter(model.lm_head.weight.detach()[rows].clone())
     model.set_output_embeddings(head)
-    (answer,) = generate(model, start[1], PROMPTS[:1], GREEDY, 0, "test")
+    (answer,) = generate(model, start[1], PROMPTS[:1], GREEDY, 0)
     assert (answer["n_tokens"], answer["finish_reason"]) == (n + 1, "stop")
     assert answer["output"] == start[1].decode(tokens[:n])
 
 
-def test_seeds(model, start):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_seeds(model, start, engine):
     def outputs(seed):
-        return generate(model, start[1], PROMPTS * 3, SAMPLING, seed, "test")
+        return generate(model, start[1], PROMPTS * 3, SAMPLING, seed, engine)
 
     assert outputs(1) == outputs(1)
     assert outputs(1) != outputs(2)
@@ -125,9 +152,9 @@ def one_step(model, tokenizer, prompt, temperature):
     return (logits / temperature).softmax(-1)
 
 
-def sampled(model, tokenizer, n=6000, **changes):
+def sampled(model, tokenizer, n=6000, engine=sample, **changes):
     sampling = {**SAMPLING, "max_new_tokens": 1, "batch_size": 1000, **changes}
-    answers = generate(model, tokenizer, PROMPTS[:1] * n, sampling, 7, "test")
+    answers = generate(model, tokenizer, PROMPTS[:1] * n, sampling, 7, engine)
     return Counter(answer["output"] for answer in answers)
 
 
@@ -185,44 +212,128 @@ HOSTILE = {
 }
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, SAMPLING], ids=["greedy", "sampling"])
-def test_the_model_folders_defaults_stay_out(model, start, sampling):
-    clean = generate(model, start[1], PROMPTS, sampling, 3, "test")
+@pytest.mark.parametrize(
+    ("engine", "sampling"),
+    [(sample, GREEDY), (sample, SAMPLING), (sample_continuous, SAMPLING)],
+    ids=["greedy", "sampling", "continuous"],
+)
+def test_the_model_folders_defaults_stay_out(model, start, engine, sampling):
+    clean = generate(model, start[1], PROMPTS, sampling, 3, engine)
     for name, value in HOSTILE.items():
         model.generation_config = GenerationConfig(**{"do_sample": True, name: value})
-        assert generate(model, start[1], PROMPTS, sampling, 3, "test") == clean, name
+        assert generate(model, start[1], PROMPTS, sampling, 3, engine) == clean, name
 
 
-def program(tmp_path, folder, seeds, sampling=SAMPLING):
+@pytest.mark.parametrize("greedy_and_nucleus", [True, False])
+def test_continuous_batching_draws_from_the_models_distribution(flat, start, greedy_and_nucleus):
+    """At a temperature where few tokens have the mass, with and without a nucleus."""
+    tokenizer, top_p = start[1], 0.4 if greedy_and_nucleus else 1.0
+    changes = {"temperature": 0.15, "top_p": top_p, "engine": sample_continuous}
+    counts = sampled(flat, tokenizer, n=1000, **changes)
+    p, order = one_step(flat, tokenizer, PROMPTS[0], 0.15).sort(descending=True)
+    n = int((p.cumsum(0) < top_p).sum()) + 1 if greedy_and_nucleus else len(p)
+    texts = [tokenizer.decode([t], skip_special_tokens=True) for t in order[:n].tolist()]
+    assert set(counts) <= set(texts)
+    head = [counts[text] for text in texts[:10]]
+    expected = 1000 * (p[:10] / p[:n].sum())
+    rest = 1000 - sum(head), 1000 - float(expected.sum())
+    assert chisquare([*head, rest[0]], [*expected.tolist(), rest[1]]).pvalue > 1e-3
+
+
+def test_continuous_batching_that_loses_answers_is_an_error(model, start, monkeypatch):
+    whole = type(model).generate_batch
+
+    def losing(self, *arguments):
+        return dict(list(whole(self, *arguments).items())[1:])
+
+    monkeypatch.setattr(type(model), "generate_batch", losing)
+    with pytest.raises(UserError, match="answered 6 of 7 prompts"):
+        generate(model, start[1], PROMPTS, SAMPLING, 1, sample_continuous)
+
+
+def test_a_tokenizer_without_pad_token_pads_with_eos(model, start):
+    expected = generate(model, start[1], PROMPTS, GREEDY, 0)
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.pad_token = None
+    assert generate(model, tokenizer, PROMPTS, GREEDY, 0) == expected
+
+
+def program(tmp_path, folder, seeds, *flags, length_policy="keep_start", **sampling):
     rows = [
         {"index": i, "dataset": "d", "instruction": p[0]["content"], "prompt": p, "reference": "r"}
         for i, p in enumerate(PROMPTS)
     ]
     write_jsonl(rows, tmp_path / "prompts.jsonl")
-    record = {"setting": "world", "method": "dpo", "torch_threads": 1, "generation": sampling}
+    record = {
+        "setting": "world", "method": "dpo", "torch_threads": 1, "attn_implementation": None,
+        "length_policy": length_policy, "generation": SAMPLING | sampling,
+    }  # fmt: skip
     main(
         ["--record", json.dumps(record), "--prompts", str(tmp_path / "prompts.jsonl")]
         + ["--models", *[str(folder)] * len(seeds), "--seeds", *map(str, seeds)]
         + ["--output", *[str(tmp_path / f"seed-{seed}.json") for seed in seeds]]
+        + ["--summary", str(tmp_path / "summary.json"), *flags]
     )
+    answers = [read_json(tmp_path / f"seed-{seed}.json") for seed in seeds]
+    return answers, read_json(tmp_path / "summary.json")
 
 
-def test_program_writes_a_file_per_seed(tmp_path, start):
-    program(tmp_path, start[0], [1, 2])
-    first, second = (read_json(tmp_path / f"seed-{seed}.json") for seed in (1, 2))
-    for seed, rows in ((1, first), (2, second)):
+@pytest.mark.parametrize("backend", ["transformers", "continuous"])
+def test_program_writes_a_file_per_seed_and_a_summary(tmp_path, start, backend):
+    (first, second), summary = program(tmp_path, start[0], [1, 2], backend=backend)
+    for seed, rows, made in zip((1, 2), (first, second), summary["runs"], strict=True):
         assert [row["index"] for row in rows] == list(range(len(PROMPTS)))
         assert [row["instruction"] for row in rows] == [p[0]["content"] for p in PROMPTS]
-        assert {row["generator"] for row in rows} == {f"world/dpo/seed-{seed}"}
+        assert (
+            {row["generator"] for row in rows} == {made["generator"]} == {f"world/dpo/seed-{seed}"}
+        )
         assert all(1 <= row["n_tokens"] <= 12 for row in rows)
+        assert made["new_tokens"] == sum(row["n_tokens"] for row in rows)
+        assert made["prompt_tokens"] == sum(len(prompt_ids(start[1], p)) for p in PROMPTS)
+        assert made["finish_reasons"] == {
+            reason: sum(row["finish_reason"] == reason for row in rows)
+            for reason in ("stop", "length")
+        }
+        assert made["seconds"] > 0 and made["engine"].startswith("transformers 5.")
+        text = (start[0] / "chat_template.jinja").read_bytes()
+        assert made["chat_template_sha256"] == hashlib.sha256(text).hexdigest()
+    assert summary["record"]["generation"]["backend"] == backend
     assert [row["output"] for row in first] != [row["output"] for row in second]
     # A seed's file does not depend on which other seeds share its process.
     before = (tmp_path / "seed-2.json").read_bytes()
-    program(tmp_path, start[0], [2])
+    program(tmp_path, start[0], [2], backend=backend)
     assert (tmp_path / "seed-2.json").read_bytes() == before
+
+
+def test_another_chat_template_than_the_trained_one_is_refused(tmp_path, start):
+    info = tmp_path / "tokens.json"
+    write_json({"chat_template_sha256": template_hash(start[1], "")}, info)
+    program(tmp_path, start[0], [1], "--tokens-info", str(info))
+    write_json({"chat_template_sha256": "0" * 64}, info)
+    with pytest.raises(UserError, match="another chat template than it was trained with"):
+        program(tmp_path, start[0], [1], "--tokens-info", str(info))
+
+
+def test_the_papers_policy_opens_prompts_as_its_training_does(tmp_path, start):
+    """The empty system message of the paper's training stands before the question here, too."""
+    from poet.data.tokenization import encode_pairs
+
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'system' %}<|user|>{{ m.content }}<|end|>"
+        "{% else %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    for policy, opening in (("paper", "<|user|><|end|><|user|>a"), ("keep_start", "<|user|>a")):
+        (text,) = render_prompts(tokenizer, PROMPTS[1:2], policy)
+        assert text == f"{opening}<|end|><|assistant|>"
+    answers = [[{"role": "assistant", "content": "b"}]]
+    (prompt,), (response,) = encode_pairs(tokenizer, PROMPTS[1:2], answers, "paper")
+    (seen,) = encode(tokenizer, render_prompts(tokenizer, PROMPTS[1:2], "paper"))
+    assert (prompt + response)[: len(seen)] == seen
 
 
 def test_lists_of_unequal_length_are_refused(tmp_path):
     flags = ["--record", "{}", "--prompts", "p", "--models", "a", "b", "--seeds", "1"]
     with pytest.raises(UserError, match="2 models, 1 seeds and 1 outputs; expected as many"):
-        main([*flags, "--output", "o"])
+        main([*flags, "--output", "o", "--summary", "s"])

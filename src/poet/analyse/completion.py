@@ -14,7 +14,7 @@ import numpy as np
 
 from poet.data.world import continue_expected_reward, reward
 from poet.evaluate import scalar
-from poet.evaluate.generation import decode, sample
+from poet.evaluate.sampling import decode, sample
 
 Place = tuple[int, tuple[int, ...]]  # (number of the prompt, prefix)
 # (prompts with `prompt` messages and `instruction`, a response to each) -> rewards, in its own unit
@@ -25,7 +25,7 @@ Score = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
 class Completion:
     """A response that starts with the prefix; ``finish_reason`` is ``whole`` if nothing was added.
 
-    Otherwise it is ``stop`` or ``length``, see :func:`poet.evaluate.generation.sample`.
+    Otherwise it is ``stop`` or ``length``, see :func:`poet.evaluate.sampling.sample`.
     """
 
     prefix: str
@@ -36,7 +36,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Completer:
-    """The start model and a scorer; ``sampling``: see :func:`poet.evaluate.generation.sample`."""
+    """The start model and a scorer; ``sampling``: see :func:`poet.evaluate.sampling.sample`."""
 
     model: object
     tokenizer: object

@@ -43,7 +43,7 @@ from poet.analyse.completion import Completer, open_scorer
 from poet.analyse.own_prefixes import measure_own
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
 from poet.data.repositories import loading
-from poet.evaluate.generation import load_model
+from poet.evaluate.sampling import load_model
 from poet.files import UserError, cli, load_record, publish, read_json, read_jsonl, write_json
 from poet.report.formats import csv_text
 

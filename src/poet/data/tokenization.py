@@ -26,13 +26,31 @@ BATCH = 1000  # pairs rendered and tokenized at a time
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
 
 
-def render_prompts(tokenizer, prompts: list[list[dict]]) -> list[str]:
+def render_prompts(
+    tokenizer, prompts: list[list[dict]], length_policy: str = "keep_start"
+) -> list[str]:
     """The text that the model continues: chat template with generation prompt.
 
     Raises:
         UserError: the template refuses the messages (a system message, turns out of order).
     """
+    if length_policy == "paper":
+        prompts = _with_system(tokenizer, prompts)
     return _apply_template(tokenizer, prompts, add_generation_prompt=True)
+
+
+def template_hash(tokenizer, folder: str) -> str:
+    """The SHA-256 of a tokenizer's chat template.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"the tokenizer in {folder} has no chat template; expected one, because prompts and "
+            "answers are chat messages. Save the tokenizer with `chat_template` set."
+        )
+    return hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()
 
 
 def _apply_template(tokenizer, conversations: list[list[dict]], **kwargs) -> list[str]:
@@ -140,12 +158,17 @@ def _render(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
 
 
 def _render_paper(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
-    empty = {"role": "system", "content": ""}
-    if _takes_system(tokenizer, empty):
-        prompts = [p if p[0]["role"] == "system" else [empty, *p] for p in prompts]
+    prompts = _with_system(tokenizer, prompts)
     bos = tokenizer.bos_token or ""
     texts = [_apply_template(tokenizer, messages) for messages in (prompts, responses)]
     return texts[0], [text.removeprefix(bos) for text in texts[1]]
+
+
+def _with_system(tokenizer, prompts: list[list[dict]]) -> list[list[dict]]:
+    empty = {"role": "system", "content": ""}
+    if not _takes_system(tokenizer, empty):
+        return prompts
+    return [p if p[0]["role"] == "system" else [empty, *p] for p in prompts]
 
 
 def _takes_system(tokenizer, empty: dict) -> bool:
@@ -258,8 +281,13 @@ def tokenize_file(source, target, tokenizer, record: dict) -> dict:
                 writer.write_table(pa.table(rows, schema=schema))
     return {
         **cuts.counts,
+<<<<<<< HEAD
         "length_policy": record["length_policy"],
         "chat_template_sha256": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest(),
+=======
+        "length_policy": limits[-1],
+        "chat_template_sha256": template_hash(tokenizer, "the tokenizer"),
+>>>>>>> 1c5681a (wip2)
     }
 
 
@@ -275,11 +303,7 @@ def main(argv=None) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"the tokenizer in {args.tokenizer} has no chat template; expected one, because "
-            "prompts and answers are chat messages. Save the tokenizer with `chat_template` set."
-        )
+    template_hash(tokenizer, args.tokenizer)
     cuts = tokenize_file(args.pairs, args.output, tokenizer, load_record(args.record))
     write_json(cuts, args.cuts)
 

@@ -1,122 +1,117 @@
-"""Answers of a method's models to the evaluation prompts, with transformers on CPU or GPU."""
+"""Answers of a method's models to the evaluation prompts, by one of three engines.
+
+``transformers`` makes batches of its own, on CPU or GPU; ``continuous`` is transformers' continuous
+batching, which fills the place of an answer that has ended at once (made for GPUs, runs on CPUs);
+``vllm`` runs in an interpreter of its own. All read the same prompts, in token ids, and the same
+sampling parameters; they draw different random numbers.
+"""
 
 from __future__ import annotations
 
 import argparse
+import time
+from collections import Counter
 
-from poet.data.repositories import loading
-from poet.files import UserError, cli, load_record, read_jsonl, write_json
-
-# New tokens before the answers that have ended leave their batch; each later round is twice as
-# long, so that reading a sequence again costs less than writing it did.
-FIRST_ROUND = 32
+from poet.data.tokenization import encode, render_prompts, template_hash
+from poet.evaluate.sampling import decode, load_model, sample, sample_continuous, stop_ids
+from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 
 
-def generate(model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: int, label: str):
-    """Sample one answer per prompt; see :func:`sample` for ``sampling``.
+def check_template(tokenizer, model: str, tokens_info: str | None) -> str:
+    """The SHA-256 of a model's chat template; that of its training data must be the same.
 
-    ``prompts`` are lists of chat messages. Returns, in their order, dicts with ``output`` (text),
-    ``n_tokens`` (EOS included) and ``finish_reason``: ``stop`` if the answer ended by itself,
-    ``length`` if ``max_new_tokens`` cut it.
+    Args:
+        tokens_info: ``tokens.json`` of the pairs that the model was trained on; None for a model
+            that was not trained here.
+
+    Raises:
+        UserError: the model has no template, or another than its training data.
     """
-    from poet.data.tokenization import encode, render_prompts
+    found = template_hash(tokenizer, model)
+    trained = read_json(tokens_info)["chat_template_sha256"] if tokens_info else found
+    if found != trained:
+        raise UserError(
+            f"{model} would generate with another chat template than it was trained with.\n"
+            f"  expected: {trained} (SHA-256, in {tokens_info})\n  found:    {found}\n"
+            "Train it again, or give it back the tokenizer of its start model."
+        )
+    return found
 
-    ids = encode(tokenizer, render_prompts(tokenizer, prompts))
-    return [
-        {"output": decode(tokenizer, tokens), "n_tokens": len(tokens), "finish_reason": reason}
-        for tokens, reason in sample(model, tokenizer, ids, sampling, seed, label)
-    ]
 
+def answer(record: dict, ids, tokenizer, model: str, seeds: list[int], vllm_python: str):
+    """Every seed's answers of one model folder, by the record's engine.
 
-def sample(
-    model, tokenizer, ids: list[list[int]], sampling: dict, seed: int, label: str
-) -> list[tuple[list[int], str]]:
-    """Continue token sequences, in batches of like lengths, padded on the left.
-
-    ``sampling`` has temperature (0 is greedy), top_p, max_new_tokens, stop_token_ids (beside EOS)
-    and batch_size. Returns, in the order given, the new token ids (EOS included) and how they
-    ended: ``stop`` or ``length``.
+    Returns:
+        Per seed the list of (token ids, finish reason) and the seconds that sampling took, and
+        the engine's version.
     """
-    from transformers import set_seed
+    sampling = record["generation"]
+    if sampling["backend"] == "vllm":
+        from poet.evaluate import vllm_client
 
-    from poet.progress import track
+        found, seconds, version = vllm_client.sample(
+            vllm_python, model, ids, sampling, stop_ids(tokenizer, sampling), seeds
+        )
+        return [(each, seconds / len(seeds)) for each in found], f"vllm {version}"
+    import transformers
 
-    stop = sorted({tokenizer.eos_token_id, *sampling["stop_token_ids"]})
-    size, left, steps = sampling["batch_size"], sampling["max_new_tokens"], FIRST_ROUND
-    sequences, ended = [list(each) for each in ids], [False] * len(ids)
-    pending = list(range(len(ids)))
-    set_seed(seed)
-    progress = track(total=len(ids), label=label)
-    while pending and left > 0:
-        steps = min(steps, left)
-        # Set anew, else the model folder's own min_p, penalties, ... creep in.
-        model.generation_config = _generation_config(tokenizer, sampling, stop, steps)
-        pending.sort(key=lambda row: (len(sequences[row]), row))
-        for start in range(0, len(pending), size):
-            rows = pending[start : start + size]
-            batch = [sequences[row] for row in rows]
-            for row, tokens in zip(
-                rows, _next_tokens(model, batch, tokenizer.pad_token_id), strict=True
-            ):
-                ends = [i for i, token in enumerate(tokens) if token in stop]
-                sequences[row] += tokens[: ends[0] + 1] if ends else tokens
-                ended[row] = bool(ends)
-            progress.update(len(rows) if steps == left else sum(ended[row] for row in rows))
-        pending = [row for row in pending if not ended[row]]
-        left, steps = left - steps, 2 * steps
-    progress.close()
-    return [
-        (sequence[len(start) :], "stop" if end else "length")
-        for sequence, start, end in zip(sequences, ids, ended, strict=True)
-    ]
+    loaded = load_model(model, record["attn_implementation"])[1]
+    engine = {"transformers": sample, "continuous": sample_continuous}[sampling["backend"]]
+    found = []
+    for seed in seeds:
+        start = time.perf_counter()
+        label = f"generate {record['setting']}/{record['method']}/seed-{seed}"
+        answers = engine(loaded, tokenizer, ids, sampling, seed, label)
+        found.append((answers, time.perf_counter() - start))
+    return found, f"transformers {transformers.__version__}"
 
 
-def _next_tokens(model, sequences: list[list[int]], pad: int) -> list[list[int]]:
-    """What the model writes after each sequence of one batch, padding included."""
-    import torch
+def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_info, vllm_python):
+    """Answer the prompts with every model's seeds.
 
-    width = max(map(len, sequences))
-    short = [width - len(sequence) for sequence in sequences]
-    padded = [[pad] * n + sequence for n, sequence in zip(short, sequences, strict=True)]
-    mask = [[0] * n + [1] * (width - n) for n in short]
-    out = model.generate(
-        torch.tensor(padded, device=model.device),
-        attention_mask=torch.tensor(mask, device=model.device),
-    )
-    return out[:, width:].tolist()
+    Args:
+        prompts: rows of prompts.jsonl.
+        models: model folder -> its sampling seeds.
 
-
-def _generation_config(tokenizer, sampling: dict, stop: list[int], max_new_tokens: int):
-    from transformers import GenerationConfig
-
-    greedy = sampling["temperature"] == 0
-    return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=not greedy,
-        **({} if greedy else {"temperature": sampling["temperature"], "top_p": sampling["top_p"]}),
-        top_k=None if greedy else 0,  # the library's default is 50
-        eos_token_id=stop,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-
-
-def decode(tokenizer, ids: list[int]) -> str:
-    """The text of a response's token ids, without special tokens."""
-    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-
-
-def load_model(folder: str, **arguments):
-    """Tokenizer and causal LM of a folder, ready to generate: bfloat16 on a GPU, else float32.
-
-    ``arguments`` are further ones of ``from_pretrained``.
+    Returns:
+        Rows per (model, seed) in alpaca-eval's format, with n_tokens (EOS included) and
+        finish_reason: ``stop`` if the answer ended by itself, ``length`` if max_new_tokens cut it;
+        and the summary of all.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    cuda = torch.cuda.is_available()
-    dtype = torch.bfloat16 if cuda else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **arguments).eval()
-    return AutoTokenizer.from_pretrained(folder), model.to("cuda" if cuda else "cpu")
+    from poet.provenance import provenance
+
+    messages = [row["prompt"] for row in prompts]
+    rows, runs = {}, []
+    for model, seeds in models.items():
+        tokenizer = AutoTokenizer.from_pretrained(model)
+        template = check_template(tokenizer, model, tokens_info)
+        ids = encode(tokenizer, render_prompts(tokenizer, messages, record["length_policy"]))
+        found, engine = answer(record, ids, tokenizer, model, seeds, vllm_python)
+        for seed, (answers, seconds) in zip(seeds, found, strict=True):
+            name = f"{record['setting']}/{record['method']}/seed-{seed}"
+            rows[model, seed] = [
+                {key: prompt[key] for key in ("index", "dataset", "instruction")}
+                | {"generator": name, "output": decode(tokenizer, tokens)}
+                | {"n_tokens": len(tokens), "finish_reason": reason}
+                for prompt, (tokens, reason) in zip(prompts, answers, strict=True)
+            ]
+            reasons = Counter(reason for _, reason in answers)
+            runs.append(
+                {
+                    "generator": name,
+                    "engine": engine,
+                    "chat_template_sha256": template,
+                    "n_prompts": len(ids),
+                    "prompt_tokens": sum(map(len, ids)),
+                    "new_tokens": sum(len(tokens) for tokens, _ in answers),
+                    "seconds": round(seconds, 3),
+                    "finish_reasons": {key: reasons[key] for key in ("stop", "length")},
+                }
+            )
+            print(f"{name}: {reasons['length']} of {len(ids)} answers cut off", flush=True)
+    return rows, {"runs": runs, "record": record, "provenance": provenance()}
 
 
 def main(argv=None) -> None:
@@ -125,7 +120,10 @@ def main(argv=None) -> None:
     parser.add_argument("--prompts", required=True, help="prompts.jsonl")
     parser.add_argument("--models", required=True, nargs="+", help="a model folder per seed")
     parser.add_argument("--seeds", required=True, nargs="+", type=int, help="sampling seeds")
+    parser.add_argument("--tokens-info", help="tokens.json of what the models were trained on")
+    parser.add_argument("--vllm-python", help="backend vllm: the interpreter that has it")
     parser.add_argument("--output", required=True, nargs="+", help="a JSON file per seed")
+    parser.add_argument("--summary", required=True, help="JSON: tokens, seconds, finish reasons")
     args = parser.parse_args(argv)
     if not len(args.models) == len(args.seeds) == len(args.output):
         raise UserError(
@@ -133,33 +131,18 @@ def main(argv=None) -> None:
             "expected as many of each"
         )
     record = load_record(args.record)
-    prompts = read_jsonl(args.prompts)
 
     import torch
 
     torch.set_num_threads(record["torch_threads"])
-    name = f"{record['setting']}/{record['method']}"
-    for folder, seed, output in zip(args.models, args.seeds, args.output, strict=True):
-        tokenizer, model = load_model(folder, **loading(record))
-        answers = generate(
-            model,
-            tokenizer,
-            [row["prompt"] for row in prompts],
-            record["generation"],
-            seed,
-            f"generate {name}/seed-{seed}",
-        )
-        rows = [
-            {
-                "index": prompt["index"],
-                "dataset": prompt["dataset"],
-                "instruction": prompt["instruction"],
-                "generator": f"{name}/seed-{seed}",
-                **answer,
-            }
-            for prompt, answer in zip(prompts, answers, strict=True)
-        ]
-        write_json(rows, output)
+    models = {}
+    for model, seed in zip(args.models, args.seeds, strict=True):
+        models.setdefault(model, []).append(seed)
+    prompts = read_jsonl(args.prompts)
+    rows, summary = run(record, prompts, models, args.tokens_info, args.vllm_python)
+    for model, seed, output in zip(args.models, args.seeds, args.output, strict=True):
+        write_json(rows[model, seed], output)
+    write_json(summary, args.summary)
 
 
 if __name__ == "__main__":

@@ -23,11 +23,11 @@ def sample(
     Args:
         python: the interpreter that has vLLM.
         model: a model folder.
-        ids: token ids per prompt; ``sampling``: see :func:`poet.evaluate.generation.sample`.
+        ids: token ids per prompt; ``sampling``: see :func:`poet.evaluate.sampling.sample`.
         stop: token ids that end an answer, EOS among them.
 
     Returns:
-        Per seed what :func:`poet.evaluate.generation.sample` returns; the seconds that generating
+        Per seed what :func:`poet.evaluate.sampling.sample` returns; the seconds that generating
         took, loading left out; and vLLM's version.
 
     Raises:
