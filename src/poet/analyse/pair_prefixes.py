@@ -9,7 +9,7 @@ import numpy as np
 from poet.analyse.completion import Completer, Place, exact_quality, quality
 from poet.analyse.held_out import held_out_rows
 from poet.analyse.intervals import mean_interval, order_kept
-from poet.evaluate.generation import decode
+from poet.evaluate.sampling import decode
 from poet.files import UserError
 
 SIDES = ("chosen", "rejected")

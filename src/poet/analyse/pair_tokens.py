@@ -67,7 +67,7 @@ class Ids:
 
     def prefix(self, text: str, tokens: Sequence[int], k: int) -> str:
         """The text of a response's first ``k`` tokens."""
-        from poet.evaluate.generation import decode
+        from poet.evaluate.sampling import decode
 
         return decode(self.tokenizer, list(tokens[:k]))
 

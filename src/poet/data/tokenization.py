@@ -20,51 +20,11 @@ from array import array
 from collections import Counter
 from os.path import commonprefix
 
+from poet.data.templates import apply_template, render_prompts, template_hash, with_system
 from poet.files import UserError, cli, load_record, publish, write_json
 
 BATCH = 1000  # pairs rendered and tokenized at a time
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
-
-
-def render_prompts(
-    tokenizer, prompts: list[list[dict]], length_policy: str = "keep_start"
-) -> list[str]:
-    """The text that the model continues: chat template with generation prompt.
-
-    Raises:
-        UserError: the template refuses the messages (a system message, turns out of order).
-    """
-    if length_policy == "paper":
-        prompts = _with_system(tokenizer, prompts)
-    return _apply_template(tokenizer, prompts, add_generation_prompt=True)
-
-
-def template_hash(tokenizer, folder: str) -> str:
-    """The SHA-256 of a tokenizer's chat template.
-
-    Raises:
-        UserError: it has none.
-    """
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"the tokenizer in {folder} has no chat template; expected one, because prompts and "
-            "answers are chat messages. Save the tokenizer with `chat_template` set."
-        )
-    return hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()
-
-
-def _apply_template(tokenizer, conversations: list[list[dict]], **kwargs) -> list[str]:
-    from jinja2 import TemplateError
-
-    try:
-        return tokenizer.apply_chat_template(conversations, tokenize=False, **kwargs)
-    except TemplateError as error:
-        roles = sorted({tuple(m["role"] for m in messages) for messages in conversations})
-        raise UserError(
-            f"the chat template refuses some messages: {error}\n"
-            f"  roles found: {'; '.join(', '.join(turns) for turns in roles[:5])}\n"
-            "Change the messages, or give the tokenizer a template that takes them."
-        ) from None
 
 
 def encode(tokenizer, texts: list[str]) -> list[list[int]]:
@@ -142,7 +102,7 @@ def encode_both(
 def _render(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
     prompt_texts = render_prompts(tokenizer, prompts)
     conversations = [p + r for p, r in zip(prompts, responses, strict=True)]
-    whole = _apply_template(tokenizer, conversations)
+    whole = apply_template(tokenizer, conversations)
     response_texts = []
     for prompt, text in zip(prompt_texts, whole, strict=True):
         if not text.startswith(prompt):
@@ -158,33 +118,10 @@ def _render(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
 
 
 def _render_paper(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
-    prompts = _with_system(tokenizer, prompts)
+    prompts = with_system(tokenizer, prompts)
     bos = tokenizer.bos_token or ""
-    texts = [_apply_template(tokenizer, messages) for messages in (prompts, responses)]
+    texts = [apply_template(tokenizer, messages) for messages in (prompts, responses)]
     return texts[0], [text.removeprefix(bos) for text in texts[1]]
-
-
-def _with_system(tokenizer, prompts: list[list[dict]]) -> list[list[dict]]:
-    empty = {"role": "system", "content": ""}
-    if not _takes_system(tokenizer, empty):
-        return prompts
-    return [p if p[0]["role"] == "system" else [empty, *p] for p in prompts]
-
-
-def _takes_system(tokenizer, empty: dict) -> bool:
-    """The released code's test, but for templates that name the role only to refuse it.
-
-    Gemma-2's own is such a one. The released code replaces it by one that takes the empty message
-    and trims it away, which gives the text of no message.
-    """
-    template = tokenizer.chat_template
-    if "system" not in template and "<|im_start|>" not in template:
-        return False
-    try:
-        _apply_template(tokenizer, [[empty, {"role": "user", "content": "Hello"}]])
-    except UserError:
-        return False
-    return True
 
 
 def _encode_alone(tokenizer, text: str) -> list[int]:
@@ -281,13 +218,8 @@ def tokenize_file(source, target, tokenizer, record: dict) -> dict:
                 writer.write_table(pa.table(rows, schema=schema))
     return {
         **cuts.counts,
-<<<<<<< HEAD
         "length_policy": record["length_policy"],
-        "chat_template_sha256": hashlib.sha256(tokenizer.chat_template.encode()).hexdigest(),
-=======
-        "length_policy": limits[-1],
         "chat_template_sha256": template_hash(tokenizer, "the tokenizer"),
->>>>>>> 1c5681a (wip2)
     }
 
 
