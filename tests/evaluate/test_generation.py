@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig
 from poet.data.tokenization import encode, render_prompts, template_hash
 from poet.evaluate import sampling as samplers
 from poet.evaluate.generation import main
-from poet.evaluate.sampling import decode, sample, sample_continuous
+from poet.evaluate.sampling import described, sample, sample_continuous
 from poet.files import UserError, read_json, write_json, write_jsonl
 
 SAMPLING = {
@@ -45,10 +45,7 @@ ENGINES = [sample, sample_continuous]
 def generate(model, tokenizer, prompts, sampling, seed, engine=sample):
     """Answers as the program writes them."""
     ids = encode(tokenizer, render_prompts(tokenizer, prompts))
-    return [
-        {"output": decode(tokenizer, tokens), "n_tokens": len(tokens), "finish_reason": reason}
-        for tokens, reason in engine(model, tokenizer, ids, sampling, seed, "test")
-    ]
+    return described(tokenizer, engine(model, tokenizer, ids, sampling, seed, "test"))
 
 
 @pytest.fixture
@@ -266,7 +263,7 @@ def program(tmp_path, folder, seeds, *flags, length_policy="keep_start", **sampl
     ]
     write_jsonl(rows, tmp_path / "prompts.jsonl")
     record = {
-        "setting": "world", "method": "dpo", "torch_threads": 1, "attn_implementation": None,
+        "setting": "world", "method": "dpo", "torch_threads": 1,
         "length_policy": length_policy, "generation": SAMPLING | sampling,
     }  # fmt: skip
     main(

@@ -8,7 +8,7 @@ import pytest
 from poet.data.preferences import write_parquet
 from poet.data.world_language import reward
 from poet.evaluate import validation
-from poet.evaluate.generation import generate, load_model
+from poet.evaluate.sampling import generate, load_model
 from poet.files import UserError, read_json, write_json
 from poet.report import sweep
 from poet.train.scratch import make_model

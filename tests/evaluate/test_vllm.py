@@ -102,7 +102,7 @@ def program(tmp_path, model, python, seeds, **changes):
     ]
     write_jsonl(rows, tmp_path / "prompts.jsonl")
     record = {
-        "setting": "s", "method": "sft", "torch_threads": 1, "attn_implementation": None,
+        "setting": "s", "method": "sft", "torch_threads": 1,
         "length_policy": "keep_start", "generation": SAMPLING | changes,
     }  # fmt: skip
     outputs = [tmp_path / f"{seed}.json" for seed in seeds]

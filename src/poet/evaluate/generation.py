@@ -12,8 +12,9 @@ import argparse
 import time
 from collections import Counter
 
+from poet.data.repositories import loading
 from poet.data.tokenization import encode, render_prompts, template_hash
-from poet.evaluate.sampling import decode, load_model, sample, sample_continuous, stop_ids
+from poet.evaluate.sampling import described, load_model, sample, sample_continuous, stop_ids
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 
 
@@ -55,7 +56,7 @@ def answer(record: dict, ids, tokenizer, model: str, seeds: list[int], vllm_pyth
         return [(each, seconds / len(seeds)) for each in found], f"vllm {version}"
     import transformers
 
-    loaded = load_model(model, record["attn_implementation"])[1]
+    loaded = load_model(model, **loading(record))[1]
     engine = {"transformers": sample, "continuous": sample_continuous}[sampling["backend"]]
     found = []
     for seed in seeds:
@@ -74,9 +75,8 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
         models: model folder -> its sampling seeds.
 
     Returns:
-        Rows per (model, seed) in alpaca-eval's format, with n_tokens (EOS included) and
-        finish_reason: ``stop`` if the answer ended by itself, ``length`` if max_new_tokens cut it;
-        and the summary of all.
+        Rows per (model, seed) in alpaca-eval's format, with what
+        :func:`poet.evaluate.sampling.described` adds; and the summary of all.
     """
     from transformers import AutoTokenizer
 
@@ -93,9 +93,8 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
             name = f"{record['setting']}/{record['method']}/seed-{seed}"
             rows[model, seed] = [
                 {key: prompt[key] for key in ("index", "dataset", "instruction")}
-                | {"generator": name, "output": decode(tokenizer, tokens)}
-                | {"n_tokens": len(tokens), "finish_reason": reason}
-                for prompt, (tokens, reason) in zip(prompts, answers, strict=True)
+                | {"generator": name, **text}
+                for prompt, text in zip(prompts, described(tokenizer, answers), strict=True)
             ]
             reasons = Counter(reason for _, reason in answers)
             runs.append(

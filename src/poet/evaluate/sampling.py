@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from poet.data.tokenization import encode, render_prompts
 from poet.files import UserError
 
 # New tokens before the answers that have ended leave their batch; each later round is twice as
@@ -104,6 +105,25 @@ def sample_continuous(
     return [(tokens, "stop" if tokens[-1] in stop else "length") for tokens in answers]
 
 
+def generate(
+    model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: int, label: str
+) -> list[dict]:
+    """Sample one answer per prompt (lists of chat messages), as :func:`described`."""
+    ids = encode(tokenizer, render_prompts(tokenizer, prompts))
+    return described(tokenizer, sample(model, tokenizer, ids, sampling, seed, label))
+
+
+def described(tokenizer, answers: list[tuple[list[int], str]]) -> list[dict]:
+    """Answers as dicts: ``output`` (text), ``n_tokens`` (EOS included) and ``finish_reason``:
+
+    ``stop`` if the answer ended by itself, ``length`` if ``max_new_tokens`` cut it.
+    """
+    return [
+        {"output": decode(tokenizer, tokens), "n_tokens": len(tokens), "finish_reason": reason}
+        for tokens, reason in answers
+    ]
+
+
 def stop_ids(tokenizer, sampling: dict) -> list[int]:
     """The token ids that end an answer: EOS and the configured ones."""
     return sorted({tokenizer.eos_token_id, *sampling["stop_token_ids"]})
@@ -134,14 +154,15 @@ def decode(tokenizer, ids: list[int]) -> str:
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 
-def load_model(folder: str, attn_implementation: str | None = None):
-    """Tokenizer and causal LM of a folder, ready to generate: bfloat16 on a GPU, else float32."""
+def load_model(folder: str, **arguments):
+    """Tokenizer and causal LM of a folder, ready to generate: bfloat16 on a GPU, else float32.
+
+    ``arguments`` are ``from_pretrained``'s: see :func:`poet.data.repositories.loading`.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=dtype, attn_implementation=attn_implementation
-    ).eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **arguments).eval()
     return AutoTokenizer.from_pretrained(folder), model.to("cuda" if cuda else "cpu")

@@ -59,7 +59,7 @@ def main(argv=None) -> None:
     import torch
 
     from poet.data.world_language import reward
-    from poet.evaluate.generation import generate, load_model
+    from poet.evaluate.sampling import generate, load_model
 
     torch.set_num_threads(record["torch_threads"])
     prompts = held_out_prompts(pq.read_table(args.pairs).to_pylist(), args.pairs)
