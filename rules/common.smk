@@ -34,7 +34,6 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-VLLM_PYTHON = CONFIG["vllm_python"]
 GRID = CONFIG["grid"]
 SEEDS = CONFIG["seeds"]
 # Of every training. Outside records: another interval or another log re-runs nothing.

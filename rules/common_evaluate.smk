@@ -8,6 +8,12 @@ def tokens_info(wildcards):
     return f"results/data/{wildcards.setting}/tokens.json"
 
 
-def optional_flag(flag, name):
-    """Params function: the flag with the input of that name, or nothing where there is none."""
-    return lambda wildcards, input: f"{flag} {input[name]}" if input[name] else ""
+def trained_on_flag(wildcards, input):
+    """`--tokens-info FILE`, where the method was trained here."""
+    return f"--tokens-info {input.trained_on}" if input.trained_on else ""
+
+
+def engine_flag(wildcards):
+    """`--vllm-python INTERPRETER`, where the setting's answers are vLLM's."""
+    vllm = setting_of(wildcards)["generation"]["backend"] == "vllm"
+    return f"--vllm-python {CONFIG['vllm_python']}" if vllm else ""

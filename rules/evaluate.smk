@@ -17,14 +17,15 @@ rule generate:
     params:
         record=record("generate"),
         seeds=SEEDS,
-        trained_on=optional_flag("--tokens-info", "trained_on"),
+        trained_on=trained_on_flag,
+        engine=engine_flag,
     resources:
         mem_mb=4000,
         runtime=240,
     shell:
         "python -m poet.evaluate.generation --record {params.record:q} --prompts {input.prompts} "
         "--models {input.models} --seeds {params.seeds} {params.trained_on} "
-        "--vllm-python {VLLM_PYTHON} --output {output.answers} --summary {output.summary} "
+        "{params.engine} --output {output.answers} --summary {output.summary} "
         "2>&1 | tee {log} >&2"
 
 
