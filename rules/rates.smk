@@ -24,8 +24,10 @@ use rule generate as answer_questions with:
     input:
         prompts="results/{rate}/{setting}/prompts.jsonl",
         models=model_folders,
+        trained_on=tokens_info,
     output:
-        per_seed("results/{rate}/{setting}/answers/{method}/seed-{seed}.json"),
+        answers=per_seed("results/{rate}/{setting}/answers/{method}/seed-{seed}.json"),
+        summary="results/{rate}/{setting}/answers/{method}/summary.json",
     log:
         "results/logs/answer_questions/{rate}-{setting}-{method}.log",
     benchmark:
