@@ -75,9 +75,9 @@ def explained(setting: str, section: str) -> Iterator[None]:
             raise
         raise UserError(
             f"out of memory: {reason}\n"
-            f"In settings.{setting}.{section}, halve per_device_batch_size (the global batch and "
-            "the result stay the same), set gradient_checkpointing: true, or shorten max_length; "
-            "or train on more GPUs."
+            f"In settings.{setting}.{section}, halve token_budget (forward: packed) or "
+            "per_device_batch_size (the global batch and the result stay the same), set "
+            "gradient_checkpointing: true, or shorten max_length; or train on more GPUs."
         ) from None
 
 
