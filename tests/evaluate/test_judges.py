@@ -230,6 +230,22 @@ def test_a_local_judge_reads_its_own_log_probabilities(start, offline, tmp_path)
     assert found[-1] == found[0] and found[-2]["preference"] == 1.5
 
 
+def test_a_template_without_a_system_role_gets_it_in_the_users_turn(start, offline, tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    folder, tokenizer = start
+    AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    (tmp_path / "chat_template.jinja").write_text(
+        "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}"
+        "{% endif %}{{ messages[0].content }}"
+    )
+    local = LocalJudge("local", str(tmp_path), ["m", "M"])
+    asked = [{"role": "system", "content": "Judge."}, {"role": "user", "content": "m or M?"}]
+    (answer,) = local([{"messages": asked}], lambda choice: None)
+    assert answer["prompt_tokens"] == len(tokenizer("Judge.\n\nm or M?").input_ids)
+
+
 def test_a_local_judge_needs_its_labels_as_tokens(start, offline):
     with pytest.raises(UserError, match="no single token for the label 'better'"):
         LocalJudge("local", str(start[0]), ["m", "better"])
