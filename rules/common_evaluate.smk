@@ -17,3 +17,46 @@ def engine_flag(wildcards):
     """`--vllm-python INTERPRETER`, where the setting's answers are vLLM's."""
     vllm = setting_of(wildcards)["generation"]["backend"] == "vllm"
     return f"--vllm-python {CONFIG['vllm_python']}" if vllm else ""
+
+
+def annotator_of(wildcards):
+    """The configuration's section of a rule's annotator."""
+    return CONFIG["annotators"][wildcards.annotator]
+
+
+def judging_model(name, setting):
+    """The folder of an annotator's model: the hub's, the setting's own reward model, or none."""
+    section = CONFIG["annotators"][name]
+    if section["kind"] == "reward_model" and "name" not in section:
+        return f"results/models/{setting}/reward_model"
+    return hub_folder(section.get("name"))
+
+
+def judging_settings(name):
+    """The annotator's section as JSON, an unpinned revision looked up: its change re-runs a rule."""
+    section = dict(CONFIG["annotators"][name])
+    if section.get("name") in REPOSITORIES:
+        section["revision"] = locks.pinned(CONFIG["lock"], section["name"], section.get("revision"))
+    if section.get("backend") == "vllm":
+        section["vllm_python"] = CONFIG["vllm_python"]
+    return json.dumps(section)
+
+
+def annotator_model(wildcards):
+    """The folder of the annotator's model, if it has one that a rule makes."""
+    return judging_model(wildcards.annotator, wildcards.setting)
+
+
+def annotator_files(wildcards):
+    """Annotations to replay, if any."""
+    return annotator_of(wildcards).get("files", [])
+
+
+def annotator_settings(wildcards):
+    """The annotator's section as JSON."""
+    return judging_settings(wildcards.annotator)
+
+
+def annotator_model_flag(wildcards, input):
+    """--model FOLDER where a rule makes the annotator's model, or nothing."""
+    return f"--model {input.model}" if input.model else ""

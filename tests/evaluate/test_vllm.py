@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from poet.data.tokenization import encode, render_prompts
 from poet.evaluate import vllm_client
 from poet.evaluate.generation import main
+from poet.evaluate.local_judge import LocalJudge
 from poet.evaluate.sampling import sample, stop_ids
 from poet.files import UserError, read_json, write_jsonl
 
@@ -29,15 +30,18 @@ __version__ = "0.33.0"
 
 class SamplingParams:
     def __init__(self, *, n=1, temperature=1.0, top_p=1.0, top_k=0, min_p=0.0, seed=None,
-                 stop=None, stop_token_ids=None, ignore_eos=False, max_tokens=16, detokenize=True):
+                 stop=None, stop_token_ids=None, ignore_eos=False, max_tokens=16, detokenize=True,
+                 logprobs=None, allowed_token_ids=None):
         assert not detokenize, "no tokenizer was loaded"
         self.__dict__ |= locals()
 
 
 class LLM:
     def __init__(self, model, *, tokenizer=None, skip_tokenizer_init=False, dtype="auto", seed=0,
-                 generation_config="auto", max_model_len=None, enforce_eager=False):
+                 generation_config="auto", max_model_len=None, enforce_eager=False,
+                 max_logprobs=20, logprobs_mode="raw_logprobs"):
         assert skip_tokenizer_init and generation_config == "vllm" and dtype == "bfloat16"
+        self.max_logprobs, self.processed = max_logprobs, logprobs_mode == "processed_logprobs"
         self.model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32).eval()
 
     def generate(self, prompts, sampling_params):
@@ -45,18 +49,29 @@ class LLM:
 
     @torch.no_grad()
     def _one(self, prompt, params):
-        generator = torch.Generator().manual_seed(params.seed)
-        ids, new, reason = prompt["prompt_token_ids"], [], "length"
+        generator = torch.Generator().manual_seed(params.seed or 0)
+        ids, new, reason, steps = prompt["prompt_token_ids"], [], "length", []
         while len(new) < params.max_tokens and reason == "length":
             logits = self.model(torch.tensor([ids + new])).logits[0, -1]
+            raw = logits.clone()
+            if params.allowed_token_ids is not None:
+                allowed = torch.tensor(params.allowed_token_ids)
+                logits = torch.full_like(logits, -torch.inf).scatter(0, allowed, logits[allowed])
+            if params.logprobs:
+                assert params.logprobs <= self.max_logprobs
+                top = (logits if self.processed else raw).log_softmax(-1).topk(params.logprobs)
+                pairs = zip(top.indices.tolist(), top.values.tolist())
+                steps.append({token: SimpleNamespace(logprob=value) for token, value in pairs})
             if params.temperature:
                 p = (logits / params.temperature).softmax(-1)
                 new.append(torch.multinomial(p, 1, generator=generator).item())
             else:
                 new.append(logits.argmax().item())
-            reason = "stop" if new[-1] in params.stop_token_ids else reason
-        return SimpleNamespace(outputs=[SimpleNamespace(token_ids=new, finish_reason=reason)])
+            reason = "stop" if new[-1] in (params.stop_token_ids or []) else reason
+        one = SimpleNamespace(token_ids=new, finish_reason=reason, logprobs=steps or None)
+        return SimpleNamespace(outputs=[one])
 '''
+REAL = os.environ.get("POET_VLLM_PYTHON")
 PROMPTS = [[{"role": "user", "content": text}] for text in ("the river", "a", "is the Morin.")]
 SAMPLING = {
     "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop_token_ids": [], "batch_size": 4,
@@ -67,8 +82,8 @@ SAMPLING = {
 @pytest.fixture(scope="module")
 def python(tmp_path_factory) -> str:
     """An interpreter that finds vLLM, and only where it is started as one that is isolated."""
-    if real := os.environ.get("POET_VLLM_PYTHON"):
-        return real
+    if REAL:
+        return REAL
     folder = tmp_path_factory.mktemp("vllm")
     (folder / "vllm.py").write_text(STAND_IN)
     script = folder / "python"
@@ -175,3 +190,20 @@ def test_an_engine_that_fails_or_loses_answers_is_an_error(tmp_path, model):
     )
     with pytest.raises(UserError, match=r"answered 1 of 3 prompts .* ended by \['abort'\]"):
         program(tmp_path, model[0], str(script), [1])
+
+
+def test_a_judge_reads_the_same_probabilities_as_with_transformers(model, python):
+    """Among its labels: what else the model would rather have said is ruled out."""
+    from alpaca_eval.completion_parsers import logprob_parser
+
+    folder = str(model[0])
+    requests = [{"messages": messages} for messages in PROMPTS]
+    read = {}
+    for interpreter in (None, python):
+        judge = LocalJudge("judge", folder, ["m", "M"], vllm_python=interpreter)
+        answers = judge(requests, lambda choice: None)
+        read[interpreter] = [
+            logprob_parser(a["choice"], "m", ["m", "M"], is_binarize=False)[0] for a in answers
+        ]
+    assert read[python] == pytest.approx(read[None], abs=1e-2 if REAL else 1e-4)
+    assert len({round(value, 3) for value in read[None]}) == len(PROMPTS)

@@ -153,7 +153,8 @@ def open_ask(
 
         commit = f"@{settings['revision']}" if "revision" in settings else ""
         folder, size = model or settings["name"], settings["batch_size"]
-        yield LocalJudge(name, folder, labels(configs), size, settings["name"] + commit)
+        called, python = settings["name"] + commit, settings.get("vllm_python")
+        yield LocalJudge(name, folder, labels(configs), size, called, python)
     else:
         from poet.evaluate.api import Api
         from poet.evaluate.store import Store

@@ -9,7 +9,7 @@ from poet.progress import track
 
 
 class LocalJudge:
-    """Answers requests as a server of OpenAI's protocol would, with transformers on CPU or GPU.
+    """Answers requests as a server of OpenAI's protocol would, with transformers or vLLM.
 
     A tokenizer may have several tokens for a label (with a leading space, say); their probabilities
     are added.
@@ -19,6 +19,7 @@ class LocalJudge:
         model: folder of the model and its tokenizer.
         labels: what the judge chooses from, each a token of the model.
         model_name: what each answer says of who gave it; by default the folder.
+        vllm_python: an interpreter that has vLLM, which then reads the prompts.
 
     Raises:
         UserError: no chat template, or no token for a label.
@@ -31,23 +32,18 @@ class LocalJudge:
         labels: Sequence[str],
         batch_size: int = 4,
         model_name: str | None = None,
+        vllm_python: str | None = None,
     ):
-        import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoTokenizer
 
         from poet.data.repositories import model_path
 
-        folder = model_path(model)
-        self.name, self.batch_size = name, batch_size
-        self.model_name = model_name or str(model)
-        self.tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="left")
+        self.name, self.batch_size, self.folder = name, batch_size, model_path(model)
+        self.model_name, self.vllm_python = model_name or str(model), vllm_python
+        self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         if self.tokenizer.chat_template is None:
             raise UserError(f"{model}: its tokenizer has no chat template; a judge needs one")
-        if self.tokenizer.pad_token is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
         self.tokens = {label: self._tokens_of(label, model) for label in labels}
-        self.model = AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
 
     def _tokens_of(self, label: str, model: str) -> list[int]:
         vocabulary = list(self.tokenizer.get_vocab().values())
@@ -60,13 +56,11 @@ class LocalJudge:
     def __call__(self, requests: Sequence[dict], accept: Callable[[dict], None]) -> list[dict]:
         """One answer per request, see :class:`poet.evaluate.api.Api`; nothing costs anything."""
         ids = self._encode([request["messages"] for request in requests])
-        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
-        answers: list[dict] = [{}] * len(ids)
-        for start in track(range(0, len(order), self.batch_size), label=self.name):
-            rows = order[start : start + self.batch_size]
-            for row, found in zip(rows, self._label_log_probs([ids[r] for r in rows]), strict=True):
-                answers[row] = self._answer(found, len(ids[row]))
-                accept(answers[row]["choice"])
+        read = self._read_with_vllm if self.vllm_python else self._read_with_transformers
+        answers = []
+        for log_probs, prompt in zip(read(ids), ids, strict=True):
+            answers.append(self._answer(log_probs, len(prompt)))
+            accept(answers[-1]["choice"])
         return answers
 
     def _encode(self, conversations: list[list[dict]]) -> list[list[int]]:
@@ -78,24 +72,35 @@ class LocalJudge:
             merged = [_without_system(messages) for messages in conversations]
             return encode(self.tokenizer, render_prompts(self.tokenizer, merged))
 
-    def _label_log_probs(self, ids: list[list[int]]) -> list[list[float]]:
-        """log P(label | prompt), [prompts][labels], from one forward pass padded on the left."""
-        import torch
+    def _read_with_vllm(self, ids: list[list[int]]) -> list[list[float]]:
+        """log P(label | prompt), among the labels, [prompts][labels]."""
+        from scipy.special import logsumexp
 
-        width, pad = max(map(len, ids)), self.tokenizer.pad_token_id
-        tokens = torch.tensor([[pad] * (width - len(i)) + i for i in ids])
-        mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in ids])
-        device = self.model.device
-        with torch.inference_mode():
-            logits = self.model(
-                tokens.to(device),
-                attention_mask=mask.to(device),
-                position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(device),
-                logits_to_keep=1,
-            ).logits[:, -1]
-        log_probs = torch.log_softmax(logits.double(), -1)
-        columns = [log_probs[:, tokens].logsumexp(-1) for tokens in self.tokens.values()]
-        return torch.stack(columns, -1).tolist()
+        from poet.evaluate.vllm_client import next_token_log_probs
+
+        tokens = sorted({token for tokens in self.tokens.values() for token in tokens})
+        found = next_token_log_probs(self.vllm_python, self.folder, ids, tokens)
+        return [
+            [float(logsumexp([row[t] for t in tokens])) for tokens in self.tokens.values()]
+            for row in found
+        ]
+
+    def _read_with_transformers(self, ids: list[list[int]]) -> list[list[float]]:
+        """log P(label | prompt), [prompts][labels], in batches of prompts of like lengths."""
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype="auto").eval()
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+        found: list[list[float]] = [[]] * len(ids)
+        for start in track(range(0, len(order), self.batch_size), label=self.name):
+            rows = order[start : start + self.batch_size]
+            log_probs = _next_log_probs(model, [ids[row] for row in rows])
+            columns = [log_probs[:, tokens].logsumexp(-1) for tokens in self.tokens.values()]
+            for row, values in zip(rows, torch.stack(columns, -1).tolist(), strict=True):
+                found[row] = values
+        return found
 
     def _answer(self, log_probs: list[float], n_tokens: int) -> dict:
         top = [
@@ -113,6 +118,23 @@ class LocalJudge:
             "completion_tokens": 1,
             "price": 0.0,
         }
+
+
+def _next_log_probs(model, ids: list[list[int]]):
+    """Log-probabilities of every next token, [prompts, vocabulary], padded on the left."""
+    import torch
+
+    width = max(map(len, ids))
+    tokens = torch.tensor([[0] * (width - len(i)) + i for i in ids])  # any token: it is masked
+    mask = torch.tensor([[0] * (width - len(i)) + [1] * len(i) for i in ids])
+    with torch.inference_mode():
+        logits = model(
+            tokens.to(model.device),
+            attention_mask=mask.to(model.device),
+            position_ids=(mask.cumsum(-1) - 1).clamp(min=0).to(model.device),
+            logits_to_keep=1,
+        ).logits[:, -1]
+    return torch.log_softmax(logits.double(), -1)
 
 
 def _without_system(messages: list[dict]) -> list[dict]:

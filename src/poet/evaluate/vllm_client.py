@@ -33,20 +33,7 @@ def sample(
     Raises:
         UserError: no such interpreter, or vLLM failed (its own words stand above in the log).
     """
-    if not Path(python).is_file():
-        raise UserError(
-            f"vllm_python is {python}, which does not exist; expected an interpreter that has "
-            "vLLM. `make vllm` sets one up (it needs a GPU), or set generation.backend to "
-            "transformers or continuous."
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        request, answer = f"{folder}/request.json", f"{folder}/answer.json"
-        write_json(make_request(model, ids, sampling, stop, seeds), request)
-        # -I: nothing of this environment leaks in, nor do this folder's modules shadow Python's
-        command = [python, "-I", str(WORKER), request, answer]
-        if code := subprocess.run(command).returncode:
-            raise UserError(f"vLLM ended with exit code {code} on {model}; its log stands above")
-        found = read_json(answer)
+    found = run(python, make_request(model, ids, sampling, stop, seeds))
     answers = [(each["token_ids"], each["finish_reason"]) for each in found["answers"]]
     if len(answers) != len(ids) * len(seeds) or not {r for _, r in answers} <= {"stop", "length"}:
         raise UserError(
@@ -55,6 +42,56 @@ def sample(
         )
     per_seed = [answers[i * len(ids) : (i + 1) * len(ids)] for i in range(len(seeds))]
     return per_seed, found["seconds"], found["version"]
+
+
+def run(python: str, request: dict) -> dict:
+    """The worker's answer to a request.
+
+    Raises:
+        UserError: no such interpreter, or vLLM failed (its own words stand above in the log).
+    """
+    if not Path(python).is_file():
+        raise UserError(
+            f"vllm_python is {python}, which does not exist; expected an interpreter that has "
+            "vLLM. `make vllm` sets one up (it needs a GPU), or choose another backend."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        asked, answered = f"{folder}/request.json", f"{folder}/answer.json"
+        write_json(request, asked)
+        # -I: nothing of this environment leaks in, nor do this folder's modules shadow Python's
+        if code := subprocess.run([python, "-I", str(WORKER), asked, answered]).returncode:
+            model = request["engine"]["model"]
+            raise UserError(f"vLLM ended with exit code {code} on {model}; its log stands above")
+        return read_json(answered)
+
+
+def next_token_log_probs(
+    python: str, model: str, ids: list[list[int]], tokens: list[int]
+) -> list[dict[int, float]]:
+    """For each token sequence, the log-probabilities of these next tokens, among themselves.
+
+    Raises:
+        UserError: see :func:`run`.
+    """
+    sampling = {
+        "temperature": 1.0,
+        "max_tokens": 1,
+        "allowed_token_ids": tokens,
+        "logprobs": len(tokens),
+        "detokenize": False,
+    }
+    engine = {**_ENGINE, "model": str(model), "max_logprobs": len(tokens)}
+    engine["logprobs_mode"] = "processed_logprobs"  # else before other tokens are ruled out
+    request = {"engine": engine, "prompts": ids, "sampling": [sampling] * len(ids)}
+    answers = run(python, request)["answers"]
+    return [{int(t): value for t, value in a["log_probs"][0].items()} for a in answers]
+
+
+_ENGINE = {
+    "dtype": "bfloat16",
+    "skip_tokenizer_init": True,
+    "generation_config": "vllm",  # else the model folder's own penalties, ... creep in
+}
 
 
 def make_request(
@@ -73,12 +110,7 @@ def make_request(
         "detokenize": False,
     }
     return {
-        "engine": {
-            "model": str(model),
-            "dtype": "bfloat16",
-            "skip_tokenizer_init": True,
-            "generation_config": "vllm",  # else the model folder's own penalties, ... creep in
-        },
+        "engine": {**_ENGINE, "model": str(model)},
         "prompts": ids * len(seeds),
         "sampling": [
             {**common, "seed": seed * 2**20 + row} for seed in seeds for row in range(len(ids))

@@ -23,16 +23,21 @@ def main(request_path: str, answer_path: str) -> None:
     answer = {
         "seconds": time.perf_counter() - start,
         "version": vllm.__version__,
-        "answers": [
-            {
-                "token_ids": list(output.outputs[0].token_ids),
-                "finish_reason": output.outputs[0].finish_reason,
-            }
-            for output in outputs
-        ],
+        "answers": [_answer(output.outputs[0]) for output in outputs],
     }
     with open(answer_path, "w") as file:
         json.dump(answer, file)
+
+
+def _answer(output) -> dict:
+    log_probs = output.logprobs and [
+        {token: found.logprob for token, found in step.items()} for step in output.logprobs
+    ]
+    return {
+        "token_ids": list(output.token_ids),
+        "finish_reason": output.finish_reason,
+        "log_probs": log_probs,
+    }
 
 
 if __name__ == "__main__":
