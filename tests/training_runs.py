@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import yaml
@@ -14,9 +15,16 @@ from poet.config import load, resolve, stage
 from poet.data.tokenization import pair_hash
 
 ROOT = Path(__file__).parents[1]
+TRAINERS = {  # of each program in poet.train
+    "preference": ("poet.train.trainer", "PreferenceTrainer"),
+    "sft": ("poet.train.sft_trainer", "StartTrainer"),
+    "reward_model": ("trl", "RewardTrainer"),
+}
 # Imported once in the server that forks the processes.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["trl.trainer.dpo_trainer", "poet.train.trainer", "peft"])
+PROCESSES.set_forkserver_preload(
+    ["trl.trainer.dpo_trainer", "trl.trainer.sft_trainer", "trl.trainer.reward_trainer", "peft"]
+)
 
 
 def record_of(method="dpo-poet", **preference) -> dict:
@@ -64,22 +72,22 @@ def arguments(inputs: dict[str, str], record: dict, folder: Path) -> list[str]:
     return [text for name, value in flags.items() for text in (f"--{name}", str(value))]
 
 
-def start_and_end(argv: list[str], log: Path, **end) -> int:
+def start_and_end(argv: list[str], log: Path, program: str = "preference", **end) -> int:
     """Train in a process of its own that ends as :func:`_run` says; stderr in ``log``; its code."""
-    process = PROCESSES.Process(target=_run, args=(argv, str(log)), kwargs=end)
+    process = PROCESSES.Process(target=_run, args=(program, argv, str(log)), kwargs=end)
     process.start()
     process.join()
     return process.exitcode
 
 
-def _run(argv: list[str], log: str, signal_number=signal.SIGKILL, on: str = "", after=0) -> None:
+def _run(program, argv, log, signal_number=signal.SIGKILL, on: str = "", after=0) -> None:
     """Send this process the signal after the ``after``-th call of the trainer's method ``on``."""
     from poet.files import cli
-    from poet.train import preference
-    from poet.train.trainer import PreferenceTrainer
 
+    module, name = TRAINERS[program]
+    trainer = getattr(import_module(module), name)
     sys.stderr = open(log, "w")
-    original, calls = getattr(PreferenceTrainer, on, None), []
+    original, calls = getattr(trainer, on, None), []
 
     def method(self, *args, **kwargs):
         result = original(self, *args, **kwargs)
@@ -89,5 +97,5 @@ def _run(argv: list[str], log: str, signal_number=signal.SIGKILL, on: str = "", 
         return result
 
     if on:
-        setattr(PreferenceTrainer, on, method)
-    cli(lambda: preference.main(argv))
+        setattr(trainer, on, method)
+    cli(lambda: import_module(f"poet.train.{program}").main(argv))

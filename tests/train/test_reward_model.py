@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import signal
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from poet.data.preferences import write_parquet
 from poet.files import UserError, read_json
 from poet.train import reward_model
+from training_runs import start_and_end
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{{ eos_token }}{% endfor %}"
@@ -85,13 +87,17 @@ def make_pairs(path, n_train=240, n_test=80, longest=8):
     return path
 
 
-def run(base, pairs, output, **settings):
+def arguments(base, pairs, output, **settings):
     record = {"setting": "own", "torch_threads": 1, "reward_model": {**SETTINGS, **settings}}
-    reward_model.main(
+    return (
         ["--record", json.dumps(record), "--pairs", str(pairs), "--base", str(base)]
-        + ["--output", str(output), "--report-to", "--logs", "unused"]
+        + ["--output", str(output), "--report-to", "--logs", "unused", "--save-steps", "5"]
         + ["--checkpoints", str(output.with_suffix(".checkpoints"))]
     )
+
+
+def run(base, pairs, output, **settings):
+    reward_model.main(arguments(base, pairs, output, **settings))
     return read_json(output / "train.json")
 
 
@@ -197,6 +203,23 @@ def test_same_seed_same_bytes(trained, tmp_path):
         for model in ("a", "b")
     )
     assert first == second
+
+
+def test_a_killed_run_ends_the_same(trained, tmp_path):
+    pairs = make_pairs(tmp_path / "pairs.parquet", n_train=36, n_test=8)
+    given = trained["base"], pairs
+    expected = run(*given, tmp_path / "a", num_train_epochs=2)
+    argv = arguments(*given, tmp_path / "b", num_train_epochs=2)
+    # 5 steps an epoch of 9 micro-batches, a checkpoint after the first epoch.
+    for after in (6, 13, 4):
+        code = start_and_end(
+            argv, tmp_path / "log", "reward_model", on="training_step", after=after
+        )
+        assert code == -signal.SIGKILL, (tmp_path / "log").read_text()
+    found = run(*given, tmp_path / "b", num_train_epochs=2)
+    assert found["log_history"] == expected["log_history"]
+    a, b = ((tmp_path / name / "model.safetensors").read_bytes() for name in "ab")
+    assert a == b
 
 
 def test_refusals(trained, tmp_path):

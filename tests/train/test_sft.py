@@ -1,6 +1,7 @@
 """The start model: what its loss is taken on, packing without leaks, resumed runs, taken models."""
 
 import json
+import signal
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from poet.data.preferences import write_parquet
 from poet.files import UserError, read_json
 from poet.train import sft
-from training_runs import PROCESSES
+from training_runs import start_and_end
 
 WORDS = "the river of Arlen is the Morin and it runs to the sea".split()
 SETTINGS = {
@@ -49,41 +50,26 @@ def record(scratch=True, model="scratch", **settings):
     }  # fmt: skip
 
 
-def run(corpus, of_record, folder):
-    sft.main(
+def arguments(corpus, of_record, folder):
+    return (
         ["--record", json.dumps(of_record), "--corpus", str(corpus)]
         + ["--output", str(folder / "model"), "--checkpoints", str(folder / "checkpoints")]
         + ["--save-steps", "5", "--logs", str(folder / "logs")]
     )
+
+
+def run(corpus, of_record, folder):
+    sft.main(arguments(corpus, of_record, folder))
     return read_json(folder / "model" / "train.json")
-
-
-def run_until(corpus, of_record, folder, step):
-    """Train in a process that is killed at an optimizer step."""
-    process = PROCESSES.Process(target=_killed, args=(str(corpus), of_record, folder, step))
-    process.start()
-    process.join()
-    assert process.exitcode == -9
-
-
-def _killed(corpus, of_record, folder, step):
-    import os
-    import signal
-
-    from poet.train.callbacks import ProgressLines
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == step:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    ProgressLines.on_step_end = on_step_end
-    run(corpus, of_record, folder)
 
 
 def test_a_killed_run_ends_the_same(corpus, tmp_path):
     expected = run(corpus, record(), tmp_path / "undisturbed")
-    for step in (4, 8, 9):  # 6 steps an epoch, a checkpoint after 5
-        run_until(corpus, record(), tmp_path / "killed", step)
+    argv = arguments(corpus, record(), tmp_path / "killed")
+    # 6 steps an epoch, a checkpoint after 5: before it, in the second epoch, and after a resume.
+    for after in (4, 8, 3):
+        code = start_and_end(argv, tmp_path / "log", "sft", on="training_step", after=after)
+        assert code == -signal.SIGKILL, (tmp_path / "log").read_text()
     found = run(corpus, record(), tmp_path / "killed")
     assert found["log_history"] == expected["log_history"]
     weights = [
