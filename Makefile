@@ -16,7 +16,7 @@ define run
   exit $$code
 endef
 
-.PHONY: lock results diagnose worlds ablation sweep report test lint pins clean-venv cluster vllm
+.PHONY: lock results diagnose worlds ablation sweep tables report test lint pins clean-venv cluster vllm
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -35,6 +35,13 @@ ablation: .venv/.installed
 # Beta and learning rate, the same grid for every method.
 sweep: .venv/.installed
 	$(call run,$(SNAKEMAKE) --configfile config/sweep.yaml sweep)
+
+# From archived scores or annotations alone: make tables FROM=folder, laid out like results/.
+tables: .venv/.installed
+	@test -n "$(FROM)" || { echo "error: make tables FROM=folder"; exit 1; }
+	$(BIN)/python -m poet.report.archive --from $(FROM) --into results \
+	  --config $(or $(CONFIG),config.yaml) --write-config results/config.yaml
+	$(call run,$(SNAKEMAKE) --configfile $(or $(CONFIG),results/config.yaml) --config archived=true --rerun-triggers mtime -- tables)
 
 report: results
 	$(call run,$(SNAKEMAKE) --report results/report.html)

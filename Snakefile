@@ -16,13 +16,25 @@ include: "rules/common_hub.smk"
 include: "rules/common_analyse.smk"
 include: "rules/common_sweep.smk"
 include: "rules/common_report.smk"
-include: "rules/data.smk"
-include: "rules/train.smk"
-include: "rules/evaluate.smk"
-include: "rules/rates.smk"
-include: "rules/analyse.smk"
-include: "rules/sweep.smk"
+include: "rules/world.smk"
+include: "rules/compare.smk"
 include: "rules/report.smk"
+
+
+# From an archive (`make tables`) nothing is trained, sampled or judged.
+if not ARCHIVED:
+
+    include: "rules/data.smk"
+    include: "rules/train.smk"
+    include: "rules/evaluate.smk"
+    include: "rules/rates.smk"
+    include: "rules/analyse.smk"
+    include: "rules/sweep.smk"
+
+
+if not ARCHIVED or not os.path.exists("results/manifest.json"):
+
+    include: "rules/manifest.smk"
 
 
 report: "src/poet/report/captions/workflow.rst"
@@ -46,6 +58,15 @@ rule all:
         ANALYSIS,
         rules.diagnose.input,
         "results/manifest.json",
+        "results/report/index.html",
+
+
+rule tables:
+    """Tables, figures and the page: what an archive of scores or annotations is enough for."""
+    localrule: True
+    input:
+        TABLES,
+        FIGURES,
         "results/report/index.html",
 
 

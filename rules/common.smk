@@ -23,13 +23,16 @@ os.environ.update(
     PYTHONHASHSEED="0",
 )
 
+# From an archive of scores or annotations, what it lacks is left out; see poet.report.archive.
+ARCHIVED = bool(config.pop("archived", False))
+
 try:
     source = " + ".join(map(str, workflow.configfiles)) or "config"
     CONFIG = poet_config.load(config, source)
     locks.check(CONFIG, source)
     for name in CONFIG["grid"]:
         data = CONFIG["settings"][name]["data"]
-        if data["kind"] == "file":
+        if data["kind"] == "file" and not ARCHIVED:
             preferences.check(data["path"], data["bad_rows"], ".snakemake/poet-checked.json")
 except UserError as error:
     raise WorkflowError(str(error)) from None
@@ -45,11 +48,11 @@ BENCHMARKED = [name for name in GRID if "evaluation" in CONFIG["settings"][name]
 TRAINED = [name for name, methods in GRID.items() if set(methods) - {"sft"}]
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
 BOUGHT = [name for name, section in CONFIG["annotators"].items() if section["kind"] == "api"]
-CAPTIONS = Path(workflow.basedir) / "src" / "poet" / "report" / "captions"
-DOWNSTREAM = [name for name in GRID if CONFIG["settings"][name].get("downstream")]
-DOWNSTREAM_TABLE = expand("results/tables/downstream.{ext}", ext=TABLE) if DOWNSTREAM else []
-LANGUAGE = [name for name in WORLDS if "sft" in GRID[name]]
-LANGUAGE_TABLE = expand("results/tables/language.{ext}", ext=TABLE) if LANGUAGE else []
+
+
+def at_hand(paths):
+    """Whether files are there or can be made; only an archive may lack some."""
+    return not ARCHIVED or all(map(os.path.exists, paths))
 
 
 def methods_of(table, setting):
@@ -66,9 +69,6 @@ def settings_of(table):
 def alternatives(names):
     """A regular expression that matches these names and nothing else."""
     return "|".join(map(re.escape, names)) or "(?!)"
-
-
-DOWNSTREAM_ROWS = [(s, m) for s in DOWNSTREAM for m in methods_of("downstream", s)]
 
 
 wildcard_constraints:
@@ -148,11 +148,13 @@ def of_comparison(kind):
     """Input function: files of every method of a comparison, seed by seed."""
 
     def files(wildcards):
-        return [
+        found = [
             path
             for method in compared(wildcards)
             for path in per_seed(pattern_of(kind, wildcards, method))
         ]
+        # Annotations are enough; generations say which answers ended by themselves.
+        return found if kind == "annotations" or at_hand(found) else []
 
     return files
 
@@ -170,7 +172,7 @@ def by_method(kind, flag):
     """Params function: `flag METHOD FILE ...` for every method of a comparison."""
     return lambda wildcards: [
         f"{flag} {method} {' '.join(per_seed(pattern_of(kind, wildcards, method)))}"
-        for method in compared(wildcards)
+        for method in (compared(wildcards) if of_comparison(kind)(wildcards) else [])
     ]
 
 
@@ -181,20 +183,6 @@ def gains_of(wildcards):
         cells = chosen_cells(wildcards.setting)
         return [(cells[m], cells[b]) for m, b in gains if {m, b} <= set(cells)]
     return [(m, b) for m, b in gains if {m, b} <= set(compared(wildcards))]
-
-
-def caption(name):
-    """Path of a caption of Snakemake's report."""
-    return str(CAPTIONS / f"{name}.rst")
-
-
-def comparisons(wildcards):
-    """One comparison per setting of the grid and annotator."""
-    return [
-        f"results/scores/{setting}/{annotator}/comparison.json"
-        for setting in GRID
-        for annotator in CONFIG["settings"][setting]["annotators"]
-    ]
 
 
 def scores_of(table, settings=GRID):
@@ -227,26 +215,6 @@ def tasks_folder(wildcards):
     return f"results/data/{wildcards.setting}/tasks" if wildcards.setting in WORLDS else []
 
 
-def downstream_results(setting, method):
-    """lm-eval results of every seed of a method."""
-    return expand(f"results/downstream/{setting}/{method}/seed-{{seed}}.json", seed=SEEDS)
-
-
-def downstream_flags(wildcards):
-    """`--results SETTING METHOD FILE ...` for every row of the downstream table."""
-    return [
-        f"--results {setting} {method} {' '.join(downstream_results(setting, method))}"
-        for setting, method in DOWNSTREAM_ROWS
-    ]
-
-
-def language_files(setting):
-    """Corpus, evaluation prompts, and the start model's answers of every seed."""
-    data = f"results/data/{setting}"
-    answers = per_seed(f"results/generations/{setting}/sft/seed-{{seed}}.json")
-    return [f"{data}/corpus.parquet", f"{data}/prompts.jsonl", *answers]
-
-
 def trained_models(setting):
     """The trained methods of a setting with the model folder of every seed."""
     return {
@@ -254,11 +222,3 @@ def trained_models(setting):
         for method in GRID[setting]
         if method != "sft"
     }
-
-
-def run_flags(wildcards):
-    """`--runs SETTING METHOD train.json ...` for every trained method of a setting."""
-    return [
-        f"--runs {wildcards.setting} {method} {' '.join(f'{path}/train.json' for path in paths)}"
-        for method, paths in trained_models(wildcards.setting).items()
-    ]

@@ -5,9 +5,6 @@ RATED = {
     rate: [name for name in GRID if CONFIG["settings"][name].get(rate)]
     for rate in ("safety", "arena")
 }
-RATE_TABLES = expand(
-    "results/tables/{rate}.{ext}", rate=[rate for rate, of in RATED.items() if of], ext=TABLE
-)
 
 
 def judges_of(rate, bought):
@@ -75,9 +72,16 @@ def gains_between(methods):
     return [f"--gain {m} {b}" for m, b in CONFIG["gains"].items() if {m, b} <= set(methods)]
 
 
-def rate_files(wildcards):
+def rate_files(rate):
     """One comparison per setting that asks for a rate."""
     return [
-        f"results/{wildcards.rate}/{s}/{CONFIG['settings'][s][wildcards.rate]['annotator']}/rates.json"
-        for s in RATED[wildcards.rate]
+        f"results/{rate}/{setting}/{CONFIG['settings'][setting][rate]['annotator']}/rates.json"
+        for setting in RATED[rate]
     ]
+
+
+RATE_TABLES = expand(
+    "results/tables/{rate}.{ext}",
+    rate=[rate for rate, of in RATED.items() if of and at_hand(rate_files(rate))],
+    ext=TABLE,
+)

@@ -3,8 +3,15 @@ import yaml
 
 from poet.report.tables import belongs
 
+CAPTIONS = Path(workflow.basedir) / "src" / "poet" / "report" / "captions"
+
 with open(f"{PAPER}/settings.yaml") as file:
     PAPER_JUDGE = yaml.safe_load(file)["alpacaeval2"]["paper_annotator"]
+
+
+def caption(name):
+    """Path of a caption of Snakemake's report."""
+    return str(CAPTIONS / f"{name}.rst")
 
 
 def is_papers(name, annotator):
@@ -16,7 +23,6 @@ def is_papers(name, annotator):
 
 # Only the numbers of these are compared with the paper's.
 PAPER_ANNOTATORS = [name for name, found in CONFIG["annotators"].items() if is_papers(name, found)]
-
 PAPER_SCORERS = [
     name
     for name, found in CONFIG["annotators"].items()
@@ -31,30 +37,45 @@ def variants_of(table, setting):
     return [method for method in methods if method in chosen]
 
 
-def variant_comparisons(table):
-    """A comparison per setting that has such variants, and annotator."""
-    return [
-        f"results/scores/{setting}/{annotator}/{table}.json"
-        for setting in GRID
-        if variants_of(table, setting)
-        for annotator in CONFIG["settings"][setting]["annotators"]
-    ]
+def annotation_files(setting, annotator, method):
+    """What an annotator said of every seed of a method."""
+    return per_seed(f"results/annotations/{setting}/{annotator}/{method}/seed-{{seed}}.json")
 
 
-VARIANTS = [table for table in ("ablation", "baselines") if variant_comparisons(table)]
+def comparisons_of(name, methods):
+    """A comparison per setting that has methods for it, and annotator, as far as they are at hand.
+
+    Args:
+        name: of the file.
+        methods: a function of the setting.
+    """
+    found = []
+    for setting in GRID:
+        for annotator in CONFIG["settings"][setting]["annotators"] if methods(setting) else []:
+            made_of = [annotation_files(setting, annotator, m) for m in methods(setting)]
+            path = f"results/scores/{setting}/{annotator}/{name}.json"
+            if at_hand([path]) or at_hand(sum(made_of, [])):
+                found.append(path)
+    return found
+
+
+COMPARISONS = comparisons_of("comparison", lambda setting: methods_of("main", setting))
+if not COMPARISONS:
+    raise WorkflowError("the archive has neither comparison.json nor annotations of the grid")
+VARIANT_COMPARISONS = {
+    table: comparisons_of(table, lambda setting: variants_of(table, setting))
+    for table in ("ablation", "baselines")
+}
+VARIANTS = [table for table, found in VARIANT_COMPARISONS.items() if found]
 VARIANT_TABLES = expand("results/tables/{variants}.{ext}", variants=VARIANTS, ext=TABLE)
 
 # (setting, annotator, method, files of every seed) of the main table's methods.
 SHOWN_ANSWERS = [
-    (
-        setting,
-        annotator,
-        method,
-        per_seed(f"results/annotations/{setting}/{annotator}/{method}/seed-{{seed}}.json"),
-    )
+    (setting, annotator, method, annotation_files(setting, annotator, method))
     for setting in GRID
     for annotator in CONFIG["settings"][setting]["annotators"]
     for method in methods_of("main", setting)
+    if at_hand(annotation_files(setting, annotator, method))
 ]
 
 
@@ -67,12 +88,63 @@ def length_flags():
     ]
 
 
-# What draws which figure from which file of an analysis.
+def downstream_results(setting, method):
+    """lm-eval results of every seed of a method."""
+    return expand(f"results/downstream/{setting}/{method}/seed-{{seed}}.json", seed=SEEDS)
+
+
+DOWNSTREAM_ROWS = [
+    (setting, method)
+    for setting in GRID
+    if CONFIG["settings"][setting].get("downstream")
+    for method in methods_of("downstream", setting)
+    if at_hand(downstream_results(setting, method))
+]
+DOWNSTREAM_TABLE = expand("results/tables/downstream.{ext}", ext=TABLE if DOWNSTREAM_ROWS else [])
+
+
+def downstream_flags(wildcards):
+    """`--results SETTING METHOD FILE ...` for every row of the downstream table."""
+    return [
+        f"--results {setting} {method} {' '.join(downstream_results(setting, method))}"
+        for setting, method in DOWNSTREAM_ROWS
+    ]
+
+
+def language_files(setting):
+    """Corpus, evaluation prompts, and the start model's answers of every seed."""
+    data = f"results/data/{setting}"
+    answers = per_seed(f"results/generations/{setting}/sft/seed-{{seed}}.json")
+    return [f"{data}/corpus.parquet", f"{data}/prompts.jsonl", *answers]
+
+
+# The corpus and the prompts can be simulated again, the answers cannot.
+LANGUAGE = [n for n in WORLDS if "sft" in GRID[n] and at_hand(language_files(n)[2:])]
+LANGUAGE_TABLE = expand("results/tables/language.{ext}", ext=TABLE if LANGUAGE else [])
+
+
+def train_files(setting):
+    """The trained methods of a setting with the train.json of every seed."""
+    return {
+        method: [f"{folder}/train.json" for folder in folders]
+        for method, folders in trained_models(setting).items()
+    }
+
+
+def run_flags(wildcards):
+    """`--runs SETTING METHOD train.json ...` for every trained method of a setting."""
+    return [
+        f"--runs {wildcards.setting} {method} {' '.join(files)}"
+        for method, files in train_files(wildcards.setting).items()
+    ]
+
+
+# What draws which figure from which file of an analysis, and the settings that have it.
 ANALYSIS_CSV = {
-    "pair-lengths": "diagnosis",
-    "prefix-quality": "prefix_quality",
-    "margins": "reward_gap",
-    "entropy": "token_positions",
+    "pair-lengths": ("diagnosis", GRID),
+    "prefix-quality": ("prefix_quality", ANALYSED),
+    "margins": ("reward_gap", [name for name in ANALYSED if name in TRAINED]),
+    "entropy": ("token_positions", [name for name in ANALYSED if name in TRAINED]),
 }
 
 
@@ -81,11 +153,20 @@ def rule_of(figure):
     return f"draw_{figure.replace('-', '_')}"
 
 
+def analysis_files(name, settings=GRID):
+    """A file of the analysis of every setting that has it."""
+    paths = expand(f"results/analysis/{{setting}}/{name}", setting=settings)
+    return [path for path in paths if at_hand([path])]
+
+
 TABLES = [
     *expand("results/tables/main.{ext}", ext=TABLE),
     *VARIANT_TABLES,
     *DOWNSTREAM_TABLE,
-    *expand("results/tables/prefix.{ext}", ext=TABLE if ANALYSED else []),
+    *expand(
+        "results/tables/prefix.{ext}",
+        ext=TABLE if analysis_files("prefix_quality.json", ANALYSED) else [],
+    ),
     *LANGUAGE_TABLE,
     *RATE_TABLES,
 ]
@@ -95,15 +176,13 @@ FIGURES = expand(
         "win-rates",
         "lc-length",
         *(["ablation-curves"] if "ablation" in VARIANTS else []),
-        "lengths",
-        *(f"training-{setting}" for setting in TRAINED),
-        *(f"pair-lengths-{setting}" for setting in GRID),
-        *(f"prefix-quality-{setting}" for setting in ANALYSED),
+        *(["lengths"] if SHOWN_ANSWERS else []),
+        *(f"training-{s}" for s in TRAINED if at_hand(sum(train_files(s).values(), []))),
         *(
-            f"{name}-{setting}"
-            for setting in ANALYSED
-            if setting in TRAINED
-            for name in ("margins", "entropy")
+            f"{figure}-{setting}"
+            for figure, (source, settings) in ANALYSIS_CSV.items()
+            for setting in settings
+            if analysis_files(f"{source}.csv", [setting])
         ),
     ],
     ext=FIGURE,

@@ -113,26 +113,3 @@ rule rate:
         "python -m poet.evaluate.rates {wildcards.rate} --setting {wildcards.setting} "
         "--annotator {wildcards.annotator} {params.methods} {params.gains} --output {output} "
         "2>&1 | tee {log} >&2"
-
-
-rule tabulate_rates:
-    """The safety table or the arena table, beside the paper's numbers."""
-    input:
-        rates=rate_files,
-        reported=f"{PAPER}/reported.csv",
-    output:
-        report(
-            expand("results/tables/{{rate}}.{ext}", ext=TABLE),
-            caption=caption("rates"),
-            category="Tables",
-        ),
-    log:
-        "results/logs/tabulate_rates/{rate}.log",
-    benchmark:
-        "results/benchmarks/tabulate_rates/{rate}.tsv"
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.rates --rates {input.rates} --reported {input.reported} "
-        "--output {output} 2>&1 | tee {log} >&2"

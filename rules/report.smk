@@ -4,7 +4,7 @@
 rule tabulate_main:
     """The main table: win rates with intervals beside the paper's."""
     input:
-        comparisons=comparisons,
+        comparisons=COMPARISONS,
         reported=f"{PAPER}/reported.csv",
     output:
         report(
@@ -30,7 +30,7 @@ rule tabulate_main:
 rule tabulate_variants:
     """The truncation ablation, or the token-level baselines: what the main table has of either."""
     input:
-        comparisons=lambda wildcards: variant_comparisons(wildcards.variants),
+        comparisons=lambda wildcards: VARIANT_COMPARISONS[wildcards.variants],
         reported=f"{PAPER}/reported.csv",
     output:
         report(
@@ -83,7 +83,7 @@ rule tabulate_downstream:
 rule tabulate_prefix:
     """The prefix table: gaps of chosen and rejected, surviving orders, the models' own prefixes."""
     input:
-        measured=expand("results/analysis/{setting}/prefix_quality.json", setting=ANALYSED),
+        measured=analysis_files("prefix_quality.json", ANALYSED),
         reported=f"{PAPER}/reported.csv",
     output:
         report(
@@ -104,6 +104,29 @@ rule tabulate_prefix:
         "python -m poet.report.tables prefix --measured {input.measured} "
         "--reported {input.reported} --paper-annotators {params.scorers} --output {output} "
         "2>&1 | tee {log} >&2"
+
+
+rule tabulate_rates:
+    """The safety table or the arena table, beside the paper's numbers."""
+    input:
+        rates=lambda wildcards: rate_files(wildcards.rate),
+        reported=f"{PAPER}/reported.csv",
+    output:
+        report(
+            expand("results/tables/{{rate}}.{ext}", ext=TABLE),
+            caption=caption("rates"),
+            category="Tables",
+        ),
+    log:
+        "results/logs/tabulate_rates/{rate}.log",
+    benchmark:
+        "results/benchmarks/tabulate_rates/{rate}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "python -m poet.report.rates --rates {input.rates} --reported {input.reported} "
+        "--output {output} 2>&1 | tee {log} >&2"
 
 
 rule tabulate_language:
@@ -245,7 +268,7 @@ rule draw_training:
         "2>&1 | tee {log} >&2"
 
 
-for figure, source in ANALYSIS_CSV.items():
+for figure, (source, _) in ANALYSIS_CSV.items():
 
     rule:
         """What an analysis found, as the figure that gives the rule its name."""
@@ -273,34 +296,15 @@ for figure, source in ANALYSIS_CSV.items():
             "2>&1 | tee {log} >&2"
 
 
-rule write_manifest:
-    """What made these results: versions, commit, configuration, hardware, seconds per rule."""
-    input:
-        TABLES,
-        FIGURES,
-    output:
-        "results/manifest.json",
-    log:
-        "results/logs/write_manifest.log",
-    params:
-        config=json.dumps(CONFIG),
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.manifest --config-json {params.config:q} "
-        "--benchmarks results/benchmarks --inputs {input} --output {output} 2>&1 | tee {log} >&2"
-
-
 rule write_page:
     """The page: answer, tables, figures, answers head to head, configuration, provenance, costs."""
     input:
-        comparisons=comparisons,
+        comparisons=COMPARISONS,
         annotations=[files for *_, files in SHOWN_ANSWERS],
         tables=[path for path in TABLES if path.endswith(".csv")],
         figures=[path for path in FIGURES if path.endswith(".svg")],
         figure_data=[path for path in FIGURES if path.endswith(".csv")],
-        diagnosis=expand("results/analysis/{setting}/diagnosis.json", setting=GRID),
+        diagnosis=analysis_files("diagnosis.json"),
         manifest="results/manifest.json",
     output:
         "results/report/index.html",

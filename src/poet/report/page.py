@@ -16,7 +16,7 @@ import re
 from pathlib import Path
 
 from poet.files import UserError, cli, publish, read_json
-from poet.report import headline, language, tables
+from poet.report import headline, language, rates, tables
 from poet.report.answers import bundle, packed
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,6 +28,8 @@ TITLES = {
     "baselines": ("Token-level baselines", "variants"),
     "downstream": ("Downstream tasks", "downstream"),
     "prefix": ("Quality of prefixes", "prefix"),
+    "safety": ("Safety rate", "rates"),
+    "arena": ("Arena-Hard", "rates"),
     "language": ("The start model's language", "language"),
     "win-rates": ("Win rates", "win-rates"),
     "lc-length": ("Length control against length", "lc-length"),
@@ -51,7 +53,7 @@ def table(path: str | Path) -> dict:
     name = Path(path).stem
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    layout = language.LAYOUT if name == "language" else tables.layout(name, [*rows[0]])
+    layout = _layout(name, [*rows[0]])
     heading = layout.headings(rows)
     values = {text: [row[layout.shown[text][0]] for row in rows] for text in heading}
     numeric = {text: all(map(_is_number, values[text])) for text in heading}
@@ -69,6 +71,12 @@ def table(path: str | Path) -> dict:
             for i, row in enumerate(rows)
         ],
     }
+
+
+def _layout(name: str, columns: list[str]):
+    if name in rates.NAMES:
+        return rates.layout(rates.NAMES[name])
+    return language.LAYOUT if name == "language" else tables.layout(name, columns)
 
 
 def _is_number(text: str) -> bool:
