@@ -1,10 +1,7 @@
-"""Downstream results against plain transformers and against the lm_eval command."""
+"""Downstream results against plain transformers; test_leaderboard_tasks has the command."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 
@@ -163,19 +160,6 @@ def test_numbers_equal_plain_transformers(result, tasks, plain):
     assert 0 < sum(exact) < len(exact)
     found = result["results"]["tiny_answer"]["exact_match,none"]
     assert found == pytest.approx(sum(exact) / len(exact))
-
-
-def test_equals_the_lm_eval_command(result, model_folder, tasks, tmp_path):
-    command = [
-        sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--model_args",
-        f"pretrained={model_folder}", "--tasks", "tiny_choice,tiny_answer", "--include_path",
-        str(tasks[0]), "--batch_size", "4", "--device", "cpu", "--output_path", str(tmp_path),
-        "--log_samples",
-    ]  # fmt: skip
-    subprocess.run(command, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    theirs = read_json(next(tmp_path.rglob("results_*.json")))
-    for key in ("results", "versions", "n-shot", "n-samples", "task_hashes", "higher_is_better"):
-        assert result[key] == theirs[key], key
 
 
 def test_the_file_names_its_origin_and_holds_no_samples(result):

@@ -188,6 +188,7 @@ def test_ablation_and_baselines_hold_what_they_vary(request):
 def lm_eval_result(model: str, choice: float, answer: float) -> dict:
     return {
         "model_name": model,
+        "backend": "lm-eval 0.4.13 hf float32 cpu",
         "group_subtasks": {"all": ["part"]},
         "results": {
             "choice": {
@@ -237,6 +238,11 @@ def test_downstream_equals_rows_by_hand(tmp_path):
     assert " 0.5000 ± 0.0300 (-) |" in markdown
     assert "| 0.5000 ± 0.0300 (0.0577) |" in markdown
     assert r"0.5000 $\pm$ 0.0300 (0.0577)" in outputs[2].read_text()
+
+    other = lm_eval_result("sft", *values[0]) | {"backend": "lm-eval 0.4.13 hf bfloat16 cuda"}
+    sft[0].write_text(json.dumps(other))
+    with pytest.raises(UserError, match="several backends: .* cuda; .* cpu"):
+        tables.main(["downstream", *flat, "--output", *map(str, outputs)])
 
 
 @pytest.mark.parametrize(

@@ -9,30 +9,34 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from importlib import metadata
 from pathlib import Path
 
-from poet.data.repositories import as_hub
+from poet.data.repositories import as_hub, loading
 from poet.files import UserError, cli, load_record, write_json
 from poet.progress import track
 from poet.provenance import provenance
 
 # What the harness adds about machine and moment; `provenance` says it without naming either.
 VOLATILE = ("samples", "pretty_env_info", "git_hash", "upper_git_hash", "date")
+CPU_BATCH = 16  # where `auto` has no GPU memory to measure
 
 
-def evaluate(model: str, settings: dict, manager) -> dict:
+def evaluate(model: str, settings: dict, manager, **arguments) -> dict:
     """lm-eval's results for one model folder.
 
     Args:
         model: a model folder with its tokenizer.
         settings: ``tasks`` (names of tasks or groups), ``num_fewshot`` (task -> number;
-            a task that is absent keeps its own configuration's), ``batch_size``, and ``limit``
-            (documents per task, where not all).
+            a task that is absent keeps its own configuration's), ``batch_size`` (a number, or
+            ``auto``: as large as the GPU takes), and ``limit`` (documents per task, where not all).
         manager: an ``lm_eval.tasks.TaskManager`` that knows the tasks.
+        arguments: ``from_pretrained``'s, see :func:`poet.data.repositories.loading`.
 
     Returns:
         lm-eval's results as its command writes them (``results``, ``versions``, ``configs``,
-        ``n-shot``, ``n-samples``, ``task_hashes``, ...), JSON-safe, without the samples.
+        ``n-shot``, ``n-samples``, ``task_hashes``, in ``config`` the few-shot and other seeds),
+        JSON-safe, without the samples; and ``backend``, what ran the model and in which precision.
 
     Raises:
         UserError: an unknown task, named with the known ones.
@@ -42,16 +46,16 @@ def evaluate(model: str, settings: dict, manager) -> dict:
     from lm_eval.models.huggingface import HFLM
     from lm_eval.utils import handle_non_serializable
 
-    lm = HFLM(
-        pretrained=model,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        batch_size=settings["batch_size"],
-    )
+    cuda = torch.cuda.is_available()
+    dtype, device = ("bfloat16", "cuda") if cuda else ("float32", "cpu")
+    size = settings["batch_size"]
+    size = CPU_BATCH if size == "auto" and not cuda else size
+    lm = HFLM(pretrained=model, device=device, dtype=dtype, batch_size=size, **arguments)
     results = simple_evaluate(
         lm,
         # Built anew for each model: a task keeps its few-shot sampler's state.
         tasks=_tasks(settings["tasks"], settings.get("num_fewshot") or {}, manager),
-        batch_size=settings["batch_size"],
+        batch_size=size,
         limit=settings.get("limit"),
         task_manager=manager,
     )
@@ -60,6 +64,7 @@ def evaluate(model: str, settings: dict, manager) -> dict:
     for config in kept["configs"].values():
         config["metadata"].pop("config_source", None)  # an absolute path
     kept |= {"task_hashes": hashes, "model_source": "hf", "model_name": model}
+    kept["backend"] = f"lm-eval {metadata.version('lm-eval')} hf {dtype} {device}"
     return json.loads(json.dumps(kept, default=handle_non_serializable))
 
 
@@ -129,7 +134,7 @@ def main(argv=None) -> None:
     results = {}
     with as_hub(dict(args.dataset)):
         for model in track(dict.fromkeys(args.models), label="downstream"):
-            results[model] = evaluate(model, record["downstream"], manager)
+            results[model] = evaluate(model, record["downstream"], manager, **loading(record))
     made_by = provenance()
     for model, output in zip(args.models, args.output, strict=True):
         write_json({**results[model], "record": record, "provenance": made_by}, output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 
+from poet.files import UserError
 from poet.report.formats import SHARE, Layout, fixed
 
 NOTES = (
@@ -25,7 +26,17 @@ def rows_of(results: list[tuple[str, str, list[dict]]]) -> list[dict]:
 
     Args:
         results: (setting, method, one lm-eval result per seed) in the order of the rows.
+
+    Raises:
+        UserError: the results come from several backends, precisions or versions of lm-eval.
     """
+    backends = {result["backend"] for _, _, of_seeds in results for result in of_seeds}
+    if len(backends) > 1:
+        raise UserError(
+            f"the downstream results come from several backends: {'; '.join(sorted(backends))}.\n"
+            "One table has one: evaluate the older models again (delete their files below "
+            "results/downstream)."
+        )
     rows = []
     for setting, method, of_seeds in results:
         models = list({result["model_name"]: result for result in of_seeds}.values())
