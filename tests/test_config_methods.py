@@ -9,6 +9,7 @@ import yaml
 from poet.config import OBJECTIVES, load, resolve
 from poet.data.truncation import STRATEGIES
 from poet.files import UserError
+from poet.report.figure_training import REWARD_LABELS
 from poet.train import objectives, weighting
 
 ROOT = Path(__file__).parents[1]
@@ -27,6 +28,7 @@ def with_method(method):
 
 def test_schema_and_code_know_the_same_names():
     assert METHOD["objective"]["enum"] == list(OBJECTIVES) == list(objectives.OBJECTIVES)
+    assert set(REWARD_LABELS) == set(OBJECTIVES)  # the training figure names each one's reward
     assert METHOD["truncation"]["properties"]["strategy"]["enum"] == list(STRATEGIES)
     plain = METHOD["weighting"]["else"]["enum"]
     with_parameter = METHOD["weighting"]["then"]["properties"]

@@ -9,8 +9,14 @@ from poet.report.formats import fixed
 from poet.report.style import BLUE, GREEN, ORANGE, panels_of, seeds_of
 
 REWARDS = {"chosen": (BLUE, "-"), "rejected": (ORANGE, "--"), "margins": (GREEN, "-")}
-# What an implicit reward is: beta times a log-ratio of sums, or of a mean without a reference.
-REWARD_LABELS = {"dpo": ("β log π/π_ref", "nats"), "simpo": ("β mean log π", "nats per token")}
+# What an implicit reward is: beta times the score of poet.train.objectives.
+REWARD_LABELS = {
+    "dpo": ("β log π/π_ref", "nats"),
+    "rpo": ("β log π/π_ref", "nats"),
+    "ipo": ("β mean log π/π_ref", "nats per token"),
+    "ln_dpo": ("β mean log π/π_ref", "nats per token"),
+    "simpo": ("β mean log π", "nats per token"),
+}
 PANELS_PER_ROW = 4
 
 
