@@ -23,7 +23,7 @@ results: .venv/.installed
 
 # Does POET suit these pairs? Before any training: make diagnose CONFIG=... ARGS="--config pairs=FILE"
 diagnose: .venv/.installed
-	$(call run,$(SNAKEMAKE) diagnose)
+	$(call run,$(SNAKEMAKE) -- diagnose)
 
 worlds: .venv/.installed
 	$(call run,$(SNAKEMAKE) --configfile config/worlds.yaml)

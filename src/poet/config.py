@@ -46,7 +46,9 @@ STAGES = {
     "diagnose": (
         "setting", "data", "scratch", "max_length", "max_prompt_length", "length_policy",
     ),
-    "prefix_quality": (*_RUN, *_LOADING, "analysis", "data", "generation", "sft_seed"),
+    "prefix_quality": (
+        *_RUN, *_LOADING, "analysis", "data", "generation", "length_policy", "sft_seed",
+    ),
     "reward_gap": (*_RUN, *_LOADING, "analysis", "reference_batch_size"),
 }  # fmt: skip
 

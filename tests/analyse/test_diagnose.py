@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from poet.analyse import completion, contamination, diagnose
 from poet.analyse.completion import Completer, open_scorer
-from poet.analyse.expected_order import Scorer, expected_order
+from poet.analyse.expected_order import Scorer, as_it_stands, expected_order
 from poet.analyse.pair_counts import histogram, measure, poet
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
 from poet.analyse.pair_tokens import Ids, Tokens, Words
@@ -268,18 +268,17 @@ def test_duplicates_and_contradictions(tmp_path, capsys):
 def test_a_reward_model_reads_the_truncated_text_as_it_stands():
     seen = []
 
-    def score(prompts, texts, prefixes):
-        seen.append((texts, prefixes))
-        return [len(text) for text in texts], [len(p or t) for t, p in zip(texts, prefixes)]  # noqa: B905
+    def rewards(prompts, texts):
+        seen.append(texts)
+        return [*map(len, texts)]
 
     pairs = [
         as_messages("p", "one two three four", "yyyyyyyyy two"),
         as_messages("q", "a", "bb cc"),
     ]
-    found = expected_order(pairs, Words(), Scorer("lengths", "as it stands", score))
-    ((texts, prefixes),) = seen
-    assert texts == ["one two three four", "a", "yyyyyyyyy two", "bb cc"]
-    assert prefixes == ["one two", None, None, "bb"]
+    found = expected_order(pairs, Words(), as_it_stands("lengths", rewards))
+    whole = ["one two three four", "a", "yyyyyyyyy two", "bb cc"]
+    assert seen == [whole + ["one two", "a", "yyyyyyyyy two", "bb"]]
     # 18 against 13 becomes 7 against 13; 1 against 5 becomes 1 against 2.
     assert (found["n_pairs"], found["n_kept"], found["value"]) == (2, 1, 50.0)
 

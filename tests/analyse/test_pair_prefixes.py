@@ -1,14 +1,24 @@
 """Prefix quality on the embedded world, where the truth is known, and by hand on small cases."""
 
+import copy
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from poet.analyse import completion
-from poet.analyse.completion import Completer, exact_quality, open_scorer, quality
+from poet.analyse.completion import (
+    Completer,
+    exact_quality,
+    open_scorer,
+    quality,
+    response_header,
+)
 from poet.analyse.held_out import held_out_rows
 from poet.analyse.intervals import mean_interval, order_kept
 from poet.analyse.pair_prefixes import MIN_LENGTH, exact_gaps, measure_pairs, read_pairs
+from poet.analyse.pair_tokens import Ids
+from poet.data.tokenization import encode_pairs
 from poet.data.world import continue_expected_reward
 from poet.data.world_language import reward
 from poet.files import UserError
@@ -169,3 +179,25 @@ def test_order_kept():
     }
     assert order_kept([0, 0], [1, 2])["value"] is None
     assert mean_interval(np.array([1.0])) == (None, None)
+
+
+def test_a_response_of_the_papers_policy_loses_its_header(early):
+    """There a response begins with the assistant's turn; the scorer must not read that."""
+    tokenizer = copy.deepcopy(early.tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ '[' + m['role'] + ']\n' + m['content'] }}{% endfor %}"
+    )
+    prompt = [{"role": "user", "content": "Q"}]
+    answer = [{"role": "assistant", "content": "It is."}]
+    _, (ids,) = encode_pairs(tokenizer, [prompt], [answer], "paper")
+    header = response_header(tokenizer, "paper")
+    assert header == "[assistant]\n" and response_header(tokenizer, "keep_start") == ""
+    completer = Completer(None, tokenizer, {"stop_token_ids": []}, 0, None, header)
+    assert completer.text(ids) == "It is."
+    texts = [completer.text(ids[:k]) for k in range(1, len(ids) + 1)]
+    assert texts[0] == "" and all("It is.".startswith(text) for text in texts)
+    limits = {"max_length": 99, "max_prompt_length": 50, "length_policy": "paper"}
+    ids_of = Ids(tokenizer, limits)
+    (tokens,) = ids_of([{"prompt": prompt, "chosen": answer, "rejected": answer}])
+    assert tokens.chosen == ids
+    assert ids_of.prefix("It is.", tokens.chosen, len(ids)) == "It is."

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from poet.data.tokenization import encode_pairs
 from poet.data.world import continue_expected_reward, reward
 from poet.evaluate import scalar
 from poet.evaluate.sampling import decode, sample
@@ -43,6 +44,11 @@ class Completer:
     sampling: dict
     seed: int
     score: Score
+    header: str = ""  # see response_header
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What a response's token ids, or its first ones, say."""
+        return without_header(decode(self.tokenizer, [*ids]), self.header)
 
     def is_whole(self, prefix: Sequence[int]) -> bool:
         """Does the prefix end as responses do?"""
@@ -75,14 +81,13 @@ class Completer:
         places = whole + begun
         endings = [([], "whole")] * len(whole) + written
         texts = [
-            decode(self.tokenizer, [*prefix, *new])
+            self.text([*prefix, *new])
             for (_, prefix), (new, _) in zip(places, endings, strict=True)
         ]
         rewards = self.score([prompts[row] for row, _ in places], texts)
         found: dict[Place, list[Completion]] = {place: [] for place in wanted}
         for place, text, (_, reason), value in zip(places, texts, endings, rewards, strict=True):
-            prefix = decode(self.tokenizer, list(place[1]))
-            found[place].append(Completion(prefix, text, reason, float(value)))
+            found[place].append(Completion(self.text(place[1]), text, reason, float(value)))
         return found
 
 
@@ -99,6 +104,23 @@ def open_scorer(name: str, settings: dict, model: str | None = None) -> Score:
     else:
         judge = scalar.reward_model(name, model or settings["name"])
     return lambda prompts, texts: judge.rewards(prompts, texts)[0]
+
+
+def response_header(tokenizer, length_policy: str) -> str:
+    """What stands before the answer in the text of a response's tokens.
+
+    With the policy ``paper`` a response begins with the template's head of the assistant's turn.
+    """
+    if length_policy != "paper":
+        return ""
+    question, answer = ([{"role": role, "content": "X"}] for role in ("user", "assistant"))
+    _, (ids,) = encode_pairs(tokenizer, [question], [answer], length_policy)
+    return decode(tokenizer, ids).partition("X")[0]
+
+
+def without_header(text: str, header: str) -> str:
+    """``text`` without ``header``; nothing where it ends within it."""
+    return "" if header.startswith(text) else text.removeprefix(header)
 
 
 def quality(completions: Sequence[Completion]) -> float:

@@ -9,7 +9,6 @@ import numpy as np
 from poet.analyse.completion import Completer, Place, exact_quality, quality
 from poet.analyse.held_out import held_out_rows
 from poet.analyse.intervals import mean_interval, order_kept
-from poet.evaluate.sampling import decode
 from poet.files import UserError
 
 SIDES = ("chosen", "rejected")
@@ -132,11 +131,10 @@ def exact_gaps(pairs: Pairs, k: int, completer: Completer, variant: str) -> np.n
 
     def exact(row: int, side: str, length: int) -> float | None:
         response = pairs.responses[side][row]
-        text, prefix = (
-            decode(completer.tokenizer, [*ids]) for ids in (response, response[:length])
-        )
-        begun = None if completer.is_whole(response[:length]) else prefix
-        return exact_quality(pairs.prompts[row]["instruction"], text, begun, variant)
+        begun = response[:length]
+        prefix = None if completer.is_whole(begun) else completer.text(begun)
+        instruction = pairs.prompts[row]["instruction"]
+        return exact_quality(instruction, completer.text(response), prefix, variant)
 
     lengths = pairs.lengths(k)
     sides = [[exact(row, side, length) for row, length in enumerate(lengths)] for side in SIDES]

@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from poet.analyse.completion import response_header, without_header
 from poet.data.preferences import instruction
+from poet.data.tokenization import encode_both, limit_lengths
+from poet.evaluate.sampling import decode
 
 BATCH = 200  # pairs tokenized at a time
 
@@ -48,28 +51,25 @@ class Ids:
 
     def __init__(self, tokenizer, record: dict | None = None):
         self.tokenizer, self.record = tokenizer, record
+        self.policy = record["length_policy"] if record else "keep_start"
+        self.header = response_header(tokenizer, self.policy)
 
     def __call__(self, pairs: Sequence[dict]) -> Iterator[Tokens]:
-        from poet.data.tokenization import encode_both, limit_lengths
-
-        record = self.record or {"length_policy": "keep_start"}
         for start in range(0, len(pairs), BATCH):
             batch = pairs[start : start + BATCH]
             rows = {
                 name: [pair[name] for pair in batch] for name in ("prompt", "chosen", "rejected")
             }
-            for parts in encode_both(self.tokenizer, rows, record["length_policy"]):
+            for parts in encode_both(self.tokenizer, rows, self.policy):
                 before = tuple(map(len, parts))
                 if self.record:
                     names = ("max_length", "max_prompt_length", "length_policy")
-                    parts = limit_lengths(*parts, *(record[name] for name in names))
+                    parts = limit_lengths(*parts, *(self.record[name] for name in names))
                 yield Tokens(*parts, before)
 
     def prefix(self, text: str, tokens: Sequence[int], k: int) -> str:
         """The text of a response's first ``k`` tokens."""
-        from poet.evaluate.sampling import decode
-
-        return decode(self.tokenizer, list(tokens[:k]))
+        return without_header(decode(self.tokenizer, list(tokens[:k])), self.header)
 
 
 def text_of(pair: dict, side: str) -> str:

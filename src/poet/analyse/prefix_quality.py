@@ -39,7 +39,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from poet.analyse.completion import Completer, open_scorer
+from poet.analyse.completion import Completer, open_scorer, response_header
 from poet.analyse.own_prefixes import measure_own
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
 from poet.data.repositories import loading
@@ -130,7 +130,9 @@ def main(argv=None) -> None:
     torch.set_num_threads(record["torch_threads"])
     score = open_scorer(args.annotator, json.loads(args.settings), args.model)
     tokenizer, model = load_model(args.start, **loading(record))
-    completer = Completer(model, tokenizer, record["generation"], record["sft_seed"], score)
+    header = response_header(tokenizer, record["length_policy"])
+    sampling, seed = record["generation"], record["sft_seed"]
+    completer = Completer(model, tokenizer, sampling, seed, score, header)
     pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
     of_pairs, pair_completions = measure_pairs(
         pairs, settings, completer, record["data"].get("variant")

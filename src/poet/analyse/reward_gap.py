@@ -2,9 +2,10 @@
 
 One forward pass per model over held-out pairs (the first test pair of each prompt, so that pairs
 are independent); the start model's log-probabilities come from the reference cache. A response's
-implicit reward is beta times its objective's score, a margin that of chosen minus rejected; the
-margin at prefix length k is that of both responses' first k tokens, and a response shorter than k
-is whole. ``before`` is the start model. ``*_ci_low``, ``*_ci_high``: 95 % over pairs and seeds.
+implicit reward is beta times its score under the method's objective, every token weighing alike; a
+margin is chosen minus rejected. The margin at prefix length k is that of both responses' first k
+tokens; a response shorter than k is whole. ``before`` is the start model. ``*_ci_low`` and
+``*_ci_high``: 95 % over pairs and seeds.
 
 ``reward_gap.json``::
 
