@@ -72,12 +72,13 @@ rule tabulate_downstream:
         "results/benchmarks/tabulate_downstream.tsv"
     params:
         results=downstream_flags,
+        gains=[f"--gain {method} {baseline}" for method, baseline in CONFIG["gains"].items()],
     resources:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python -m poet.report.tables downstream {params.results} --output {output} "
-        "2>&1 | tee {log} >&2"
+        "python -m poet.report.tables downstream {params.results} {params.gains} "
+        "--output {output} 2>&1 | tee {log} >&2"
 
 
 rule tabulate_prefix:

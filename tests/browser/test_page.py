@@ -293,4 +293,7 @@ def test_print_shows_tables_without_controls(opened, plain):
     assert tab.page.locator("#table-main").is_visible()
     assert not tab.page.locator("#filters").is_visible()
     assert not tab.page.locator("nav").first.is_visible()
+    tab.page.set_viewport_size({"width": 1046, "height": 718})  # A4 across, less its margins
+    fits = "at => at.scrollWidth <= at.parentElement.clientWidth"
+    assert all(table.evaluate(fits) for table in tab.page.locator("table").all())
     assert len(tab.page.pdf()) > 10_000

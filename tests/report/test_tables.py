@@ -9,6 +9,7 @@ import statistics
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from poet.files import UserError
 from poet.report import formats, tables
@@ -243,6 +244,32 @@ def test_downstream_equals_rows_by_hand(tmp_path):
     sft[0].write_text(json.dumps(other))
     with pytest.raises(UserError, match="several backends: .* cuda; .* cpu"):
         tables.main(["downstream", *flat, "--output", *map(str, outputs)])
+
+
+def test_downstream_gain_is_welchs(tmp_path):
+    answers = {"dpo": [0.2, 0.3, 0.7], "dpo-poet": [0.5, 0.55, 0.6], "sft": [0.1] * 3}
+    flags, averages = [], {}
+    for method, values in answers.items():
+        flags += ["--results", "world", method]
+        averages[method] = [(0.6 + value + 0.5) / 3 for value in values]
+        for i, value in enumerate(values):
+            path = tmp_path / f"{method}-{i}.json"
+            path.write_text(json.dumps(lm_eval_result(f"{method}-{i}", 0.5, value)))
+            flags.append(str(path))
+    output = tmp_path / "downstream.csv"
+    gains = ["--gain", "dpo-poet", "dpo", "--gain", "absent", "dpo"]
+    tables.main(["downstream", *flags, *gains, "--output", str(output)])
+    rows = {row["method"]: row for row in csv.DictReader(io.StringIO(output.read_text()))}
+    ours, theirs = averages["dpo-poet"], averages["dpo"]
+    parts = [statistics.variance(x) / 3 for x in (ours, theirs)]
+    error = sum(parts) ** 0.5
+    freedom = sum(parts) ** 2 / sum(part**2 / 2 for part in parts)
+    gain = statistics.mean(ours) - statistics.mean(theirs)
+    half = stats.t.ppf(0.975, freedom) * error
+    expected = [gain, gain - half, gain + half, 2 * stats.t.sf(abs(gain) / error, freedom)]
+    found = [rows["dpo-poet"][column] for column in tables.downstream.GAIN]
+    assert found == [f"{number:.4f}" for number in expected]
+    assert {rows[method]["p_holm"] for method in ("dpo", "sft")} == {""}
 
 
 @pytest.mark.parametrize(

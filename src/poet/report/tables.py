@@ -181,12 +181,15 @@ def main(argv=None) -> None:
         "--results", nargs="+", action="append", required=True,
         metavar="SETTING METHOD FILE", help="one result per seed; repeat for each row",
     )  # fmt: skip
+    of_downstream.add_argument(
+        "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
+    )
     for table in tables.choices.values():
         table.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
     args = parser.parse_args(argv)
     if args.table == "downstream":
         results = [(s, m, [*map(read_json, files)]) for s, m, *files in args.results]
-        rows, below = downstream.rows_of(results), downstream.NOTES
+        rows, below = downstream.rows_of(results, args.gain), downstream.NOTES
     elif args.table == "prefix":
         measured = [*map(read_json, args.measured)]
         rows = prefix.rows_of(measured, read_reported(args.reported), args.paper_annotators)
