@@ -2,17 +2,14 @@
 
 import json
 import os
-import socket
 from pathlib import Path
 
-from training_runs import PROCESSES
+from training_runs import PROCESSES, environment, free_port
 
 
 def train_in(processes: int, job: dict, folder: Path) -> dict:
     """Run ``job`` (see :func:`_train`) in so many processes; the result of the first of them."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     running = [
         PROCESSES.Process(target=_train, args=(rank, processes, port, job, str(folder)))
         for rank in range(processes)
@@ -28,10 +25,7 @@ def train_in(processes: int, job: dict, folder: Path) -> dict:
 
 
 def _train(rank: int, processes: int, port: int, job: dict, folder: str) -> None:
-    os.environ |= {
-        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-    }  # fmt: skip
+    os.environ |= environment(rank, processes, port)
     result = trained(job, folder)
     Path(folder, f"{rank}.json").write_text(json.dumps(result))
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import random
 import signal
+import socket
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -72,18 +73,44 @@ def arguments(inputs: dict[str, str], record: dict, folder: Path) -> list[str]:
     return [text for name, value in flags.items() for text in (f"--{name}", str(value))]
 
 
-def start_and_end(argv: list[str], log: Path, program: str = "preference", **end) -> int:
-    """Train in a process of its own that ends as :func:`_run` says; stderr in ``log``; its code."""
-    process = PROCESSES.Process(target=_run, args=(program, argv, str(log)), kwargs=end)
-    process.start()
-    process.join()
-    return process.exitcode
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
-def _run(program, argv, log, signal_number=signal.SIGKILL, on: str = "", after=0) -> None:
+def environment(rank: int, processes: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process of its place among others."""
+    return {
+        "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+
+
+def start_and_end(argv, log: Path, program: str = "preference", processes=1, **end) -> int:
+    """Train in processes of their own that end as :func:`_run` says; stderr in ``log``; their code.
+
+    Each process of several gets the signal, as on a machine that is taken away.
+    """
+    port, running = free_port(), []
+    for rank in range(processes):
+        place = environment(rank, processes, port) if processes > 1 else {}
+        given = (program, argv, f"{log}{rank or ''}", place)
+        running.append(PROCESSES.Process(target=_run, args=given, kwargs=end))
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+    (code,) = {process.exitcode for process in running}
+    return code
+
+
+def _run(program, argv, log, place, signal_number=signal.SIGKILL, on="", after=0) -> None:
     """Send this process the signal after the ``after``-th call of the trainer's method ``on``."""
     from poet.files import cli
 
+    os.environ |= place
     module, name = TRAINERS[program]
     trainer = getattr(import_module(module), name)
     sys.stderr = open(log, "w")

@@ -104,6 +104,20 @@ def test_sigterm_writes_a_checkpoint_and_fails(inputs, undisturbed, tmp_path):
     assert [row["step"] for row in report["log_history"]] == [5, 10, 15, 20, 22, 22]
 
 
+def test_two_processes_stop_together_and_go_on(inputs, tmp_path):
+    record = record_of(num_train_epochs=2, forward="padded", per_device_batch_size=1)
+    log, weights = tmp_path / "log", []
+    for name in ("undisturbed", "stopped"):
+        argv = arguments(inputs, record, tmp_path / name)
+        if name == "stopped":  # in optimizer step 7 of 2 x 11, of two micro-batches each
+            end = {"signal_number": signal.SIGTERM, "on": "training_step", "after": 13}
+            assert start_and_end(argv, log, processes=2, **end) == 1, log.read_text()
+        assert start_and_end(argv, log, processes=2) == 0, log.read_text()
+        weights.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
+    assert "checkpoint-7" in log.read_text()
+    assert weights[0] == weights[1]
+
+
 def test_only_complete_checkpoints_of_the_same_run_are_used(tmp_path, capsys):
     record, files = {"beta": 0.1}, {"tokens": "abc"}
     mine = Checkpoints(tmp_path, record, files)
