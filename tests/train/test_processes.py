@@ -4,17 +4,12 @@ import pytest
 
 from gloo import train_in, trained
 
-METHODS = {
-    "dpo": {"objective": "dpo", "parameters": {"beta": 0.1}},
-    # Rows of a budget, not as many in every process; 3 pairs in the last batch of 4.
-    "dpo-packed": {
-        "objective": "dpo", "parameters": {"beta": 0.1}, "forward": "packed", "token_budget": 60
-    },
-    # Draws per pair and epoch, and means that must not mix pairs.
-    "rpo-sampo": {
-        "objective": "rpo", "parameters": {"beta": 0.1, "rpo_alpha": 0.5}, "weighting": "sampo"
-    },
-}  # fmt: skip
+DPO = {"objective": "dpo", "parameters": {"beta": 0.1}}
+# Draws per pair and epoch, and means that must not mix pairs.
+RPO = {"objective": "rpo", "parameters": {"beta": 0.1, "rpo_alpha": 0.5}, "weighting": "sampo"}
+# Pairs per device and arguments of the trainer; packed, a device takes its whole share.
+PADDED = (2, {"forward": "padded"})
+PACKED = (None, {"forward": "packed", "token_budget": 60})
 
 
 @pytest.fixture(scope="module")
@@ -28,11 +23,15 @@ def job(start, drifted):
     }
 
 
-@pytest.mark.parametrize(("method", "processes"), [("dpo", 2), ("dpo-packed", 4), ("rpo-sampo", 4)])
-def test_processes_change_nothing(job, method, processes, tmp_path):
-    job = {**job, "method": METHODS[method]}
+@pytest.mark.parametrize(
+    ("method", "processes", "split"), [(DPO, 2, PADDED), (RPO, 4, PADDED), (RPO, 4, PACKED)]
+)
+def test_processes_change_nothing(job, method, processes, split, tmp_path):
+    job = {**job, "method": method}
     one = trained({**job, "per_device": 4}, str(tmp_path))
-    many = train_in(processes, {**job, "per_device": 2}, tmp_path)
+    per_device, forward = split
+    job |= {"method": method | forward, "per_device": per_device}
+    many = train_in(processes, job, tmp_path)
     assert (one["processes"], many["processes"]) == (1, processes)
     assert len(one["losses"]) == 10
     assert many["losses"] == pytest.approx(one["losses"], rel=1e-4)
