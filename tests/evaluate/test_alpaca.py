@@ -10,10 +10,15 @@ import tempfile
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
+from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from served_hub import ServedHub
 
-from poet.evaluate import alpaca, length_control
+from poet.data import hub
+from poet.data.lock import ALPACAEVAL_FILES
+from poet.evaluate import alpaca, benchmark, length_control
 from poet.files import UserError, read_json, write_json, write_jsonl
 
 MODELS = [
@@ -140,7 +145,7 @@ def test_order_and_gamed_order_do_not_matter(random_, seed):
     difficulty = alternating.groupby("index")["instruction_difficulty"].first()
     with tempfile.TemporaryDirectory() as folder:
         alternating.to_csv(f"{folder}/gamed.csv", index=False)
-        read = alpaca.read_gamed(f"{folder}/gamed.csv", 60)
+        read = benchmark.read_gamed(f"{folder}/gamed.csv", 60)
     assert list(read["index"][:60]) == list(range(60))
     np.testing.assert_allclose(read["instruction_difficulty"][:60], difficulty)
 
@@ -280,10 +285,10 @@ def test_a_gamed_file_of_another_benchmark_is_refused(tmp_path, change, message)
 
 def test_unreadable_files_are_named(tmp_path):
     with pytest.raises(UserError, match="nowhere.json cannot be read"):
-        alpaca.read_rows(tmp_path / "nowhere.json")
+        benchmark.read_rows(tmp_path / "nowhere.json")
     (tmp_path / "half.json.gz").write_bytes(gzip.compress(b'[{"a": 1}]' * 100)[:40])
     with pytest.raises(UserError, match="half.json.gz cannot be read"):
-        alpaca.read_rows(tmp_path / "half.json.gz")
+        benchmark.read_rows(tmp_path / "half.json.gz")
     with pytest.raises(UserError, match="at least 5 annotations; found 4"):
         alpaca.score(alpaca.align(make_rows(4), [r["instruction"] for r in make_rows(4)], "a"))
     with pytest.raises(UserError, match="length differences that differ"):
@@ -298,3 +303,37 @@ def test_the_reference_against_itself_scores_half():
     scores, strength = alpaca.score(alpaca.align(rows, [r["instruction"] for r in rows], "a.json"))
     assert scores["win_rate"] == scores["length_controlled_minimal_winrate"] == 50
     assert strength is None
+
+
+def test_what_no_flag_names_is_fetched_by_the_lock_once(tmp_path, monkeypatch):
+    """Prompts and gamed rows from a served hub; afterwards without it."""
+    root, lock_file = tmp_path / "hub", tmp_path / "hub.lock.yaml"
+    folder = root / "datasets" / "tatsu-lab" / "alpaca_eval"
+    folder.mkdir(parents=True)
+    rows = make_rows()
+    prompts = [{"instruction": row["instruction"], "output": row["output_1"]} for row in rows]
+    write_json(prompts, folder / "alpaca_eval_gpt4_baseline.json")
+    make_gamed().to_csv(folder / "df_gamed.csv", index=False)
+    write_json(rows[::-1], tmp_path / "a.json")
+
+    def scores(*flags):
+        alpaca.main(["--annotations", str(tmp_path / "a.json"), "--lock", str(lock_file), *flags,
+                     "--output", str(tmp_path / "s.json")])  # fmt: skip
+        return read_json(tmp_path / "s.json")
+
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.delenv("POET_HUB_MIRROR", raising=False)
+    with pytest.raises(UserError, match="make lock"):
+        scores()
+    with ServedHub(root) as server:
+        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        name = "datasets/tatsu-lab/alpaca_eval"
+        lock_file.write_text(yaml.safe_dump({name: hub.describe(name, None, ALPACAEVAL_FILES)}))
+        fetched = scores()
+    given = scores("--prompts", str(folder / "alpaca_eval_gpt4_baseline.json"),
+                   "--gamed", str(folder / "df_gamed.csv"))  # fmt: skip
+    assert fetched == given == scores()  # the server is gone
+    assert fetched["lc_kind"] == "length_controlled_v1"

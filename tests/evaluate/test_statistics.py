@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from poet.evaluate import alpaca, compare, length_control, statistics
+from poet.evaluate import alpaca, benchmark, compare, length_control, statistics
 from poet.evaluate.statistics import Score
 from poet.files import UserError, read_json, write_json, write_jsonl
 
@@ -204,7 +204,7 @@ def make_gamed(rng, n: int, path):
             "not_gamed_baseline": False,
         }
     ).to_csv(path, index=False)
-    return alpaca.read_gamed(path, n), difficulty
+    return benchmark.read_gamed(path, n), difficulty
 
 
 @pytest.mark.parametrize("with_gamed", [True, False])
@@ -272,7 +272,7 @@ def comparison(tmp_path_factory):
 def test_comparison_says_what_the_scores_say(comparison):
     folder, result = comparison
     assert (result["setting"], result["annotator"], result["n_prompts"]) == ("s", "oracle", 200)
-    gamed = alpaca.read_gamed(folder / "gamed.csv", 200)
+    gamed = benchmark.read_gamed(folder / "gamed.csv", 200)
     for name, row in result["methods"].items():
         seeds = [read_json(folder / f"{name}-{seed}.json") for seed in range(3)]
         scores = [alpaca.score(rows, gamed)[0] for rows in seeds]

@@ -41,7 +41,7 @@ from poet.analyse.expected_order import SIDES, Scorer, as_it_stands, expected_or
 from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.analyse.recommendation import markdown, recommend
 from poet.data.preferences import instruction
-from poet.evaluate.alpaca import read_instructions
+from poet.evaluate.benchmark import read_instructions
 from poet.files import cli, load_record, publish, write_json
 from poet.progress import track
 from poet.report.formats import csv_text

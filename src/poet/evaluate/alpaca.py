@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from poet.evaluate.length_control import GAMED_COLUMNS, MINIMAL, V1, offline_regression
-from poet.files import UserError, cli, read_json, read_jsonl, write_json
+from poet.evaluate.benchmark import add_benchmark_flags, read_benchmark, read_rows, require, some
+from poet.evaluate.length_control import MINIMAL, V1, offline_regression
+from poet.files import UserError, cli, write_json
 
 # The length-controlled win rate and its standard error: only AlpacaEval's own has its names.
 LC_KEYS = {
@@ -22,102 +23,6 @@ LC_KEYS = {
 }
 FOLDS = 5  # of alpaca-eval's cross-validation
 COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference")
-
-
-def read_rows(path: str | Path) -> list[dict]:
-    """The rows of a ``.json`` list or a ``.jsonl`` file, gzipped or not.
-
-    Raises:
-        UserError: the file is missing, unreadable, or holds something else.
-    """
-    lines = str(path).removesuffix(".gz").endswith(".jsonl")
-    try:
-        rows = read_jsonl(path) if lines else read_json(path)
-    except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise UserError(f"{path}: expected a list of objects, one per prompt")
-    return rows
-
-
-def read_instructions(path: str | Path) -> list[str]:
-    """The benchmark's instructions in its order (column ``instruction``).
-
-    Raises:
-        UserError: naming the first row without an instruction.
-    """
-    rows = read_rows(path)
-    require(rows, ("instruction",), path)
-    if not rows:
-        raise UserError(f"{path} holds no prompts")
-    return [row["instruction"] for row in rows]
-
-
-def require(rows: Sequence[dict], columns: Sequence[str], source: str | Path) -> None:
-    """Check that every row has every column.
-
-    Raises:
-        UserError: naming the file, the first such row (from 0) and what it lacks.
-    """
-    for number, row in enumerate(rows):
-        if lacking := [column for column in columns if column not in row]:
-            raise UserError(
-                f"{source}, row {number}: no {', '.join(lacking)}; found {', '.join(row)}"
-            )
-
-
-def read_gamed(path: str | Path, n_prompts: int):
-    """``df_gamed.csv``: annotations of verbose and concise references, and instruction difficulty.
-
-    Returns:
-        A DataFrame with GAMED_COLUMNS. alpaca-eval looks difficulty up by row label, so the first
-        row of each prompt comes first, in the benchmark's order: there label and index agree.
-
-    Raises:
-        UserError: columns are missing, ``index`` does not run over the benchmark's prompts, or a
-            preference is no probability.
-    """
-    import pandas as pd
-
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    if lacking := [column for column in GAMED_COLUMNS if column not in table]:
-        raise UserError(f"{path}: no column {', '.join(lacking)}; found {', '.join(table)}")
-    found, expected = set(table["index"].tolist()), set(range(n_prompts))
-    if found != expected:
-        raise UserError(
-            f"{path}: its column index does not match the {n_prompts} prompts of the benchmark.\n"
-            f"  missing: {_some(sorted(expected - found))}\n"
-            f"  foreign: {_some(sorted(found - expected))}"
-        )
-    if not (table["preference"].between(0, 1) | table["preference"].isna()).all():
-        raise UserError(f"{path}: its preferences must lie in [0, 1] (annotations' are in [1, 2])")
-    first = ~table.duplicated("index")
-    return pd.concat([table[first].sort_values("index"), table[~first]], ignore_index=True)
-
-
-def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags that :func:`read_benchmark` reads."""
-    parser.add_argument("--prompts", required=True, help="the benchmark in its order, .jsonl(.gz)")
-    gamed = parser.add_mutually_exclusive_group(required=True)
-    gamed.add_argument("--gamed", help="alpaca-eval's df_gamed.csv for this benchmark")
-    gamed.add_argument(
-        "--without-gamed",
-        action="store_true",
-        help="own data, which has no such rows: the same regression without, under its own name",
-    )
-
-
-def read_benchmark(args: argparse.Namespace):
-    """The instructions, and the gamed rows or None; see :func:`add_benchmark_flags`.
-
-    Raises:
-        UserError: see :func:`read_instructions` and :func:`read_gamed`.
-    """
-    instructions = read_instructions(args.prompts)
-    return instructions, None if args.without_gamed else read_gamed(args.gamed, len(instructions))
 
 
 def align(
@@ -149,9 +54,9 @@ def align(
     if duplicated or foreign or (missing and not allow_missing):
         raise UserError(
             f"{source} does not match the benchmark of {len(instructions)} prompts.\n"
-            f"  missing (or failed): {_some(missing)}\n"
-            f"  duplicated: {_some(duplicated)}\n"
-            f"  foreign: {_some(foreign)}\n"
+            f"  missing (or failed): {some(missing)}\n"
+            f"  duplicated: {some(duplicated)}\n"
+            f"  foreign: {some(foreign)}\n"
             "Annotate what is missing; --allow-missing scores without it."
         )
     if not found:
@@ -178,7 +83,7 @@ def _check_rows(rows: Sequence[dict], source: str | Path) -> None:
             )
     for column in ("generator_1", "generator_2"):
         if len(names := sorted({str(row[column]) for row in rows})) > 1:
-            raise UserError(f"{source}: several {column}: {_some(names)}; expected one per file")
+            raise UserError(f"{source}: several {column}: {some(names)}; expected one per file")
 
 
 def _failed(row: dict) -> bool:
@@ -191,22 +96,14 @@ def _is_preference(found) -> bool:
     return number and (found == 0 or 1 <= found <= 2)
 
 
-def _some(items: Sequence, limit: int = 5) -> str:
-    """Up to ``limit`` of the items, shortened, and how many there are."""
-    if not items:
-        return "none"
-    shown = [repr(item if len(str(item)) <= 60 else f"{item[:60]}...") for item in items[:limit]]
-    return f"{len(items)}: " + ", ".join(shown) + (", ..." if len(items) > limit else "")
-
-
 def score(rows: Sequence[dict], gamed=None) -> tuple[dict, float | None]:
     """alpaca-eval's metrics for aligned annotations, computed by its own code.
 
     Args:
         rows: what :func:`align` returns.
-        gamed: what :func:`read_gamed` returns. Without it the regression has neither those rows nor
-            difficulty (alpaca-eval's ``length_controlled_minimal``), and its result is not
-            AlpacaEval's: it has keys of its own, :data:`LC_KEYS`.
+        gamed: what :func:`poet.evaluate.benchmark.read_gamed` returns. Without it the regression
+            has neither those rows nor difficulty (alpaca-eval's ``length_controlled_minimal``), and
+            its result is not AlpacaEval's: it has keys of its own, :data:`LC_KEYS`.
 
     Returns:
         The scores (win rates and standard errors in percent, lengths in characters) and the
@@ -259,7 +156,7 @@ def share_ended(generations: str | Path, rows: Sequence[dict], source: str | Pat
     outputs = {(row["instruction"], row["output"]) for row in made}
     other = [r["instruction"] for r in rows if (r["instruction"], r["output_2"]) not in outputs]
     if other:
-        raise UserError(f"{source} judges outputs that are not in {generations}: {_some(other)}")
+        raise UserError(f"{source} judges outputs that are not in {generations}: {some(other)}")
     return sum(row["finish_reason"] == "stop" for row in made) / len(made)
 
 

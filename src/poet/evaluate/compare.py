@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poet.evaluate import alpaca, length_control, statistics
+from poet.evaluate import alpaca, benchmark, length_control, statistics
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.statistics import Score
 from poet.files import UserError, cli, write_json
@@ -45,7 +45,7 @@ def load_method(files, generations, instructions, gamed, counts) -> Method:
     Raises:
         UserError: see :func:`poet.evaluate.alpaca.align` and :func:`poet.evaluate.alpaca.score`.
     """
-    seeds = [alpaca.align(alpaca.read_rows(path), instructions, path) for path in files]
+    seeds = [alpaca.align(benchmark.read_rows(path), instructions, path) for path in files]
     lc, draws = [], []
     for rows, path in zip(seeds, files, strict=True):
         scores, strength = alpaca.score(rows, gamed)
@@ -144,7 +144,7 @@ def _named(entries, flag: str) -> dict[str, list[str]]:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--setting", required=True)
-    alpaca.add_benchmark_flags(parser)
+    benchmark.add_benchmark_flags(parser)
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
     parser.add_argument(
         "--kind",
@@ -170,7 +170,7 @@ def main(argv=None) -> None:
         if len(made) != len(files[name]):
             raise UserError(f"{name}: {len(files[name])} annotations, {len(made)} generations")
 
-    instructions, gamed = alpaca.read_benchmark(args)
+    instructions, gamed = benchmark.read_benchmark(args)
     n_prompts = len(instructions)
     counts = length_control.draw_prompts(n_prompts, args.draws)
     methods = {

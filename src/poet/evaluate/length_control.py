@@ -75,7 +75,7 @@ def refit(preference, delta, counts, C: float, gamed=None) -> np.ndarray:
         delta: [P], length of the reference minus length of the model's output, in characters.
         counts: [draws, P], how often each prompt is drawn.
         C: inverse strength of the L1 penalty.
-        gamed: what :func:`poet.evaluate.alpaca.read_gamed` returns, or None for the regression
+        gamed: what :func:`poet.evaluate.benchmark.read_gamed` returns, or None for the regression
             without those rows and without difficulty.
     """
     n_draws, n_prompts = counts.shape

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from poet.evaluate import arena, statistics
-from poet.evaluate.alpaca import read_rows, require
+from poet.evaluate.benchmark import read_rows, require
 from poet.evaluate.length_control import draw_prompts
 from poet.evaluate.statistics import Score
 from poet.files import UserError, cli, write_json

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os.path import commonprefix
 
-from poet.evaluate.alpaca import COLUMNS, read_rows, require
+from poet.evaluate.alpaca import COLUMNS
+from poet.evaluate.benchmark import read_rows, require
 from poet.files import UserError
 
 

@@ -11,8 +11,8 @@ import json
 from collections.abc import Sequence
 
 from poet.evaluate import judges
-from poet.evaluate.alpaca import read_rows, require
 from poet.evaluate.annotators import open_ask, usage
+from poet.evaluate.benchmark import read_rows, require
 from poet.files import UserError, cli, load_record, write_json
 
 

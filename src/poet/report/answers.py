@@ -10,7 +10,8 @@ import base64
 import gzip
 import json
 
-from poet.evaluate.alpaca import align, read_rows
+from poet.evaluate.alpaca import align
+from poet.evaluate.benchmark import read_rows
 from poet.report.headline import is_poet
 
 
