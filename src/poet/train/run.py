@@ -46,7 +46,8 @@ def _report(trainer, flags, resumed: bool) -> None:
         if type(callback).__name__ == "TensorBoardCallback":
             callback.logging_dir = flags.logs
             if is_main() and not resumed:
-                remove(Path(flags.logs))
+                for events in Path(flags.logs).glob("events.out.tfevents.*"):
+                    events.unlink()
 
 
 def history(trainer) -> list[dict]:
