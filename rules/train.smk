@@ -67,8 +67,11 @@ rule train:
     resources:
         mem_mb=4000,
         runtime=480,
+        gpu=0,  # more than one: accelerate, with the configuration of config/accelerate named next
+        sharding="fsdp",
     shell:
-        "python -m poet.train.preference --record {params.record:q} --tokens {input.tokens} "
+        "python -m poet.train.launch --gpus {resources.gpu} --sharding {resources.sharding} "
+        "poet.train.preference --record {params.record:q} --tokens {input.tokens} "
         "--reference {input.reference} --model {input.model} --output {output} --checkpoints "
         "results/checkpoints/train/{wildcards.setting}/{wildcards.method}/seed-{wildcards.seed} "
         "--logs results/logs/tensorboard/{wildcards.setting}/{wildcards.method}/seed-{wildcards.seed} "

@@ -201,8 +201,8 @@ def test_gated_names_the_page_and_the_variable(
         ("tiny/absent", None, "tiny/absent is not on the hub"),
         ("datasets/tiny/absent", None, "datasets/tiny/absent is not on the hub"),
         (MODEL, "f" * 40, "no such revision on the hub"),
-        ("tiny/pickled", None, "none of the files that are taken from the hub"),
-        ("datasets/tiny/script", None, "none of the files that are taken from the hub"),
+        ("tiny/pickled", None, "lacks what is taken from the hub"),
+        ("datasets/tiny/script", None, "lacks what is taken from the hub"),
     ],
 )
 def test_what_cannot_be_locked(served, name, revision, expected):

@@ -107,13 +107,20 @@ def test_nothing_of_the_default_leaks(config, tmp_path):
 
 @pytest.mark.parametrize(
     ("target", "n_train", "n_generate"),
-    [("all", 22, 26), ("main", 16, 20), ("ablation", 8, 8), ("downstream", 16, 0)]
-    + [(name, 10 if name == "mistral-7b-base" else 4, None) for name in SETTINGS],
+    [
+        ("all", 24, 28),
+        ("main", 16, 20),
+        ("ablation", 8, 8),
+        ("baselines", 4, 4),
+        ("downstream", 16, 0),
+        ("analysis", 8, 10),
+        ("mistral-7b-base", 12, 13),
+        ("gemma-2-9b-it", 4, 5),
+    ],
 )
 def test_targets_list_their_jobs_without_hub_key_or_lock(tmp_path, target, n_train, n_generate):
     result = dry_run(tmp_path, target)
     assert result.returncode == 0, result.stderr[-3000:]
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout + result.stderr, re.MULTILINE))
     assert int(jobs["train"]) == n_train
-    if n_generate is not None:
-        assert int(jobs.get("generate", 0)) == n_generate
+    assert int(jobs.get("generate", 0)) == n_generate

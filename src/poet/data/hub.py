@@ -55,11 +55,12 @@ def describe(name: str, revision: str | None, patterns: tuple[str, ...]) -> dict
         if any(fnmatch(path, pattern) for pattern in patterns)
         and not any(fnmatch(path, pattern) for pattern in NOT_NEEDED)
     ]
-    if not any(path.endswith(".safetensors") or kind != "model" for path in wanted):
+    lacking = {pattern for pattern in patterns if "*" not in pattern} - set(found)
+    if lacking or not any(path.endswith(".safetensors") or kind != "model" for path in wanted):
         raise UserError(
-            f"{name} at {commit} has none of the files that are taken from the hub.\n"
+            f"{name} at {commit} lacks what is taken from the hub.\n"
             f"  found:    {', '.join(found)[:300]}\n"
-            f"  expected: {', '.join(patterns)} (no pickled weights, no scripts)"
+            f"  expected: {', '.join(sorted(lacking) or patterns)} (no pickled weights, no scripts)"
         )
     return {"revision": commit, "files": {f: _described(name, commit, found[f]) for f in wanted}}
 

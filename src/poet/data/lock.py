@@ -22,8 +22,8 @@ HEADER = """\
 # To take a repository's newest commit, delete its entry and run `make lock` again.
 """
 # Weights as safetensors; configuration, tokenizer and chat template as text. No pickles, no code.
-MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "merges.txt", "vocab.txt")
-DATA_FILES = ("*.parquet", "*.json", "*.jsonl", "*.jsonl.gz", "*.csv", "README.md")
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+DATA_FILES = ("*.parquet", "*.json", "*.jsonl", "*.jsonl.gz", "*.csv", "*.md")
 ALPACAEVAL_FILES = ("alpaca_eval_gpt4_baseline.json", "df_gamed.csv")
 
 
@@ -153,6 +153,11 @@ def _parse(path: Path, changed: int) -> dict:
     return entries
 
 
+def named(asked: dict) -> set[str]:
+    """The files that are asked for by name rather than by a pattern."""
+    return {path for path in asked["files"] if "*" not in path}
+
+
 def renew(config: dict) -> dict:
     """The lock's entries with what the configuration asks for and the lock does not have yet.
 
@@ -163,10 +168,11 @@ def renew(config: dict) -> dict:
 
     entries = dict(read(config["lock"]))
     for name, asked in repositories(config).items():
-        have = entries.get(name)
-        if have and asked["revision"] in (UNPINNED, have["revision"]):
+        have, revision = entries.get(name), asked["revision"]
+        if have and revision in (UNPINNED, have["revision"]) and named(asked) <= set(have["files"]):
             continue
-        revision = None if asked["revision"] == UNPINNED else asked["revision"]
+        if revision == UNPINNED:
+            revision = have and have["revision"]
         entries[name] = describe(name, revision, asked["files"])
         size = sum(file["size"] for file in entries[name]["files"].values())
         print(f"{name}: {entries[name]['revision']}, {size / 1e9:.2f} GB", file=sys.stderr)
