@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import constants, snapshot_download
-from served_hub import TOKEN, Fault, ServedHub, sha256
 
 from poet.data import hub, lock
 from poet.files import UserError
+from served_hub import TOKEN, Fault, ServedHub, sha256
 
 MODEL, DATA = "tiny/model", "datasets/tiny/pairs"
 WEIGHTS = "model.safetensors"

@@ -14,12 +14,12 @@ import yaml
 from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from served_hub import ServedHub
 
 from poet.data import hub
 from poet.data.lock import ALPACAEVAL_FILES
 from poet.evaluate import alpaca, benchmark, length_control
 from poet.files import UserError, read_json, write_json, write_jsonl
+from served_hub import ServedHub
 
 MODELS = [
     "FuseChat-Gemma-2-9B-Instruct",

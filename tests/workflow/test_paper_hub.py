@@ -8,9 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import paper_hub
 import pytest
 import yaml
+
+import paper_hub
 from served_hub import TOKEN, Fault, ServedHub
 
 ROOT = Path(__file__).parents[2]
