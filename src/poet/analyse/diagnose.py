@@ -41,6 +41,7 @@ from poet.analyse.expected_order import SIDES, Scorer, as_it_stands, expected_or
 from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.analyse.recommendation import markdown, recommend
 from poet.data.preferences import instruction
+from poet.data.templates import template_hash
 from poet.evaluate.benchmark import read_instructions
 from poet.files import cli, load_record, publish, write_json
 from poet.progress import track
@@ -105,11 +106,16 @@ def find_tokens(args, record: dict | None) -> Words | Ids:
     """The tokenizer that the flags or the record name; words without one.
 
     A model from scratch gets the tokenizer that its training will make of the corpus.
+
+    Raises:
+        UserError: the tokenizer has no chat template.
     """
     if args.tokenizer:
         from transformers import AutoTokenizer
 
-        return Ids(AutoTokenizer.from_pretrained(args.tokenizer), record)
+        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+        template_hash(tokenizer, args.tokenizer)
+        return Ids(tokenizer, record)
     if record and record["scratch"] and args.corpus:
         import pyarrow.parquet as pq
 
