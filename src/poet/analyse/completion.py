@@ -1,6 +1,6 @@
 """Q, the quality of a prefix: completed by the start model, then scored as a whole.
 
-A prefix is a tuple of response token ids. One that ends with EOS is a whole response and is scored
+A prefix is a tuple of response token ids. One that has EOS in it is a whole response and is scored
 as it is. Equal prefixes of a prompt share their completions, whoever wrote them: their quality is
 the same, so no noise should come between them.
 """
@@ -51,8 +51,8 @@ class Completer:
         return without_header(decode(self.tokenizer, [*ids]), self.header)
 
     def is_whole(self, prefix: Sequence[int]) -> bool:
-        """Does the prefix end as responses do?"""
-        return prefix[-1] in {self.tokenizer.eos_token_id, *self.sampling["stop_token_ids"]}
+        """Has the response ended within the prefix? A template may write more after that."""
+        return bool({self.tokenizer.eos_token_id, *self.sampling["stop_token_ids"]} & {*prefix})
 
     def __call__(
         self,
