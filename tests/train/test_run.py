@@ -56,9 +56,10 @@ def test_out_of_memory_names_the_settings(inputs, tmp_path, monkeypatch, error):
     assert not (tmp_path / "model").exists()
 
 
-def test_other_errors_are_not_called_memory():
-    with pytest.raises(RuntimeError, match="shapes"), explained("world", "sft"):
-        raise RuntimeError("shapes do not match")
+@pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, torch.AcceleratorError])
+def test_other_errors_are_not_called_memory(kind):
+    with pytest.raises(kind, match="shapes"), explained("world", "sft"):
+        raise kind("shapes do not match")
 
 
 def test_lora_is_merged_into_a_whole_model(inputs, trained):

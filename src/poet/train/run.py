@@ -70,9 +70,10 @@ def explained(setting: str, section: str) -> Iterator[None]:
 
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        if type(error) is RuntimeError and "allocate memory" not in reason:
+        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        if not known and "allocate memory" not in reason:  # torch's error on a CPU
             raise
         raise UserError(
             f"out of memory: {reason}\n"
