@@ -31,7 +31,9 @@ STAGES = {
     "chats": ("chats",),
     "sft": (*_RUN, "model", "model_revision", *_LOADING, "scratch", "sft", "sft_seed"),
     "tokenize": ("setting", "max_length", "max_prompt_length", "length_policy"),
-    "reference": (*_RUN, "reference_batch_size", *_LOADING),
+    "reference": (
+        *_RUN, *_LOADING, "reference_batch_size", "forward", "token_budget", "dtype",
+    ),
     "train": (
         *_RUN, "method", "model", "model_revision", *_LOADING, "dataset", "dataset_revision",
         "objective", "weighting", "truncation", *_PARAMETERS, "learning_rate",

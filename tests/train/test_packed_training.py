@@ -12,6 +12,7 @@ from trl import DPOConfig
 from poet.files import UserError
 from poet.train import preference
 from poet.train.arguments import common_arguments
+from poet.train.forward import choose_forward
 from poet.train.packing import add_packed_forward, packed_logps
 from poet.train.trainer import PreferenceTrainer, SortedBatches
 
@@ -154,9 +155,8 @@ def test_shares_of_a_batch_cost_the_same():
 
 
 def test_model_that_cannot_be_packed_is_padded(capsys):
-    record = {"forward": "packed"}
-    assert preference.choose_forward(record, AutoConfig.for_model("llama")) == "packed"
-    assert preference.choose_forward(record, AutoConfig.for_model("gpt2")) == "padded"
+    assert choose_forward("packed", AutoConfig.for_model("llama")) == "packed"
+    assert choose_forward("packed", AutoConfig.for_model("gpt2")) == "padded"
     assert "padded and not packed, since gpt2 is not among" in capsys.readouterr().err
 
 

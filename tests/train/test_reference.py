@@ -91,16 +91,20 @@ def test_values_are_log_softmax(model, tokens, cache):
     assert cache["ref_chosen_logps"][3].as_py() == pytest.approx(expected.tolist(), abs=1e-5)
 
 
-def test_the_program_writes_what_is_attached(folder, tokens, cache, tmp_path):
+@pytest.mark.parametrize("forward", ["padded", "packed"])
+def test_the_program_writes_what_is_attached(folder, tokens, cache, tmp_path, forward):
     pq.write_table(tokens, tmp_path / "tokens.parquet", row_group_size=7)
     record = {"setting": "s", "torch_threads": 1, "reference_batch_size": 8}
-    record["attn_implementation"] = None
+    record |= {"forward": forward, "token_budget": 100, "dtype": "float32"}
     main(
         ["--record", json.dumps(record), "--tokens", str(tmp_path / "tokens.parquet")]
         + ["--model", str(folder), "--output", str(tmp_path / "reference.parquet")]
     )
     written = pq.read_table(tmp_path / "reference.parquet")
-    assert written.equals(cache.cast(written.schema))
+    assert written.schema == cache.schema and written["pair_hash"].equals(cache["pair_hash"])
+    for name in ("ref_chosen_logps", "ref_rejected_logps"):
+        for found, expected in zip(written[name].to_pylist(), cache[name].to_pylist(), strict=True):
+            assert found == pytest.approx(expected, abs=1e-5)
     attached = attach(truncate_table(tokens), written, folder)
     lengths = [len(ids) for ids in truncate_table(tokens)["chosen_ids"].to_pylist()]
     assert [len(logps) for logps in attached["ref_chosen_logps"].to_pylist()] == lengths

@@ -18,6 +18,7 @@ as above, each with ``rows`` [pairs of the part], the places of its pairs among 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -25,7 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from poet.train.packing import make_pack, pack_pairs, packed_size
+from poet.train.packing import make_pack, pack_pairs, packed_size, unsupported
 
 COLUMNS = [
     "prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps",
@@ -136,3 +137,12 @@ FORWARDS = {
     "padded": Forward(lambda pad, budget: PairCollator(pad), padded),
     "packed": Forward(lambda pad, budget: PackedCollator(budget), packed),
 }
+
+
+def choose_forward(name: str, config) -> str:
+    """``name``; or ``padded``, with a message, where the model's configuration cannot be packed."""
+    reason = unsupported(config) if name == "packed" else None
+    if reason is None:
+        return name
+    print(f"note: pairs are padded and not packed, since {reason}", file=sys.stderr)
+    return "padded"

@@ -3,23 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from importlib.util import find_spec
 
 from poet.data.repositories import loading
 from poet.files import UserError, cli, load_record, write_json
 from poet.train.arguments import add_run_flags
-
-
-def choose_forward(record: dict, config) -> str:
-    """The record's forward pass; ``padded``, with a message, where the model cannot be packed."""
-    from poet.train.packing import unsupported
-
-    reason = unsupported(config) if record["forward"] == "packed" else None
-    if reason is None:
-        return record["forward"]
-    print(f"note: pairs are padded and not packed, since {reason}", file=sys.stderr)
-    return "padded"
 
 
 def make_arguments(record: dict, forward: str, folder):
@@ -70,7 +58,7 @@ def make_trainer(record: dict, table, model_folder, folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from poet.train.callbacks import ProgressLines
-    from poet.train.forward import COLUMNS
+    from poet.train.forward import COLUMNS, choose_forward
     from poet.train.objectives import OBJECTIVES
     from poet.train.trainer import PreferenceTrainer
 
@@ -83,7 +71,7 @@ def make_trainer(record: dict, table, model_folder, folder):
         split: Dataset(InMemoryTable(table.filter(pc.equal(table["split"], split)).select(COLUMNS)))
         for split in ("train", "test")
     }
-    forward = choose_forward(record, model.config)
+    forward = choose_forward(record["forward"], model.config)
     lora = record["lora"]
     return PreferenceTrainer(
         model=model,

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from poet.data.repositories import loading
 from poet.data.truncation import prefixes
 from poet.files import UserError, cli, load_record, publish
 
+SIDES = ("chosen", "rejected")
 MODEL_KEY = b"poet.reference_model"
 
 
@@ -27,43 +29,74 @@ def model_digest(folder: str | Path) -> str:
     return digest.hexdigest()
 
 
-def compute(model, tokens, batch_size: int, pad: int | None, label: str) -> dict:
+def compute(
+    model, tokens, batch_size: int, pad: int | None, label: str, token_budget: int | None = None
+) -> dict:
     """Columns ref_chosen_logps and ref_rejected_logps, list<float32>, for a table of tokens.
 
-    ``tokens`` is a pyarrow table; ``model`` has TRL's fused head; ``batch_size`` counts responses.
-    Batches are of like lengths, so they waste little on padding.
+    ``tokens`` is a pyarrow table. With a ``token_budget``, pairs are packed and ``model`` has
+    :func:`poet.train.packing.add_packed_forward`; without, ``batch_size`` counts responses, padded
+    with ``pad``, and ``model`` has TRL's fused head.
     """
     import numpy as np
     import pyarrow as pa
-    import torch
 
     from poet.progress import track
+
+    ids = {n: tokens[f"{n}_ids"].combine_chunks() for n in ("prompt", *SIDES)}
+    lengths = {n: column.value_lengths().to_numpy() for n, column in ids.items()}
+    ends = {n: np.concatenate([[0], np.cumsum(lengths[n])]) for n in SIDES}
+    values = {n: np.empty(ends[n][-1], np.float32) for n in SIDES}
+    if token_budget:
+        found = _packed(model, ids, lengths, token_budget)
+    else:
+        found = _padded(model, ids, lengths, batch_size, pad)
+    with track(total=2 * len(tokens), label=label) as progress:
+        for name, row, logps in found:
+            start, end = ends[name][row : row + 2]
+            values[name][start:end] = logps[: end - start]
+            progress.update()
+    return {
+        f"ref_{n}_logps": pa.ListArray.from_arrays(pa.array(ends[n], pa.int32()), values[n])
+        for n in SIDES
+    }
+
+
+def _packed(model, ids: dict, lengths: dict, token_budget: int) -> Iterator[tuple]:
+    """(side, row, log-probabilities) of every response, from rows of whole pairs."""
+    import numpy as np
+
+    from poet.train.packing import packed_logps
+
+    order = np.argsort(sum(lengths.values()), kind="stable").tolist()
+    at_once = 256  # pairs as Python lists
+    for rows in (order[i : i + at_once] for i in range(0, len(order), at_once)):
+        pairs = [tuple(ids[n][row].as_py() for n in ("prompt", *SIDES)) for row in rows]
+        for row, found in zip(rows, packed_logps(model, pairs, token_budget), strict=True):
+            yield from ((name, row, logps) for name, logps in zip(SIDES, found, strict=True))
+
+
+def _padded(model, ids: dict, lengths: dict, batch_size: int, pad) -> Iterator[tuple]:
+    """The same from batches of single responses, of like lengths to waste little on padding."""
+    import numpy as np
+    import torch
+
     from poet.train.forward import pad_sequences, padded, response_mask
 
-    names = ("chosen", "rejected")
-    ids = {n: tokens[f"{n}_ids"].combine_chunks() for n in ("prompt", *names)}
-    lengths = {n: column.value_lengths().to_numpy() for n, column in ids.items()}
-    ends = {n: np.concatenate([[0], np.cumsum(lengths[n])]) for n in names}
-    values = {n: np.empty(ends[n][-1], np.float32) for n in names}
+    count = len(ids["prompt"])
     order = np.argsort(
-        np.concatenate([lengths["prompt"] + lengths[n] for n in names]), kind="stable"
+        np.concatenate([lengths["prompt"] + lengths[n] for n in SIDES]), kind="stable"
     )
     device = next(model.parameters()).device
-    starts = range(0, len(order), batch_size)
-    for batch in track([order[i : i + batch_size] for i in starts], label=label):
-        jobs = [(names[i // len(tokens)], i % len(tokens)) for i in batch.tolist()]
+    for batch in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
+        jobs = [(SIDES[i // count], i % count) for i in batch.tolist()]
         responses = [ids[name][row].as_py() for name, row in jobs]
         inputs = pad_sequences([ids["prompt"][row].as_py() for _, row in jobs], responses, pad)
         inputs["mask"] = response_mask(responses)
         with torch.inference_mode():
             logps = padded(model, {name: value.to(device) for name, value in inputs.items()})
         for (name, row), found in zip(jobs, logps.float().cpu().numpy(), strict=True):
-            start, end = ends[name][row : row + 2]
-            values[name][start:end] = found[: end - start]
-    return {
-        f"ref_{n}_logps": pa.ListArray.from_arrays(pa.array(ends[n], pa.int32()), values[n])
-        for n in names
-    }
+            yield name, row, found
 
 
 def attach(tokens, reference, model_folder: str | Path):
@@ -121,20 +154,28 @@ def main(argv=None) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.utils import add_fused_lm_head
 
+    from poet.train.forward import choose_forward
+    from poet.train.packing import add_packed_forward
+
     torch.set_num_threads(record["torch_threads"])
     table = pq.read_table(args.tokens)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32, **loading(record))
     model = model.to(device).eval()
-    add_fused_lm_head(model)
-    pad = AutoTokenizer.from_pretrained(args.model).pad_token_id
-    columns = compute(
-        model,
-        table,
-        record["reference_batch_size"],
-        pad,
-        f"reference {record['setting']}",
-    )
+    if packed := choose_forward(record["forward"], model.config) == "packed":
+        add_packed_forward(model)
+    else:
+        add_fused_lm_head(model)
+    half = record["dtype"] == "bfloat16" and device == "cuda"  # as the training computes
+    with torch.autocast(device, torch.bfloat16, enabled=half):
+        columns = compute(
+            model,
+            table,
+            record["reference_batch_size"],
+            AutoTokenizer.from_pretrained(args.model).pad_token_id,
+            f"reference {record['setting']}",
+            record["token_budget"] if packed else None,
+        )
     out = pa.table({"pair_hash": table["pair_hash"], **columns})
     out = out.replace_schema_metadata({MODEL_KEY: model_digest(args.model)})
     with publish(args.output) as temporary:
