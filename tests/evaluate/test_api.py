@@ -175,6 +175,25 @@ def test_no_more_calls_at_once_than_allowed(server, settings):
     assert 1 < server.most_busy <= 3
 
 
+def test_calls_begin_at_most_so_often_and_none_in_a_pause(monkeypatch):
+    class Still:
+        """An event that notes how long it is waited for."""
+
+        waits = []
+
+        def wait(self, seconds):
+            self.waits.append(seconds)
+
+    monkeypatch.setattr(api.time, "monotonic", lambda: 100.0)
+    pace = api._Pace(30, Still())
+    for _ in range(3):
+        pace.wait()
+    pace.pause(60)
+    pace.wait()
+    pace.wait()
+    assert Still.waits == [0, 2, 4, 60, 62]
+
+
 @pytest.mark.parametrize("fault", ["402", "401", "quota"])
 def test_out_of_money_stops_at_once_and_resumes_with_what_is_missing(server, settings, fault):
     server.faults = lambda asked, number: fault if number >= 10 else None
