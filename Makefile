@@ -16,7 +16,7 @@ define run
   exit $$code
 endef
 
-.PHONY: lock results diagnose worlds ablation sweep tables report test lint pins clean-venv cluster vllm
+.PHONY: lock plan results diagnose worlds ablation sweep tables report test lint pins clean-venv cluster vllm
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -45,6 +45,13 @@ tables: .venv/.installed
 
 report: results
 	$(call run,$(SNAKEMAKE) --report results/report.html)
+
+# What a configuration takes before it is run: `make plan CONFIG=config/paper.yaml ARGS=main`.
+plan: .venv/.installed
+	@folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && \
+	$(SNAKEMAKE) --dry-run --forceall > "$$folder/all" 2> "$$folder/errors" && \
+	$(SNAKEMAKE) --dry-run > "$$folder/pending" 2>> "$$folder/errors" || { cat "$$folder/errors" >&2; exit 1; }; \
+	$(BIN)/python -m poet.plan --configfile $(or $(CONFIG),config.yaml) --jobs "$$folder/all" --pending "$$folder/pending"
 
 # What the hub has to deliver, looked up once: `make lock CONFIG=config/paper.yaml`.
 lock: .venv/.installed

@@ -12,6 +12,7 @@ from contextlib import nullcontext
 
 import pyarrow.compute as pc
 import torch
+from accelerate import AutocastKwargs
 from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -87,6 +88,8 @@ class PreferenceTrainer(DPOTrainer):
             data_collator=collator(processing_class.pad_token_id, token_budget),
             **kwargs,
         )
+        # A pass uses each weight once: a cache of bfloat16 copies would only cost 2 bytes for each.
+        self.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
         if forward == "packed":
             lora = isinstance(self.model, PeftModel)
             add_packed_forward(self.model.get_base_model() if lora else self.model)

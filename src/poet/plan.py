@@ -1,0 +1,149 @@
+"""The plan before the money: jobs, device-hours, disk, downloads, calls and dollars, per rule.
+
+Reads what Snakemake says in two dry runs (`make plan`): of all jobs (``--forceall``), and of those
+that are left. The difference is done. A rule's seconds come from the operations of its jobs and a
+rate: the achieved one where a job of the rule has finished and its seconds were kept, else that of
+the assumptions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import yaml
+
+from poet.config import read
+from poet.files import UserError, cli, write_json
+from poet.workload import Job, Work, Workload
+
+COLUMNS = {
+    "rule": "rule", "jobs": "jobs", "done": "done", "hours": "device-hours left",
+    "disk": "disk left, GB", "download": "download left, GB", "calls": "calls left",
+    "dollars": "US dollars left",
+}  # fmt: skip
+
+
+def read_jobs(text: str) -> list[Job]:
+    """The jobs of a Snakemake dry run's output, without those that only name targets."""
+    jobs: list[Job] = []
+    for line in text.splitlines():
+        if head := re.fullmatch(r"(?:local)?rule (\S+):", line):
+            jobs.append(Job(head[1]))
+        elif (found := re.fullmatch(r"    (\w+): (.*)", line)) and jobs:
+            key, value = found.groups()
+            if key in ("input", "output"):
+                setattr(jobs[-1], f"{key}s", value.split(", "))
+            elif key == "benchmark":
+                jobs[-1].benchmark = value
+            elif key == "wildcards":
+                jobs[-1].wildcards = dict(item.split("=", 1) for item in value.split(", "))
+            elif key == "resources":
+                gpus = re.search(r"\bgpu=(\d+)", value)
+                jobs[-1].gpus = int(gpus[1]) if gpus else 0
+    return [job for job in jobs if job.outputs]
+
+
+def seconds_of(job: Job) -> float | None:
+    """What a finished job took, by Snakemake's benchmark file; None where there is none."""
+    path = Path(job.benchmark or "")
+    if not path.is_file():
+        return None
+    with path.open() as file:
+        return float(next(csv.DictReader(file, delimiter="\t"))["s"])
+
+
+def achieved(done: list[tuple[Job, Work]]) -> dict[str, float]:
+    """Rule -> amount of work per second and device, of the finished jobs whose time was kept."""
+    amounts, seconds = defaultdict(float), defaultdict(float)
+    for job, work in done:
+        took = seconds_of(job)
+        if work.kind and took:
+            amounts[job.rule] += work.amount
+            seconds[job.rule] += took * max(job.gpus, 1)
+    return {rule: amounts[rule] / seconds[rule] for rule in amounts}
+
+
+def make_plan(jobs: list[Job], pending: list[Job], load: Workload) -> dict:
+    """Rows per rule in the order of the jobs, their total, rates and assumptions."""
+    left = {job.name for job in pending}
+    worked = [(job, load.work(job)) for job in jobs]
+    rates = achieved([(job, work) for job, work in worked if job.name not in left])
+    rows: dict[str, dict] = {}
+    for job, work in worked:
+        row = rows.setdefault(job.rule, {"rule": job.rule, **dict.fromkeys(list(COLUMNS)[1:], 0)})
+        row["jobs"] += 1
+        if job.name not in left:
+            row["done"] += 1
+            continue
+        if work.kind:
+            rate = rates.get(job.rule) or load.of["rates"][work.kind]
+            row["hours"] += work.amount / rate / 3600
+        row["disk"] += work.disk / 1e9
+        row["download"] += work.download / 1e9
+        row["calls"] += work.calls
+        row["dollars"] += work.dollars
+    numbers = list(COLUMNS)[1:]
+    total = {"rule": "total", **{n: sum(row[n] for row in rows.values()) for n in numbers}}
+    kinds = {job.rule: work.kind for job, work in worked if work.kind}
+    return {
+        "rows": [*rows.values(), total],
+        "rates": {
+            rule: {
+                "per_second": rates.get(rule) or load.of["rates"][kind],
+                "unit": "tokens" if kind == "generation" else "FLOP",
+                "source": "measured" if rule in rates else "assumed",
+            }
+            for rule, kind in kinds.items()
+        },
+        "assumptions": list(load.assumed),
+    }
+
+
+def as_text(plan: dict) -> str:
+    """The plan as a table that reads well in a terminal, its rates and assumptions below."""
+    decimals = {"hours": 1, "disk": 1, "download": 1, "dollars": 2}
+    cells = [list(COLUMNS.values())]
+    for row in plan["rows"]:
+        cells.append(
+            [row["rule"], *(f"{row[n]:,.{decimals.get(n, 0)}f}" for n in list(COLUMNS)[1:])]
+        )
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells
+    ]
+    lines[-1:-1] = lines[1:1] = ["  ".join("-" * width for width in widths)]
+    rates = [
+        f"{rule}: {rate['per_second']:.3g} {rate['unit']} per second and device ({rate['source']})"
+        for rule, rate in plan["rates"].items()
+    ]
+    said = [*rates, *plan["assumptions"]]
+    return "\n".join([*lines, "", "Rates and assumptions:", *(f"- {line}" for line in said)])
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--configfile", required=True)
+    parser.add_argument("--jobs", required=True, help="snakemake --dry-run --forceall, its output")
+    parser.add_argument("--pending", required=True, help="snakemake --dry-run, its output")
+    parser.add_argument("--models", default="paper/models.yaml", help="shapes of the models")
+    parser.add_argument("--assumptions", default="paper/assumptions.yaml")
+    parser.add_argument("--output", help="the plan as JSON")
+    args = parser.parse_args(argv)
+    jobs, pending = (read_jobs(Path(path).read_text()) for path in (args.jobs, args.pending))
+    if not jobs:
+        raise UserError(f"{args.jobs} lists no jobs; expected the output of a dry run")
+    shapes, of = (
+        yaml.safe_load(Path(path).read_text()) for path in (args.models, args.assumptions)
+    )
+    plan = make_plan(jobs, pending, Workload(read(args.configfile), shapes, of))
+    if args.output:
+        write_json(plan, args.output)
+    print(as_text(plan))
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,235 @@
+"""What each job of a workflow takes: operations, tokens, bytes, calls, dollars.
+
+A job is a rule's name with the wildcards, inputs and outputs that Snakemake lists for it. Where a
+job's inputs exist, their lengths are counted; elsewhere they are assumed (paper/assumptions.yaml).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from poet.architecture import Architecture
+from poet.config import resolve
+from poet.data import lock
+from poet.files import read_json
+
+LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
+
+
+@dataclass
+class Job:
+    """One job of Snakemake's dry run."""
+
+    rule: str
+    wildcards: dict[str, str] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    benchmark: str | None = None
+    gpus: int = 0
+
+    @property
+    def name(self) -> tuple:
+        return self.rule, *sorted(self.wildcards.items())
+
+
+@dataclass
+class Work:
+    """``amount`` of a ``kind``: FLOP of training or inference, or tokens of generation."""
+
+    kind: str | None = None
+    amount: float = 0.0
+    disk: float = 0.0  # bytes that stay
+    download: float = 0.0
+    calls: float = 0.0
+    dollars: float = 0.0
+
+
+class Workload:
+    """The work of the jobs of one configuration; ``assumed`` collects what was not known."""
+
+    def __init__(self, config: dict, shapes: dict[str, dict], assumptions: dict):
+        self.config, self.shapes, self.of = config, shapes, assumptions
+        self.locked = lock.read(config["lock"])
+        self.assumed: dict[str, None] = {}
+
+    def work(self, job: Job) -> Work:
+        """What a job takes; nothing for rules that take seconds."""
+        measure = getattr(self, f"_{job.rule}", None)
+        return measure(job) if measure else Work()
+
+    def _download(self, job: Job) -> Work:
+        name = job.wildcards["repository"]
+        if name in self.locked:
+            size = float(sum(file["size"] for file in self.locked[name]["files"].values()))
+        elif name.startswith("datasets/"):
+            size = self.of["downloads"]["dataset"]
+            self._assume(f"{name} is not in the lock: {size / 1e9:.1f} GB assumed")
+        else:
+            size = self.of["downloads"]["bytes_per_parameter"] * self.shape(name).parameters
+            self._assume(f"{name} is not in the lock: {size / 1e9:.1f} GB by its parameters")
+        return Work(disk=size, download=size)
+
+    def _sft(self, job: Job) -> Work:
+        record = self._record(job)
+        prompt, chosen, rejected, (pairs, _) = self._lengths(job, record)
+        tokens = pairs * (2 * prompt + chosen + rejected)
+        shape = self._model(record)
+        work = self._training(shape, tokens, tokens / (4 * pairs), None, record["sft"])
+        return Work("training", work, disk=4 * shape.parameters)
+
+    def _train_reward_model(self, job: Job) -> Work:
+        record = self._record(job)
+        prompt, chosen, rejected, (pairs, _) = self._lengths(job, record)
+        tokens, shape = pairs * (2 * prompt + chosen + rejected), self._model(record)
+        work = self._training(shape, tokens, tokens / (4 * pairs), 0, record["reward_model"])
+        return Work("training", work, disk=4 * shape.parameters)
+
+    def _reference(self, job: Job) -> Work:
+        record = self._record(job)
+        prompt, chosen, rejected, pairs = self._lengths(job, record)
+        tokens, scored = sum(pairs) * (2 * prompt + chosen + rejected), chosen + rejected
+        shape = self._model(record)
+        operations = shape.forward(tokens, prompt + scored / 4, sum(pairs) * scored)
+        return Work("inference", operations, disk=4 * sum(pairs) * scored)
+
+    def _train(self, job: Job) -> Work:
+        record = self._record(job)
+        prompt, chosen, rejected, (pairs, _) = self._lengths(job, record)
+        prompts = 1 if record["forward"] == "packed" else 2
+        tokens = pairs * (prompts * prompt + chosen + rejected)
+        shape, context = self._model(record), prompt + (chosen + rejected) / 4
+        work = self._training(shape, tokens, context, pairs * (chosen + rejected), record)
+        return Work("training", work, disk=4 * shape.parameters)
+
+    def _training(self, shape, tokens, context, scored, section) -> float:
+        """Forward, backward (twice the forward), and the forward again where it is recomputed."""
+        passes = 3 + bool(section.get("gradient_checkpointing"))
+        epochs = section.get("num_train_epochs", 1)
+        return passes * epochs * shape.forward(tokens, context, scored)
+
+    def _generate(self, job: Job) -> Work:
+        tokens = min(self.of["answer_tokens"], self._record(job)["generation"]["max_new_tokens"])
+        answers = self._prompts(job) * len(self.config["seeds"])
+        self._assume(f"{tokens} tokens per answer assumed")
+        return Work("generation", answers * tokens)
+
+    _answer_questions = _generate
+
+    def _annotate(self, job: Job) -> Work:
+        annotator = self.config["annotators"][job.wildcards["annotator"]]
+        calls = self._prompts(job) * len(self.config["seeds"])
+        tokens = self.of["judge_tokens"]
+        if annotator["kind"] == "api":
+            self._assume(f"{tokens['prompt']} + {tokens['completion']} tokens per verdict assumed")
+            dollars = sum(annotator["price"][side] * tokens[side] for side in tokens) / 1e6
+            if not dollars:
+                self._assume(f"{job.wildcards['annotator']} costs nothing, by its `price`")
+            return Work(calls=calls, dollars=calls * dollars)
+        if annotator["kind"] not in ("reward_model", "local_judge"):
+            return Work()
+        shape = self.shape(annotator.get("name")) or self._model(self._record(job))
+        read = calls * tokens["prompt"]
+        return Work("inference", shape.forward(read, tokens["prompt"] / 2, 0))
+
+    _buy_annotations = _buy_arena_verdicts = _judge_safety = _buy_safety_verdicts = _annotate
+
+    def _evaluate_downstream(self, job: Job) -> Work:
+        record, known = self._record(job), self.of["downstream_tokens"]
+        tokens = sum(known.get(task, 0) for task in record["downstream"]["tasks"])
+        self._assume(f"{tokens / 1e6:.0f} M tokens of downstream tasks per model assumed")
+        models = 1 if job.wildcards["method"] == "sft" else len(self.config["seeds"])
+        return Work("inference", models * self._model(record).forward(tokens, 500))
+
+    def _measure_prefixes(self, job: Job) -> Work:
+        record = self._record(job)
+        of, tokens = record["analysis"], self.of["answer_tokens"]
+        tokens = min(tokens, record["generation"]["max_new_tokens"])
+        prefixes = of["pairs"] * 2 * len(of["prefix_lengths"]) * of["completions"]
+        prefixes += of["pairs"] * 2 * of["order_completions"]
+        return Work("generation", prefixes * tokens)
+
+    def _measure_reward_gap(self, job: Job) -> Work:
+        record = self._record(job)
+        prompt, chosen, rejected, (_, pairs) = self._lengths(job, record)
+        scored, models = pairs * (chosen + rejected), len(self.config["grid"][record["setting"]])
+        context = prompt + (chosen + rejected) / 4
+        shape = self._model(record)
+        operations = shape.forward(2 * pairs * prompt + scored, context, scored)
+        return Work("inference", models * operations)
+
+    def _record(self, job: Job) -> dict:
+        return resolve(self.config, job.wildcards["setting"], job.wildcards.get("method", "sft"))
+
+    def _model(self, record: dict) -> Architecture:
+        if record["scratch"]:
+            return Architecture.of(record["scratch"])
+        return self.shape(record["model"])
+
+    def shape(self, name: str | None) -> Architecture | None:
+        """The shape of a model: of a local folder, or as paper/models.yaml has it."""
+        if name is None:
+            return None
+        path = Path(name) / "config.json"
+        if path.is_file():
+            return Architecture.of(read_json(path))
+        if name not in self.shapes:
+            self._assume(f"the shape of {name} is unknown; that of {LIKELY} assumed")
+        return Architecture.of(self.shapes.get(name, self.shapes[LIKELY]))
+
+    def _prompts(self, job: Job) -> int:
+        path = next((Path(p) for p in job.inputs if p.endswith("prompts.jsonl")), Path())
+        if path.is_file():
+            return sum(1 for line in path.open() if line.strip())
+        data = self.config["settings"][job.wildcards["setting"]]["data"]
+        if "evaluation" in data:
+            return self.of["prompts"]
+        return data.get("prompts") or data["max_prompts"]
+
+    def _lengths(self, job: Job, record: dict) -> tuple[float, float, float, tuple[int, int]]:
+        """Mean tokens of prompt, chosen and rejected; rows of the training and test splits."""
+        for path in job.inputs:
+            if path.endswith(".parquet") and Path(path).exists() and counted_lengths(path):
+                return counted_lengths(path)
+        data, of = record["data"], self.of["lengths"]
+        if data["kind"] == "world":
+            pairs = (data["pairs"], data["test_pairs"])
+        else:
+            pairs = self.of["pairs"].get(record["dataset"], self.of["pairs"]["default"])
+        longest = record["max_length"]
+        scale = min(1, longest / (of["prompt"] + of["chosen"]))
+        chosen, rejected = kept(record["truncation"], of)
+        self._assume(
+            f"{record['dataset']} was not seen: {pairs[0]} + {pairs[1]} pairs of "
+            f"{of['prompt'] * scale:.0f} prompt, {of['chosen'] * scale:.0f} chosen and "
+            f"{of['rejected'] * scale:.0f} rejected tokens assumed"
+        )
+        return of["prompt"] * scale, chosen * scale, rejected * scale, tuple(pairs)
+
+    def _assume(self, sentence: str) -> None:
+        self.assumed[sentence] = None
+
+
+def kept(truncation: dict, lengths: dict) -> tuple[float, float]:
+    """Tokens of chosen and rejected that a truncation leaves of assumed lengths."""
+    chosen, rejected = lengths["chosen"], lengths["rejected"]
+    if truncation["strategy"] == "poet":
+        each = lengths["kept_by_poet"] * (chosen + rejected) / 2
+        chosen = rejected = each
+    return chosen * truncation["keep"], rejected * truncation["keep"]
+
+
+@cache
+def counted_lengths(path: str) -> tuple[float, float, float, tuple[int, int]] | None:
+    """Mean lengths and rows of a token table; None where the table holds no tokens."""
+    import pyarrow.compute as pc
+    from pyarrow import parquet
+
+    columns = ["prompt_ids", "chosen_ids", "rejected_ids"]
+    if not set(columns) <= set(parquet.read_schema(path).names):
+        return None
+    table = parquet.read_table(path, columns=[*columns, "split"])
+    means = [pc.mean(pc.list_value_length(table[name])).as_py() for name in columns]
+    test = pc.sum(pc.equal(table["split"], "test")).as_py() or 0
+    return *means, (table.num_rows - test, test)

@@ -1,0 +1,173 @@
+"""The plan: Snakemake's own counts, work recomputed by hand, what is done, what was assumed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from poet import plan
+from poet.architecture import Architecture
+from poet.config import read
+from poet.files import UserError, read_json
+from poet.workload import Job, Workload, kept
+
+ROOT = Path(__file__).parents[1]
+SHAPES = yaml.safe_load((ROOT / "paper" / "models.yaml").read_text())
+OF = yaml.safe_load((ROOT / "paper" / "assumptions.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def config():
+    return read(ROOT / "config" / "paper.yaml")
+
+
+@pytest.fixture
+def load(config):
+    return Workload(config, SHAPES, OF)
+
+
+@pytest.fixture(scope="module")
+def dry_run(tmp_path_factory) -> Path:
+    """What Snakemake prints of the paper's whole grid, in a file."""
+    folder = tmp_path_factory.mktemp("dry")
+    result = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "all", "--snakefile", str(ROOT / "Snakefile"),
+         "--configfile", str(ROOT / "config/paper.yaml"), "--directory", str(folder),
+         "--cores", "1"],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "COLUMNS": "200"},
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    (folder / "all").write_text(result.stdout)
+    return folder / "all"
+
+
+def train(setting="mistral-7b-base", method="dpo", inputs=()):
+    return Job("train", {"setting": setting, "method": method, "seed": "42"}, list(inputs), ["x"])
+
+
+def test_jobs_are_snakemakes(dry_run):
+    text = dry_run.read_text()
+    jobs = plan.read_jobs(text)
+    counts = text[text.rindex("Job stats:") :].splitlines()[3:]
+    for line in counts:
+        rule, number = line.split()
+        if rule in ("total", "all"):
+            continue
+        assert sum(job.rule == rule for job in jobs) == int(number), rule
+        if rule == "write_page":
+            break
+    assert len({job.name for job in jobs}) == len(jobs)
+
+
+def test_plan_of_the_paper(dry_run, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(ROOT)
+    out = tmp_path / "plan.json"
+    plan.main(
+        ["--configfile", "config/paper.yaml", "--jobs", str(dry_run), "--pending", str(dry_run)]
+        + ["--output", str(out)]
+    )
+    text, found = capsys.readouterr().out, read_json(out)
+    rows = {row["rule"]: row for row in found["rows"]}
+    assert rows["train"]["jobs"] == 24 and rows["train"]["done"] == 0
+    assert rows["total"]["hours"] == pytest.approx(
+        sum(row["hours"] for rule, row in rows.items() if rule != "total")
+    )
+    # 4 models and the judge in bfloat16, 10 data sets.
+    names = [name for name in SHAPES]
+    weights = sum(2 * Architecture.of(SHAPES[name]).parameters for name in names) / 1e9
+    assert rows["download"]["download"] == pytest.approx(weights + 10 * 0.5)
+    assert rows["buy_annotations"]["calls"] == 28 * 805
+    for word in ("was not seen", "assumed", "tokens per answer", "device-hours left", "total"):
+        assert word in text
+
+
+def test_training_is_three_passes_and_a_recomputation(load):
+    """The released count: 6 N operations per token, 8 N with checkpointing, attention on top."""
+    found = load.work(train())
+    pairs, of = OF["pairs"]["HuggingFaceH4/ultrafeedback_binarized"][0], OF["lengths"]
+    tokens = of["prompt"] + of["chosen"] + of["rejected"]  # packed: the prompt once
+    shape = Architecture.of(SHAPES["alignment-handbook/zephyr-7b-sft-full"])
+    dense = 8 * shape.parameters * pairs * tokens
+    assert found.kind == "training" and 0.95 < found.amount / dense < 1.1
+    assert found.disk == 4 * shape.parameters
+    assert any("ultrafeedback_binarized was not seen" in line for line in load.assumed)
+
+
+def test_poet_takes_what_it_keeps(load):
+    both = OF["lengths"]["chosen"] + OF["lengths"]["rejected"]
+    full, poet = load.work(train()), load.work(train(method="dpo-poet"))
+    rest = OF["lengths"]["prompt"]
+    share = (rest + OF["lengths"]["kept_by_poet"] * both) / (rest + both)
+    assert poet.amount / full.amount == pytest.approx(share, rel=0.02)
+    assert kept({"strategy": "own", "keep": 0.5}, OF["lengths"]) == (225, 190)
+
+
+def test_token_tables_are_counted(load, tmp_path):
+    """Where a table exists nothing is assumed, and rows weigh what they hold."""
+    path = tmp_path / "none.parquet"
+
+    def table(chosen):
+        columns = {"prompt_ids": [[1, 2]] * 3, "chosen_ids": [[1] * chosen] * 3,
+                   "rejected_ids": [[1] * 4] * 3, "split": ["train", "train", "test"]}  # fmt: skip
+        pq.write_table(pa.table(columns), path)
+
+    from poet.workload import counted_lengths
+
+    table(6)
+    found = load.work(train(inputs=[str(path), "results/reference.parquet"]))
+    assert counted_lengths(str(path)) == (2, 6, 4, (2, 1)) and load.assumed == {}
+    shape = Architecture.of(SHAPES["alignment-handbook/zephyr-7b-sft-full"])
+    assert found.amount == pytest.approx(4 * shape.forward(2 * 12, 2 + 10 / 4, 2 * 10))
+
+
+def test_calls_and_dollars(config):
+    config = {**config, "annotators": dict(config["annotators"]), "seeds": [1, 2]}
+    name = "weighted_alpaca_eval_gpt4_turbo"
+    job = Job("buy_annotations", {"setting": "gemma-2-9b-it", "method": "dpo", "annotator": name})
+    found = Workload(config, SHAPES, OF).work(job)
+    assert found.calls == 2 * 805
+    assert found.dollars == pytest.approx(2 * 805 * (1500 * 10 + 1 * 30) / 1e6)
+
+
+def test_done_jobs_leave_the_plan_and_give_their_rate(load, tmp_path):
+    """Two of three trainings are left; one took 100 s on 4 devices: the rest go at its rate."""
+    finished, *left = (train(method=method) for method in ("dpo", "dpo-poet", "simpo"))
+    finished.benchmark, finished.gpus = str(tmp_path / "b.tsv"), 4
+    Path(finished.benchmark).write_text("s\th:m:s\n100.0\t0:01:40\n")
+    found = plan.make_plan([finished, *left], left, load)
+    row = found["rows"][0]
+    assert (row["jobs"], row["done"]) == (3, 1)
+    rate = load.work(finished).amount / 400
+    assert found["rates"]["train"] == {
+        "per_second": pytest.approx(rate), "unit": "FLOP", "source": "measured"
+    }  # fmt: skip
+    hours = sum(load.work(job).amount for job in left) / rate / 3600
+    assert row["hours"] == pytest.approx(hours)
+
+
+def test_sizes_of_the_lock_are_used(config, tmp_path):
+    lock = tmp_path / "lock.yaml"
+    files = {"a.parquet": {"size": 700, "sha256": "0" * 64}}
+    lock.write_text(yaml.safe_dump({"datasets/cais/mmlu": {"revision": "a" * 40, "files": files}}))
+    load = Workload({**config, "lock": str(lock)}, SHAPES, OF)
+    found = load.work(Job("download", {"repository": "datasets/cais/mmlu"}))
+    assert (found.download, load.assumed) == (700, {})
+
+
+def test_an_unknown_model_is_said_to_be_assumed(load):
+    shape = load.shape("org/unheard-of")
+    assert shape.parameters == 8_030_261_248
+    (said,) = load.assumed
+    assert said.startswith("the shape of org/unheard-of is unknown; that of meta-llama/")
+
+
+def test_no_dry_run_no_plan(tmp_path):
+    path = tmp_path / "empty"
+    path.write_text("Nothing to be done.")
+    with pytest.raises(UserError, match="lists no jobs"):
+        plan.main(["--configfile", "x", "--jobs", str(path), "--pending", str(path)])
