@@ -63,7 +63,7 @@ def test_interval_covers_for_judgements_between_zero_and_one():
 
 
 @pytest.mark.parametrize("interaction", [0.0, 15.0])
-@pytest.mark.parametrize("layout", ["typical", "no seed effect", "seeds as large as prompts"])
+@pytest.mark.parametrize("layout", LAYOUTS)
 def test_paired_test_holds_its_level(layout, interaction):
     """Methods share the prompts' effects, and differ by ``interaction`` on single prompts."""
     rng = np.random.default_rng(3)
@@ -243,6 +243,40 @@ def test_refit_minimises_the_objective_of_each_draw():
 
         w = minimize(objective, np.full(4, 0.1), bounds=[(0, None)] * 4, tol=1e-14).x
         assert refit == pytest.approx(100 / (1 + math.exp(w[3] - w[1])), abs=1e-2)
+
+
+def judged(rng, seeds_effects, n: int):
+    """Preferences and length differences [seeds, n] of models that the judge likes by length."""
+    shape = (len(seeds_effects), n)
+    delta = 400 * rng.standard_normal(n) + 300 * rng.standard_normal(shape)
+    logit = 0.6 + 3 * rng.standard_normal(n) - 2 * np.tanh(delta / 500)
+    logit = logit + 2 * np.array(seeds_effects)[:, None] + 2 * rng.standard_normal(shape)
+    return 1 / (1 + np.exp(-logit)), delta
+
+
+@pytest.mark.parametrize("sd_seed", [0.0, 0.2])
+def test_intervals_of_refits_cover(sd_seed):
+    """A small simulation: 200 draws hold 95 % to 1.5 points (one standard error)."""
+    rng, n, strength = np.random.default_rng(13), 120, 10.0
+    # The truth for a model, by its effect: the regression on so many prompts that no error is left.
+    grid = np.linspace(-1, 1, 9)
+    everyone = [judged(np.random.default_rng(14), [effect], 100_000) for effect in grid]
+    weights = np.ones((1, 100_000), dtype=int)
+    truths = [length_control.refit(p[0], d[0], weights, strength)[0] for p, d in everyone]
+    overall = np.interp(sd_seed * rng.standard_normal(100_000), grid, truths).mean()
+    estimates, draws, given = np.empty((200, 3)), np.empty((200, 3, 50)), np.empty(200)
+    for number in range(200):
+        effects = sd_seed * rng.standard_normal(3)
+        given[number] = np.interp(effects, grid, truths).mean()
+        preferences, deltas = judged(rng, effects, n)
+        counts = length_control.draw_prompts(n, 50, seed=number)
+        counts = np.concatenate([np.ones((1, n), dtype=int), counts])
+        for seed in range(3):
+            fits = length_control.refit(preferences[seed], deltas[seed], counts, strength)
+            estimates[number, seed], draws[number, seed] = fits[0], fits[1:]
+    score = Score.of_draws(estimates, draws, n)
+    assert 91 <= coverage(statistics.over_prompts(score), given) <= 99
+    assert 91 <= coverage(statistics.over_prompts_and_seeds(score), overall) <= 99.5
 
 
 @pytest.fixture(scope="module")
