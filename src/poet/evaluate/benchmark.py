@@ -101,7 +101,7 @@ def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="own data, which has no such rows: the same regression without, under its own name",
     )
-    parser.add_argument("--lock", default=str(LOCK), help="what `make lock` wrote (%(default)s)")
+    parser.add_argument("--lock", default=str(LOCK), help="default: paper/hub.lock.yaml, from here")
 
 
 def read_benchmark(args: argparse.Namespace):
