@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from poet.data.tokenization import encode, render_prompts
 from poet.evaluate import vllm_client
@@ -17,7 +18,6 @@ from poet.evaluate.generation import main
 from poet.evaluate.local_judge import LocalJudge
 from poet.evaluate.sampling import sample, stop_ids
 from poet.files import UserError, read_json, write_jsonl
-from poet.train.scratch import make_model
 
 STAND_IN = '''
 """The part of vLLM that poet.evaluate.vllm_worker uses, on transformers."""
@@ -98,17 +98,13 @@ def python(tmp_path_factory) -> str:
 
 @pytest.fixture(scope="module")
 def model(start, tmp_path_factory):
-    """A small model with heads as vLLM takes them, and large weights: no two logits are near.
-
-    Near ones would change places between the precisions.
-    """
-    shape = {"hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2}
-    model = make_model(start[1], shape | {"num_attention_heads": 2}, 64, seed=0).eval()
+    """The tiny model with larger weights, so that its answers differ and no two logits are near."""
+    folder = tmp_path_factory.mktemp("model")
+    model = AutoModelForCausalLM.from_pretrained(start[0]).eval()
     with torch.no_grad():
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.mul_(8)
-    folder = tmp_path_factory.mktemp("model")
     model.save_pretrained(folder)
     start[1].save_pretrained(folder)
     return folder, model
