@@ -51,7 +51,7 @@ STAGES = {
     "prefix_quality": (
         *_RUN, *_LOADING, "analysis", "data", "generation", "length_policy", "sft_seed",
     ),
-    "reward_gap": (*_RUN, *_LOADING, "analysis", "reference_batch_size"),
+    "reward_gap": (*_RUN, *_LOADING, "analysis", "reference_batch_size", "dtype"),
 }  # fmt: skip
 
 

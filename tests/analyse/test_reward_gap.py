@@ -28,7 +28,8 @@ def files(early, models, tmp_path_factory):
     folder = tmp_path_factory.mktemp("gap")
     record = {
         "setting": "world", "torch_threads": 1, "reference_batch_size": 16,
-        "attn_implementation": None, "analysis": {"pairs": N, "prefix_lengths": KS},
+        "forward": "padded", "token_budget": None, "dtype": "float32",
+        "analysis": {"pairs": N, "prefix_lengths": KS},
     }  # fmt: skip
     reference.main(
         ["--record", json.dumps(record), "--tokens", str(early.tokens), "--model",

@@ -12,7 +12,7 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
 
     Args:
         tokens: columns prompt_ids, chosen_ids, rejected_ids as lists.
-        record: reference_batch_size (responses), and how the model is loaded.
+        record: reference_batch_size (responses), dtype, and how its models are loaded.
 
     Returns:
         ``chosen_logps``, ``chosen_entropy``, ``rejected_logps``, ``rejected_entropy``: an array per
@@ -30,6 +30,7 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **loading(record))
     model.to(device).eval()
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))  # in chunks, without the logits
+    half = record["dtype"] == "bfloat16" and device == "cuda"  # as the reference was computed
     pad = AutoTokenizer.from_pretrained(folder).pad_token_id
     prompts, n = tokens["prompt_ids"], len(tokens["prompt_ids"])
     jobs = [(side, row) for side in SIDES for row in range(n)]
@@ -41,7 +42,7 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
         responses = [tokens[f"{side}_ids"][row] for side, row in batch]
         inputs = pad_sequences([prompts[row] for _, row in batch], responses, pad)
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
             out = model(**inputs, use_cache=False, fused_lm_head=True)
         mask = inputs["labels"][:, 1:] != -100
         for name, values in (("logps", out.log_probs), ("entropy", out.entropy)):
