@@ -19,7 +19,9 @@ REPORTED = "paper/reported.csv"
 METHOD = {
     "n_seeds": 3, "n_prompts": 805, "interval": "over prompts and seeds",
     "lc_win_rate": 24.6789, "lc_ci_low": 22.0, "lc_ci_high": 27.357,
+    "lc_prompts_ci_low": 23.0, "lc_prompts_ci_high": 26.0,
     "win_rate": 9.999, "wr_ci_low": 8.0, "wr_ci_high": 12.0,
+    "wr_prompts_ci_low": 8.5, "wr_prompts_ci_high": 11.5, "wr_seed_sd": 1.25, "wr_judge_sd": 0.5,
     "avg_length": 1543.26, "share_ended": 0.98765,
     "true_reward": None, "true_reward_ci_low": None, "true_reward_ci_high": None,
 }  # fmt: skip
@@ -54,17 +56,19 @@ def main_files(tmp_path, request):
 
 def test_main_csv_equals_rows_by_hand(main_files):
     assert main_files[0] == (
-        "setting,method,annotator,n_seeds,n_prompts,lc_win_rate,lc_ci_low,lc_ci_high,win_rate,"
-        "wr_ci_low,wr_ci_high,avg_length,share_ended,true_reward,true_reward_ci_low,"
-        "true_reward_ci_high,paper_lc_win_rate,verdict,gain_lc,gain_lc_ci_low,gain_lc_ci_high,"
-        "p_holm,paper_gain_lc,gain_verdict,lc_kind,interval\n"
-        "mistral-7b-base,dpo,judge,3,805,20.00,22.00,27.36,10.00,8.00,12.00,1543.3,0.9877,,,,12.9,"
-        "different judge,,,,,,,length_controlled_v1,over prompts and seeds\n"
-        "mistral-7b-base,dpo-poet,judge,3,805,24.68,22.00,27.36,10.00,8.00,12.00,1543.3,0.9877,,,,"
-        "24.7,different judge,4.68,0.00,9.36,0.0400,11.8,different judge,length_controlled_v1,"
-        "over prompts and seeds\n"
-        "mistral-7b-base,simpo,judge,,,,,,,,,,,,,,20.0,not run,,,,,,,length_controlled_v1,\n"
-        "mistral-7b-base,simpo-poet,judge,,,,,,,,,,,,,,24.2,not run,,,,,,,length_controlled_v1,\n"
+        "setting,method,annotator,n_seeds,n_prompts,lc_win_rate,lc_ci_low,lc_ci_high,"
+        "lc_prompts_ci_low,lc_prompts_ci_high,win_rate,wr_ci_low,wr_ci_high,wr_prompts_ci_low,"
+        "wr_prompts_ci_high,wr_seed_sd,wr_judge_sd,avg_length,share_ended,true_reward,"
+        "true_reward_ci_low,true_reward_ci_high,paper_lc_win_rate,verdict,gain_lc,gain_lc_ci_low,"
+        "gain_lc_ci_high,p_holm,n_prompts_needed,paper_gain_lc,gain_verdict,lc_kind,interval\n"
+        "mistral-7b-base,dpo,judge,3,805,20.00,22.00,27.36,23.00,26.00,10.00,8.00,12.00,8.50,11.50,"
+        "1.25,0.50,1543.3,0.9877,,,,12.9,different judge,,,,,,,,length_controlled_v1,over prompts and seeds\n"
+        "mistral-7b-base,dpo-poet,judge,3,805,24.68,22.00,27.36,23.00,26.00,10.00,8.00,12.00,8.50,"
+        "11.50,1.25,0.50,1543.3,0.9877,,,,24.7,different judge,4.68,0.00,9.36,0.0400,700,11.8,"
+        "different judge,length_controlled_v1,over prompts and seeds\n"
+        "mistral-7b-base,simpo,judge,,,,,,,,,,,,,,,,,,,,20.0,not run,,,,,,,,length_controlled_v1,\n"
+        "mistral-7b-base,simpo-poet,judge,,,,,,,,,,,,,,,,,,,,24.2,not run,,,,,,,,"
+        "length_controlled_v1,\n"
     )
 
 
@@ -80,7 +84,9 @@ def test_markdown_shows_the_same_digits(main_files):
     assert shown["gain LC"] == "4.68 [0.00, 9.36]"
     assert shown["verdict"] == "different judge"
     assert "true reward" not in shown  # no row has one
-    assert "Intervals (95 %): over prompts and seeds. LC: length_controlled_v1." in main_files[1]
+    assert shown["seed sd"] == "1.25" and shown["judge sd"] == "0.50"
+    assert "Intervals (95 %): over prompts and seeds; " in main_files[1]
+    assert "LC: length_controlled_v1." in main_files[1]
 
 
 def test_latex_is_a_booktabs_tabular(main_files):

@@ -16,17 +16,25 @@ from poet.report.paper import Paper, read_reported
 SCORES = {
     "n_seeds": 0, "n_prompts": 0,
     "lc_win_rate": PERCENT, "lc_ci_low": PERCENT, "lc_ci_high": PERCENT,
+    "lc_prompts_ci_low": PERCENT, "lc_prompts_ci_high": PERCENT,
     "win_rate": PERCENT, "wr_ci_low": PERCENT, "wr_ci_high": PERCENT,
+    "wr_prompts_ci_low": PERCENT, "wr_prompts_ci_high": PERCENT,
+    "wr_seed_sd": PERCENT, "wr_judge_sd": PERCENT,
     "avg_length": LENGTH, "share_ended": SHARE,
     "true_reward": SHARE, "true_reward_ci_low": SHARE, "true_reward_ci_high": SHARE,
 }  # fmt: skip
-GAIN = {"gain_lc": PERCENT, "gain_lc_ci_low": PERCENT, "gain_lc_ci_high": PERCENT, "p_holm": SHARE}
+GAIN = {
+    "gain_lc": PERCENT, "gain_lc_ci_low": PERCENT, "gain_lc_ci_high": PERCENT, "p_holm": SHARE,
+    "n_prompts_needed": 0,
+}  # fmt: skip
 SHOWN_SCORES = {
     "annotator": ("annotator",),
     "seeds": ("n_seeds",),
     "prompts": ("n_prompts",),
     "LC win rate %": ("lc_win_rate", "lc_ci_low", "lc_ci_high"),
     "win rate %": ("win_rate", "wr_ci_low", "wr_ci_high"),
+    "seed sd": ("wr_seed_sd",),
+    "judge sd": ("wr_judge_sd",),
     "length": ("avg_length",),
     "ended": ("share_ended",),
     "true reward": ("true_reward", "true_reward_ci_low", "true_reward_ci_high"),
@@ -34,6 +42,7 @@ SHOWN_SCORES = {
     "verdict": ("verdict",),
     "gain LC": ("gain_lc", "gain_lc_ci_low", "gain_lc_ci_high"),
     "p (Holm)": ("p_holm",),
+    "prompts needed": ("n_prompts_needed",),
     "paper's gain": ("paper_gain_lc",),
     "gain's verdict": ("gain_verdict",),
 }
@@ -153,7 +162,11 @@ def notes(rows: list[dict]) -> list[str]:
         return "; ".join(dict.fromkeys(row[column] for row in rows if row[column]))
 
     return [
-        f"Intervals (95 %): {said('interval')}. LC: {said('lc_kind')}. length: characters; "
+        f"Intervals (95 %): {said('interval')}; the CSV has those over prompts alone, given these "
+        f"models, as well. LC: {said('lc_kind')}. seed sd, judge sd: standard deviations of one "
+        "run's win rate, from run to run, and where every verdict is drawn once from the judge's "
+        "probabilities; prompts needed: to see a gain of that size at 80 % power. "
+        "length: characters; "
         "ended: share of answers that ended by themselves; gain LC: percentage points over the "
         "same objective without POET. verdict: reproduced (the paper's judge, and the interval "
         "within 3 points of its number), direction only (the gain has the paper's sign), "
