@@ -3,6 +3,7 @@ PYTHON ?= python3
 CORES ?= all
 CONFIG ?=
 ARGS ?=
+TARGETS ?=
 BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
 
@@ -46,12 +47,14 @@ tables: .venv/.installed
 report: results
 	$(call run,$(SNAKEMAKE) --report results/report.html)
 
-# What a configuration takes before it is run: `make plan CONFIG=config/paper.yaml ARGS=main`.
+# What a configuration takes, before it is run: make plan CONFIG=config/paper.yaml [TARGETS=main]
 plan: .venv/.installed
 	@folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && \
-	$(SNAKEMAKE) --dry-run --forceall > "$$folder/all" 2> "$$folder/errors" && \
-	$(SNAKEMAKE) --dry-run > "$$folder/pending" 2>> "$$folder/errors" || { cat "$$folder/errors" >&2; exit 1; }; \
-	$(BIN)/python -m poet.plan --configfile $(or $(CONFIG),config.yaml) --jobs "$$folder/all" --pending "$$folder/pending"
+	{ $(SNAKEMAKE) --dry-run --forceall -- $(TARGETS) > "$$folder/all" 2> "$$folder/errors" && \
+	  $(SNAKEMAKE) --dry-run -- $(TARGETS) > "$$folder/pending" 2> "$$folder/errors" || \
+	  { cat "$$folder"/all "$$folder/errors" >&2; exit 1; }; } && \
+	$(BIN)/python -m poet.plan --configfile $(or $(CONFIG),config.yaml) $(ARGS) \
+	  --jobs "$$folder/all" --pending "$$folder/pending"
 
 # What the hub has to deliver, looked up once: `make lock CONFIG=config/paper.yaml`.
 lock: .venv/.installed
@@ -100,3 +103,10 @@ pins:
 	  .venv-pins/bin/python -m pip freeze --all | grep -v -E '^(pip|wheel)==|^(nvidia|triton|cuda)' | sed -E 's/\+[a-z0-9.]+$$//'; \
 	} > envs/main.txt
 	rm -rf .venv-pins
+	$(MAKE) envs/main.yaml
+
+# The same pins for `snakemake --sdm conda`: conda brings Python, pip the rest.
+envs/main.yaml: envs/main.txt
+	@{ printf '%s\n' "# Made by make pins from envs/main.txt. Not built here." "channels: [conda-forge, nodefaults]" \
+	  "dependencies:" "  - python=3.11" "  - pip" "  - git" "  - pip:"; \
+	  grep -v '^#' envs/main.txt | sed 's/^/      - /'; } > $@

@@ -3,6 +3,10 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
+# One environment serves all rules; `--sdm apptainer` runs them in its image (envs/poet.def).
+container: "envs/poet.sif"
+
+
 # Snakemake merges configuration files: loading the default beside another would leak its settings.
 if not workflow.config_settings.configfiles:
 
@@ -124,3 +128,9 @@ for name in GRID:
         localrule: True
         input:
             results_of(name),
+
+
+# The same environment by conda: `--sdm conda`.
+for made in workflow.rules:
+    if made.shellcmd:
+        made.conda_env = str(Path(workflow.basedir) / "envs" / "main.yaml")

@@ -18,6 +18,7 @@ TABLE = ["csv", "md", "tex"]
 # The jobs' `python` is the one that runs Snakemake; only rules that fetch may ask the hub.
 os.environ.update(
     PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()]),
+    PYTHONPATH=str(Path(workflow.basedir) / "src"),
     HF_HUB_OFFLINE="1",
     TOKENIZERS_PARALLELISM="false",
     PYTHONHASHSEED="0",

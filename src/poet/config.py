@@ -93,6 +93,13 @@ def read(path: str | Path, **shortcuts: str) -> dict:
     return load({**config, **shortcuts}, str(path))
 
 
+def shortcuts(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config KEY=VALUE ...``, as on Snakemake's command line, to a program's flags."""
+    said = "the shortcuts `pairs` and `model`, as on Snakemake's command line"
+    pair = {"type": lambda text: text.split("=", 1), "metavar": "KEY=VALUE"}
+    parser.add_argument("--config", nargs="*", default=[], help=said, **pair)
+
+
 def resolve(config: dict, setting: str, method: str, seed: int | None = None) -> dict:
     """One flat record: everything that decides the result of ``method`` in ``setting``.
 

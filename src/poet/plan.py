@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from poet.config import read
+from poet.config import read, shortcuts
 from poet.files import UserError, cli, write_json
 from poet.workload import Job, Work, Workload
 
@@ -127,6 +127,7 @@ def as_text(plan: dict) -> str:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configfile", required=True)
+    shortcuts(parser)
     parser.add_argument("--jobs", required=True, help="snakemake --dry-run --forceall, its output")
     parser.add_argument("--pending", required=True, help="snakemake --dry-run, its output")
     parser.add_argument("--models", default="paper/models.yaml", help="shapes of the models")
@@ -139,7 +140,9 @@ def main(argv=None) -> None:
     shapes, of = (
         yaml.safe_load(Path(path).read_text()) for path in (args.models, args.assumptions)
     )
-    plan = make_plan(jobs, pending, Workload(read(args.configfile), shapes, of))
+    plan = make_plan(
+        jobs, pending, Workload(read(args.configfile, **dict(args.config)), shapes, of)
+    )
     if args.output:
         write_json(plan, args.output)
     print(as_text(plan))

@@ -8,9 +8,6 @@ import sys
 import pytest
 
 JUSTIFIED = {
-    "Specify a conda environment or container for each rule.": (
-        "one environment serves all rules and is pinned to the last package in envs/main.txt"
-    ),
     "Shell command directly uses variable RUN_FLAGS from outside of the rule": (
         "how often to save and where to log is no part of a result; as params it would re-run"
     ),
@@ -28,7 +25,7 @@ def test_lint(pytestconfig, tmp_path, configuration):
         cwd=pytestconfig.rootpath, capture_output=True, text=True,
     )  # fmt: skip
     places = re.split(r"^Lints for ", result.stderr, flags=re.MULTILINE)
-    assert len(places) > 10  # it did read the rules
+    assert any("rule train " in place for place in places)  # it did read the rules
     findings = [
         f"{place.splitlines()[0]} {title}"
         for place in places

@@ -182,16 +182,11 @@ def renew(config: dict) -> dict:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description="Write down what the hub has to deliver.")
     parser.add_argument("--configfile", required=True, help="its key `lock` names the file")
-    parser.add_argument(
-        "--config", nargs="*", default=[], metavar="KEY=VALUE",
-        help="the shortcuts `pairs` and `model`, as on Snakemake's command line",
-    )  # fmt: skip
+    from poet import config as poet_config
+
+    poet_config.shortcuts(parser)
     args = parser.parse_args(argv)
-
-    from poet.config import read as read_config
-
-    shortcuts = dict(item.split("=", 1) for item in args.config)
-    config = read_config(args.configfile, **shortcuts)
+    config = poet_config.read(args.configfile, **dict(args.config))
     entries = renew(config)
     with publish(config["lock"]) as temporary:
         temporary.write_text(HEADER + yaml.safe_dump(entries))
