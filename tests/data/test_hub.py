@@ -110,7 +110,7 @@ def test_download_brings_what_the_lock_lists_and_nothing_else(served, pinned, ro
         found = contents(tmp_path / name)
         assert found == {path: (root / name / path).read_bytes() for path in pinned[name]["files"]}
     assert len(served.downloads()) == 5
-    assert not list(tmp_path.rglob(".partial*"))
+    assert not list(tmp_path.rglob(".incomplete*"))
 
 
 @pytest.mark.parametrize("kind", ["stall", "cut", 429, 503])

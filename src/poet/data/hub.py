@@ -79,12 +79,12 @@ def _described(name: str, commit: str, item) -> dict:
 def download(name: str, pinned: dict, folder: Path) -> None:
     """Fetch a repository's files into ``folder``, which appears when all are there and right.
 
-    Until then they gather beside it in ``.partial``, where an interrupted download goes on.
+    Until then they gather beside it in ``.incomplete-*``, where an interrupted download goes on.
 
     Raises:
         UserError: no space, no access, no connection; or a file that is not what the lock says.
     """
-    work = folder.parent / f".partial-{folder.name}"
+    work = folder.parent / f".incomplete-{folder.name}"
     files = pinned["files"]
     wrong = [path for path in files if Path(path).is_absolute() or ".." in Path(path).parts]
     if wrong:
