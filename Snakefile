@@ -22,6 +22,8 @@ include: "rules/common_sweep.smk"
 include: "rules/common_report.smk"
 include: "rules/world.smk"
 include: "rules/compare.smk"
+include: "rules/tables.smk"
+include: "rules/figures.smk"
 include: "rules/report.smk"
 
 
