@@ -171,3 +171,15 @@ def test_no_dry_run_no_plan(tmp_path):
     path.write_text("Nothing to be done.")
     with pytest.raises(UserError, match="lists no jobs"):
         plan.main(["--configfile", "x", "--jobs", str(path), "--pending", str(path)])
+
+
+def test_make_plan(tmp_path):
+    """The command itself, for one target; `-o`: the environment that runs the tests is set up."""
+    result = subprocess.run(
+        ["make", "-s", "-o", ".venv/.installed", "plan", "CONFIG=config/paper.yaml"]
+        + ["TARGETS=baselines", f"BIN={Path(sys.executable).parent}"],
+        capture_output=True, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    jobs = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines() if line.strip()}
+    assert jobs["train"] == "4" and "total" in jobs

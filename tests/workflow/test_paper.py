@@ -124,3 +124,14 @@ def test_targets_list_their_jobs_without_hub_key_or_lock(tmp_path, target, n_tra
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", result.stdout + result.stderr, re.MULTILINE))
     assert int(jobs["train"]) == n_train
     assert int(jobs.get("generate", 0)) == n_generate
+
+
+def test_the_rules_resources_choose_the_launch(tmp_path):
+    """Plain by default; with several GPUs accelerate, as the resource `sharding` says."""
+    target = "results/models/gemma-2-9b-it/dpo-poet/seed-42"
+    flags = ("--set-resources", "train:gpu=4", "train:sharding=zero3")
+    launched = "python -m poet.train.launch --gpus {} --sharding {} poet.train.preference --record"
+    for more, expected in (((), launched.format(0, "fsdp")), (flags, launched.format(4, "zero3"))):
+        result = dry_run(tmp_path, target, "--printshellcmds", *more)
+        assert result.returncode == 0, result.stderr
+        assert expected in result.stdout + result.stderr

@@ -118,7 +118,7 @@ def entry(lock: str | Path, name: str) -> dict:
         raise UserError(
             f"{name} is not in the lock file {lock}, which says what the hub has to deliver.\n"
             "Run `make lock CONFIG=FILE` once, with access to the hub and the configuration that "
-            "names it."
+            "names it (with ARGS='--config model=...' where the command line does)."
         )
     return entries[name]
 
