@@ -76,13 +76,14 @@ lint: .venv/.installed
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# SLURM's executor plugin asks `scontrol` at every start, so it has an environment of its own.
+# SLURM's executor plugin asks `scontrol` at every start, so it has an environment of its own: that
+# of .venv, by its path, and the plugin.
 cluster: .venv-cluster/.installed
-.venv-cluster/.installed: envs/main.txt envs/cluster.txt pyproject.toml
-	$(PYTHON) -m venv .venv-cluster
-	.venv-cluster/bin/python -m pip install --quiet --upgrade pip
-	.venv-cluster/bin/python -m pip install --quiet -r envs/main.txt -r envs/cluster.txt
-	.venv-cluster/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+.venv-cluster/.installed: .venv/.installed envs/cluster.txt
+	$(PYTHON) -m venv --without-pip .venv-cluster
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	  > $$(.venv-cluster/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/base.pth
+	$(BIN)/python -m pip --python .venv-cluster/bin/python install --quiet -r envs/cluster.txt
 	touch $@
 
 # vLLM pins its own torch and transformers; poet.evaluate.vllm_client calls this interpreter.

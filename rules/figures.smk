@@ -1,8 +1,9 @@
-# The figures, each as SVG and PNG with the CSV it was drawn from.
+# The figures, each as SVG and PNG with the CSV it was drawn from. Seconds each: on a cluster they run where Snakemake does.
 
 
 rule draw_win_rates:
     """Win rates with intervals, per method."""
+    localrule: True
     input:
         "results/tables/main.csv",
     output:
@@ -25,6 +26,7 @@ rule draw_win_rates:
 
 rule draw_length_control:
     """Length-controlled win rate against the length of the answers."""
+    localrule: True
     input:
         "results/tables/main.csv",
     output:
@@ -49,6 +51,7 @@ rule draw_length_control:
 
 rule draw_ablation:
     """Win rate against the share of the length that is kept, beside the paper's."""
+    localrule: True
     input:
         "results/tables/ablation.csv",
     output:
@@ -71,6 +74,7 @@ rule draw_ablation:
 
 rule draw_lengths:
     """How long the answers of every method are."""
+    localrule: True
     input:
         [files for *_, files in SHOWN_ANSWERS],
     output:
@@ -95,6 +99,7 @@ rule draw_lengths:
 
 rule draw_training:
     """Implicit rewards of chosen and rejected over training, per method."""
+    localrule: True
     input:
         lambda wildcards: sum(trained_models(wildcards.setting).values(), []),
     output:

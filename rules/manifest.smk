@@ -1,8 +1,9 @@
-# What made the results.
+# What made the results. Seconds each: on a cluster they run where Snakemake does.
 
 
 rule write_manifest:
     """What made these results: versions, commit, configuration, hardware, seconds per rule."""
+    localrule: True
     input:
         TABLES,
         FIGURES,

@@ -1,8 +1,9 @@
-# The page.
+# The page. Seconds each: on a cluster they run where Snakemake does.
 
 
 rule write_page:
     """The page: answer, tables, figures, answers head to head, configuration, provenance, costs."""
+    localrule: True
     input:
         comparisons=COMPARISONS,
         annotations=[files for *_, files in SHOWN_ANSWERS],

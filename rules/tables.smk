@@ -1,8 +1,9 @@
-# The tables, each as CSV, Markdown and LaTeX.
+# The tables, each as CSV, Markdown and LaTeX. Seconds each: on a cluster they run where Snakemake does.
 
 
 rule tabulate_main:
     """The main table: win rates with intervals beside the paper's."""
+    localrule: True
     input:
         comparisons=COMPARISONS,
         reported=f"{PAPER}/reported.csv",
@@ -29,6 +30,7 @@ rule tabulate_main:
 
 rule tabulate_variants:
     """The truncation ablation, or the token-level baselines: what the main table has of either."""
+    localrule: True
     input:
         comparisons=lambda wildcards: VARIANT_COMPARISONS[wildcards.variants],
         reported=f"{PAPER}/reported.csv",
@@ -58,6 +60,7 @@ rule tabulate_variants:
 
 rule tabulate_downstream:
     """The downstream table: lm-eval tasks of every method."""
+    localrule: True
     input:
         [downstream_results(*row) for row in DOWNSTREAM_ROWS],
     output:
@@ -83,6 +86,7 @@ rule tabulate_downstream:
 
 rule tabulate_prefix:
     """The prefix table: gaps of chosen and rejected, surviving orders, the models' own prefixes."""
+    localrule: True
     input:
         measured=analysis_files("prefix_quality.json", ANALYSED),
         reported=f"{PAPER}/reported.csv",
@@ -109,6 +113,7 @@ rule tabulate_prefix:
 
 rule tabulate_rates:
     """The safety table or the arena table, beside the paper's numbers."""
+    localrule: True
     input:
         rates=lambda wildcards: rate_files(wildcards.rate),
         reported=f"{PAPER}/reported.csv",
@@ -132,6 +137,7 @@ rule tabulate_rates:
 
 rule tabulate_language:
     """The language table: true reward of the start model, a babbler and the corpus."""
+    localrule: True
     input:
         [language_files(setting) for setting in LANGUAGE],
     output:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from faults import record
+
 ROOT = Path(__file__).parent.parent
 
 # No timed assertions; the same examples on every run.
@@ -18,6 +20,13 @@ def absent(what: str, reason: str) -> None:
     if what in os.environ.get("POET_REQUIRE", "").split():
         pytest.fail(f"{reason}, and POET_REQUIRE names {what}")
     pytest.skip(reason)
+
+
+@pytest.fixture
+def planted(request, tmp_path):
+    """Record a planted failure in docs/faults.md: ``planted(failure, seen, then)``."""
+    test = f"{request.node.path.relative_to(ROOT)}::{request.node.originalname}"
+    return lambda failure, seen, then: record(failure, seen, then, test, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conftest import absent
 from poet.files import (
     UserError,
     cli,
@@ -132,12 +134,45 @@ def test_publish_replaces_folders(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "two"]
 
 
-def test_publish_starts_afresh_after_a_kill(tmp_path):
-    stale = tmp_path / f".partial-{os.getpid()}-model"
-    (stale / "old").mkdir(parents=True)
-    with publish(tmp_path / "model") as temporary:
+def test_publish_starts_afresh_after_a_kill(tmp_path, planted):
+    write = (
+        "import os, signal, sys; from poet.files import publish\n"
+        "with publish(sys.argv[1]) as folder:\n"
+        "    (folder / 'half').mkdir(parents=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    model = tmp_path / "model"
+    killed = subprocess.run([sys.executable, "-c", write, str(model)])
+    assert killed.returncode == -signal.SIGKILL
+    left = [path.name for path in tmp_path.iterdir()]
+    assert len(left) == 1 and left[0].startswith(".partial-")
+    with publish(model) as temporary:
+        assert not temporary.exists() and not list(tmp_path.iterdir())
         temporary.mkdir()
     assert [path.name for path in tmp_path.rglob("*")] == ["model"]
+    planted(
+        "a job dies while it writes an output",
+        "nothing under the final name; a leftover `.partial-*` beside it",
+        "the next run removes the leftover and writes the output again",
+    )
+
+
+def test_full_disk(tmp_path, planted):
+    """On a file system of 64 KiB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        absent("mount", "a small file system cannot be mounted here (needs root)")
+    try:
+        write_json({"kept": True}, disk / "first.json")
+        with pytest.raises(SystemExit) as stopped:
+            cli(lambda: write_json(["x" * 100] * 1000, disk / "second.json"))
+        assert [path.name for path in disk.iterdir()] == ["first.json"]
+        assert read_json(disk / "first.json") == {"kept": True}
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+    assert "No space left on device" in str(stopped.value)
+    planted("the disk is full", stopped.value, "the half-written output is removed")
 
 
 def test_remove(tmp_path):

@@ -5,9 +5,12 @@ A file under its final name is complete: everything is written beside it and ren
 
 from __future__ import annotations
 
+import errno
+import glob
 import gzip
 import json
 import os
+import platform
 import shutil
 import sys
 import zlib
@@ -21,7 +24,10 @@ class UserError(Exception):
 
 
 def cli(main: Callable[[], None]) -> None:
-    """Run a program's ``main``; a :class:`UserError` ends it with a message and exit code 1."""
+    """Run a program's ``main``; a :class:`UserError` ends it with a message and exit code 1.
+
+    So does a full disk: what was written before stays, and the next run goes on from there.
+    """
     from poet.progress import calm_libraries
 
     calm_libraries()
@@ -29,6 +35,13 @@ def cli(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sys.exit(
+            f"error: {error.strerror}: {error.filename or 'while an output was written'}.\n"
+            "What was finished before is kept. Free some space and start the same command again."
+        )
 
 
 def remove(path: Path) -> None:
@@ -49,8 +62,8 @@ def publish(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, for writers that choose their format by it.
-    temporary = path.with_name(f".partial-{os.getpid()}-{path.name}")
-    remove(temporary)
+    temporary = path.with_name(f".partial-{platform.node()}-{os.getpid()}-{path.name}")
+    _remove_leftovers(path)
     try:
         yield temporary
         if path.is_dir():
@@ -58,6 +71,17 @@ def publish(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         remove(temporary)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove what processes of this machine that were killed had begun to write for ``path``."""
+    prefix = f".partial-{platform.node()}-"
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*-{glob.escape(path.name)}"):
+        process = leftover.name.removeprefix(prefix).split("-")[0]
+        if process.isdigit() and (
+            int(process) == os.getpid() or not Path("/proc", process).exists()
+        ):
+            remove(leftover)
 
 
 def read_json(path: str | Path):

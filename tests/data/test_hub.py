@@ -134,7 +134,7 @@ def test_wrong_content_is_deleted_and_asked_for_again(served, pinned, tmp_path, 
 
 
 @pytest.mark.parametrize("kind", ["corrupt", "short"])
-def test_content_that_stays_wrong_is_refused(served, pinned, tmp_path, kind):
+def test_content_that_stays_wrong_is_refused(served, pinned, tmp_path, kind, planted):
     served.faults.append(Fault(WEIGHTS, kind, times=99))
     with pytest.raises(UserError) as error:
         hub.download(MODEL, pinned[MODEL], tmp_path / "model")
@@ -142,13 +142,14 @@ def test_content_that_stays_wrong_is_refused(served, pinned, tmp_path, kind):
     assert f"{MODEL}/{WEIGHTS}" in message and pinned[MODEL]["files"][WEIGHTS]["sha256"] in message
     assert not (tmp_path / "model").exists()
     assert not list(tmp_path.rglob(f"{WEIGHTS}*"))
+    planted(f"hub: a file is {kind}, and stays so", message, "the wrong file is deleted")
 
 
-def test_an_interrupted_download_goes_on_where_it_was(served, pinned, tmp_path):
+def test_an_interrupted_download_goes_on_where_it_was(served, pinned, tmp_path, planted):
     served.faults.append(Fault(WEIGHTS, "cut", times=99, after=50))
     with pytest.raises(
         UserError, match=r"could not be fetched .*\n.*is kept, so that the next try"
-    ):
+    ) as error:
         hub.download(MODEL, pinned[MODEL], tmp_path / "model")
     assert not (tmp_path / "model").exists()
     served.faults.clear()
@@ -157,13 +158,16 @@ def test_an_interrupted_download_goes_on_where_it_was(served, pinned, tmp_path):
     # What was complete is not asked for again, and of the rest only what is missing.
     assert len(served.downloads()) == 1
     assert int(served.asked[-1][2].removeprefix("bytes=").removesuffix("-")) >= 50
+    planted("hub: the connection is cut, every time", error.value, "the next run asks for the rest")
     assert sha256(tmp_path / "model" / WEIGHTS) == pinned[MODEL]["files"][WEIGHTS]["sha256"]
 
 
-def test_a_hub_that_stays_down(served, pinned, tmp_path):
+def test_a_hub_that_stays_down(served, pinned, tmp_path, planted):
     served.faults.append(Fault("config.json", 503, times=99))
-    with pytest.raises(UserError, match=f"{MODEL} at revision .* could not be fetched .*503"):
+    refused = f"{MODEL} at revision .* could not be fetched .*503"
+    with pytest.raises(UserError, match=refused) as error:
         hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    planted("hub: answers 503", error.value, "finished files are kept; run again")
 
 
 def test_a_hub_that_is_not_there(served, pinned, tmp_path, monkeypatch):
@@ -176,7 +180,7 @@ def test_a_hub_that_is_not_there(served, pinned, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("token", "status"), [(None, 401), ("hf_other", 403)])
 def test_gated_names_the_page_and_the_variable(
-    served, pinned, tmp_path, monkeypatch, token, status
+    served, pinned, tmp_path, monkeypatch, token, status, planted
 ):
     served.gated.add(MODEL)
     if token:
@@ -190,6 +194,7 @@ def test_gated_names_the_page_and_the_variable(
         message = str(error.value)
         assert f"accept its terms at {served.url}/{MODEL}" in message and "HF_TOKEN" in message
         assert token is None or token not in message
+    planted(f"hub: a gated model answers {status}", message, "set the variable and run again")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     hub.download(MODEL, pinned[MODEL], tmp_path / "model")
     assert (tmp_path / "model" / WEIGHTS).exists()
@@ -205,16 +210,18 @@ def test_gated_names_the_page_and_the_variable(
         ("datasets/tiny/script", None, "lacks what is taken from the hub"),
     ],
 )
-def test_what_cannot_be_locked(served, name, revision, expected):
+def test_what_cannot_be_locked(served, name, revision, expected, planted):
     patterns = lock.DATA_FILES if name.startswith("datasets/") else lock.MODEL_FILES
-    with pytest.raises(UserError, match=expected):
+    with pytest.raises(UserError, match=expected) as error:
         hub.describe(name, revision, patterns)
+    planted(f"hub: `make lock` for {name}, {expected}", error.value, "the lock file is not written")
 
 
-def test_a_file_that_left_the_hub(served, pinned, tmp_path):
+def test_a_file_that_left_the_hub(served, pinned, tmp_path, planted):
     pinned[MODEL]["files"]["gone.json"] = {"size": 3, "sha256": "0" * 64}
-    with pytest.raises(UserError, match=r"a file of the lock is not there: .*\n?.*"):
+    with pytest.raises(UserError, match=r"a file of the lock is not there: .*\n?.*") as error:
         hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    planted("hub: a file answers 404", error.value, "nothing under the final name")
 
 
 def test_no_file_leaves_its_folder(served, pinned, tmp_path):
@@ -223,11 +230,12 @@ def test_no_file_leaves_its_folder(served, pinned, tmp_path):
         hub.download(MODEL, pinned[MODEL], tmp_path / "model")
 
 
-def test_disk_space_comes_first(served, pinned, tmp_path, monkeypatch):
+def test_disk_space_comes_first(served, pinned, tmp_path, monkeypatch, planted):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100))
-    with pytest.raises(UserError, match=r"needs 0.0 GB, but 0.0 GB are free"):
+    with pytest.raises(UserError, match=r"needs 0.0 GB, but 0.0 GB are free") as error:
         hub.download(MODEL, pinned[MODEL], tmp_path / "model")
+    planted("hub: no room for a download", error.value, "nothing is downloaded")
     assert served.downloads() == []
 
 
@@ -286,9 +294,10 @@ def test_what_the_lock_lacks_names_make_lock(lock_file, repository, filename, re
     assert "make lock" in str(error.value).replace("\n", " ")
 
 
-def test_no_lock_at_all_names_make_lock(tmp_path):
-    with pytest.raises(UserError, match="make lock"):
+def test_no_lock_at_all_names_make_lock(tmp_path, planted):
+    with pytest.raises(UserError, match="make lock") as error:
         hub.main(["--repository", MODEL, "--lock", str(tmp_path / "no.yaml"), "--output", "x"])
+    planted("hub: no lock file", error.value, "nothing is downloaded")
 
 
 # Code

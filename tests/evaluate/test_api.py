@@ -195,24 +195,28 @@ def test_calls_begin_at_most_so_often_and_none_in_a_pause(monkeypatch):
 
 
 @pytest.mark.parametrize("fault", ["402", "401", "quota"])
-def test_out_of_money_stops_at_once_and_resumes_with_what_is_missing(server, settings, fault):
+def test_out_of_money_stops_at_once_and_resumes_with_what_is_missing(
+    server, settings, fault, planted
+):
     server.faults = lambda asked, number: fault if number >= 10 else None
     settings["concurrency"] = 1
     with pytest.raises(UserError, match="What was bought is in") as error:
         ask(settings, 25)
     assert KEY not in str(error.value) and ("(key)" in str(error.value)) == (fault != "quota")
     assert len(server.bodies) == 11
+    planted(f"judge: answers {fault}", error.value, "the next run asks only what is missing")
     server.faults = lambda asked, number: None
     assert len(ask(settings, 25)) == 25
     assert len(server.bodies) == 11 + 15 and set(server.answered.values()) == {1}
 
 
 @pytest.mark.parametrize("fault", ["garbage", "no-logprobs", "500", "cut", "half"])
-def test_what_stays_bad_is_refused_with_what_was_said(server, settings, fault):
+def test_what_stays_bad_is_refused_with_what_was_said(server, settings, fault, planted):
     server.faults = lambda asked, number: fault
     with pytest.raises(UserError, match="Given up after 4 attempts") as error:
         ask(settings, 1)
     assert len(server.bodies) == 4 and KEY not in str(error.value)
+    planted(f"judge: {fault} again and again", error.value, "what was bought before is kept")
     if fault == "garbage":  # escaped: no control character reaches the terminal
         assert r"<html>\x1b[31mBearer (key)" in str(error.value)
     with Store(settings["store"]) as store:
@@ -220,10 +224,11 @@ def test_what_stays_bad_is_refused_with_what_was_said(server, settings, fault):
     assert (paid > 0) == (fault in ("garbage", "no-logprobs"))
 
 
-def test_the_ceiling_stops_before_and_on_the_way(server, settings, capsys):
+def test_the_ceiling_stops_before_and_on_the_way(server, settings, capsys, planted):
     # 4 bytes are a token: one for the prompt, one for the answer, $40 per million
-    with pytest.raises(UserError, match="above max_cost"):
+    with pytest.raises(UserError, match="above max_cost") as error:
         ask({**settings, "max_cost": 7 * 40e-6}, 8)
+    planted("judge: the calls would cost too much", error.value, "nothing is asked")
     assert not server.bodies
     assert "8 calls with about 16 tokens, about $0.00" in capsys.readouterr().err
     # The server counts more: 6 tokens for the prompt, so $90 per million questions.
@@ -234,13 +239,14 @@ def test_the_ceiling_stops_before_and_on_the_way(server, settings, capsys):
     assert set(server.asked.values()) == {1} and len(server.asked) == 8
 
 
-def test_a_model_that_changes_its_name_within_a_table_is_an_error(server, settings):
+def test_a_model_that_changes_its_name_within_a_table_is_an_error(server, settings, planted):
     settings["concurrency"] = 1
     server.faults = lambda asked, number: "other-model" if number >= 3 else None
     for _ in range(2):  # and stays one, without asking again
         with pytest.raises(UserError, match="answers as j-0324 and as moved") as error:
             ask({**settings, "model": "j"}, 6)
         assert "allow_model_change" in str(error.value) and len(server.bodies) == 4
+    planted("judge: another model answers", error.value, "the answers are kept, no table is made")
     allowed = ask({**settings, "model": "j", "allow_model_change": True}, 6)
     assert [row["model"] for row in allowed] == ["j-0324"] * 3 + ["moved"] * 3
     assert len(ask({**settings, "model": "another"}, 2)) == 2  # another question, another table
@@ -254,11 +260,14 @@ def test_the_same_question_to_another_server_or_model_is_another(server, setting
     assert len(server.bodies) == 8
 
 
-def test_the_key_is_needed_only_to_ask_and_only_in_its_header(server, settings, monkeypatch):
+def test_the_key_is_needed_only_to_ask_and_only_in_its_header(
+    server, settings, monkeypatch, planted
+):
     ask(settings, 2)
     assert server.keys == {f"Bearer {KEY}"}
     monkeypatch.delenv("JUDGE_KEY")
     assert len(ask(settings, 2)) == 2
-    with pytest.raises(UserError, match="JUDGE_KEY is empty"):
+    with pytest.raises(UserError, match="JUDGE_KEY is empty") as error:
         ask(settings, 3)
+    planted("judge: no key", error.value, "nothing is asked")
     assert KEY not in (Store(settings["store"]).path).read_text()

@@ -80,12 +80,14 @@ def test_a_run_killed_again_and_again_ends_the_same(inputs, undisturbed, tmp_pat
     assert result(tmp_path) == undisturbed[settings]
 
 
-def test_sigterm_writes_a_checkpoint_and_fails(inputs, undisturbed, tmp_path):
+def test_sigterm_writes_a_checkpoint_and_fails(inputs, undisturbed, tmp_path, planted):
     record, log = record_of(**SETTINGS["all weights"]), tmp_path / "log"
     argv = arguments(inputs, record, tmp_path)
     end = {"signal_number": signal.SIGTERM, "on": "training_step", "after": 13}
     assert start_and_end(argv, log, **end) == 1
     assert "error: stopped by SIGTERM after optimizer step 7 of 22; the" in log.read_text()
+    seen = next(line for line in log.read_text().splitlines() if line.startswith("error:"))
+    planted("training: preempted (SIGTERM)", seen, "the next run goes on from that step")
     (folder,) = (tmp_path / "checkpoints").glob("*/checkpoint-*")
     assert folder.name == "checkpoint-7" and not (tmp_path / "model").exists()
     assert (folder / "model.safetensors").exists() and not list(folder.glob("pytorch_model*"))
@@ -118,7 +120,7 @@ def test_two_processes_stop_together_and_go_on(inputs, tmp_path):
     assert weights[0] == weights[1]
 
 
-def test_only_complete_checkpoints_of_the_same_run_are_used(tmp_path, capsys):
+def test_only_complete_checkpoints_of_the_same_run_are_used(tmp_path, capsys, planted):
     record, files = {"beta": 0.1}, {"tokens": "abc"}
     mine = Checkpoints(tmp_path, record, files)
     assert mine.last() is None
@@ -134,8 +136,10 @@ def test_only_complete_checkpoints_of_the_same_run_are_used(tmp_path, capsys):
         assert "checkpoints of other settings or data are not used" in capsys.readouterr().err
     other.folder.mkdir()
     (mine.folder / "checkpoint-20").rename(other.folder / "checkpoint-20")
-    with pytest.raises(UserError, match="checkpoint-20 was made by another run than this one"):
+    refused = "checkpoint-20 was made by another run than this one"
+    with pytest.raises(UserError, match=refused) as error:
         other.last()
+    planted("training: a checkpoint of another configuration", error.value, "it is left alone")
     assert mine.last().name == "checkpoint-15"
     mine.remove()
     assert [path.name for path in tmp_path.iterdir()] == [other.folder.name]

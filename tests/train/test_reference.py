@@ -110,14 +110,15 @@ def test_the_program_writes_what_is_attached(folder, tokens, cache, tmp_path, fo
     assert [len(logps) for logps in attached["ref_chosen_logps"].to_pylist()] == lengths
 
 
-def test_other_rows_are_refused(folder, tokens, cache):
+def test_other_rows_are_refused(folder, tokens, cache, planted):
     with pytest.raises(UserError, match="19 rows in the cache, 20 pairs"):
         attach(tokens, cache.slice(1), folder)
     with pytest.raises(UserError, match="20 rows in the cache, 19 pairs"):
         attach(tokens.slice(1), cache, folder)
     reordered = cache.take([0, 2, 1, *range(3, 20)])
-    with pytest.raises(UserError, match="row 1 is pair"):
+    with pytest.raises(UserError, match="row 1 is pair") as error:
         attach(tokens, reordered, folder)
+    planted("training: the reference's rows are in another order", error.value, "no wrong loss")
     short = pa.array([logps[:-1] for logps in cache["ref_chosen_logps"].to_pylist()])
     with pytest.raises(UserError, match="row 0 has .* chosen tokens, the cache"):
         attach(tokens, cache.set_column(1, "ref_chosen_logps", short), folder)

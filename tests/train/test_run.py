@@ -42,7 +42,7 @@ def trained(inputs, tmp_path_factory):
     ],
     ids=["GPU", "Python", "torch on a CPU"],
 )
-def test_out_of_memory_names_the_settings(inputs, tmp_path, monkeypatch, error):
+def test_out_of_memory_names_the_settings(inputs, tmp_path, monkeypatch, error, planted):
     def fail(*args, **kwargs):
         raise error
 
@@ -54,6 +54,7 @@ def test_out_of_memory_names_the_settings(inputs, tmp_path, monkeypatch, error):
     for text in ("settings.world.preference", "per_device_batch_size", "gradient_checkpointing"):
         assert text in message
     assert not (tmp_path / "model").exists()
+    planted(f"training: out of memory ({type(error).__name__})", message, "checkpoints are kept")
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, NotImplementedError, torch.AcceleratorError])

@@ -25,6 +25,10 @@ def assert_refused(workflow, result, *parts):
         assert part in message
     assert len(message.splitlines()) < 25 and "Traceback" not in message
     assert not (workflow.folder / "results").exists()
+    lines = message.splitlines()
+    first = next(i for i, line in enumerate(lines) if "Error in" in line) + 1
+    last = next(i for i, line in enumerate(lines) if i > first and line.startswith("  File"))
+    return "\n".join(lines[first:last])
 
 
 @pytest.mark.parametrize(
@@ -39,9 +43,10 @@ def assert_refused(workflow, result, *parts):
         ("seeds", "three", ("seeds", "three", "array")),
     ],
 )
-def test_configuration(workflow, small_config, path, value, parts):
+def test_configuration(workflow, small_config, path, value, parts, planted):
     run = workflow(changed(small_config, path, value))
-    assert_refused(run, run(), *parts)
+    seen = assert_refused(run, run(), *parts)
+    planted(f"configuration: `{path}: {value}`", seen, "no job starts")
 
 
 def lines(*rows):
@@ -59,11 +64,12 @@ def lines(*rows):
         (None, ("pairs.jsonl", "no such file")),
     ],
 )
-def test_pairs_file(workflow, own_config, content, parts):
+def test_pairs_file(workflow, own_config, content, parts, planted):
     run = workflow(own_config)
     if content is not None:
         (run.folder / "pairs.jsonl").write_text(content)
-    assert_refused(run, run("--config", "pairs=pairs.jsonl"), *parts)
+    seen = assert_refused(run, run("--config", "pairs=pairs.jsonl"), *parts)
+    planted(f"pairs file: {', '.join(parts)}", seen, "no job starts")
 
 
 def test_no_pairs_file_given(workflow, own_config):

@@ -3,14 +3,9 @@
 import csv
 import json
 import math
-import os
 import re
-import signal
-import subprocess
-import time
 
 import pytest
-import yaml
 
 from poet import config as poet_config
 
@@ -143,29 +138,3 @@ def test_lost_output_is_made_again_the_same(finished):
     result = finished("--forcerun", "results/models/world/dpo/seed-1", "all")
     assert result.returncode == 0, result.stderr[-3000:]
     assert finished.tables() == before
-
-
-def test_killed_run_ends_with_the_same_tables(clone, small_config, workflow):
-    config = {**small_config, "seeds": [1], "grid": {"world": ["sft", "dpo", "dpo-poet"]}}
-    undisturbed = workflow(config)
-    assert undisturbed().returncode == 0
-    (clone / "small.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    make = ["make", "results", "CONFIG=small.yaml", "CORES=2"]
-    # Killed with everything it started, three times: early, in the training, later still.
-    for marker in ("data/world/pairs.parquet", "models/world/sft", "models/world/dpo/seed-1"):
-        run = subprocess.Popen(
-            make, cwd=clone, start_new_session=True,
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        deadline = time.monotonic() + 300
-        while not (clone / "results" / marker).exists() and time.monotonic() < deadline:
-            assert run.poll() is None, "the run ended before it could be killed"
-            time.sleep(0.2)
-        time.sleep(1.5)
-        os.killpg(run.pid, signal.SIGKILL)
-        assert run.wait() == -signal.SIGKILL
-    final = subprocess.run(make, cwd=clone, capture_output=True, text=True)
-    assert final.returncode == 0, final.stderr[-3000:]
-    tables = {p.name: p.read_bytes() for p in sorted((clone / "results" / "tables").iterdir())}
-    assert tables == undisturbed.tables()
-    assert not list((clone / "results").rglob(".partial*/model.safetensors"))

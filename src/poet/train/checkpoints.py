@@ -8,6 +8,7 @@ else, and by torch's ``weights_only`` loader.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -44,6 +45,23 @@ class Checkpoints:
         processes = int(os.environ.get("WORLD_SIZE", 1))
         self.run = {"record": record, "inputs": inputs, "processes": processes}
         self.folder = Path(root) / digest(self.run)
+
+    def hold(self) -> None:
+        """Wait until no other process of this machine trains the same run, as an orphan might.
+
+        The lock ends with the process.
+        """
+        if not is_main():
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.folder / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"another process trains the same in {self.folder}; waiting for it to end")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks
+            pass
 
     def last(self) -> Path | None:
         """The last complete checkpoint; None to begin at the start.

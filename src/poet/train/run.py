@@ -25,6 +25,7 @@ def run(trainer, checkpoints: Checkpoints, flags) -> None:
     saver = Saver(checkpoints, flags.save_steps)
     trainer.add_callback(saver)
     trainer.remove_callback(PrinterCallback)  # the log is kept in train.json
+    checkpoints.hold()
     last = checkpoints.last()
     _report(trainer, flags, resumed=last is not None)
     trainer.train(resume_from_checkpoint=last and str(last))
