@@ -279,6 +279,12 @@ def test_intervals_of_refits_cover(sd_seed):
     assert 91 <= coverage(statistics.over_prompts_and_seeds(score), overall) <= 99.5
 
 
+def test_a_draw_of_one_prompt_alone_has_a_fit():
+    counts = np.array([[1, 1, 1], [3, 0, 0]])
+    fits = length_control.refit(np.array([0.9, 0.2, 0.5]), np.array([5.0, -3.0, 1.0]), counts, 100)
+    assert fits[1] == pytest.approx(90, abs=1)
+
+
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     """The program on five methods, three seeds, 200 prompts: its folder and its output."""

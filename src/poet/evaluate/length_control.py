@@ -81,6 +81,7 @@ def refit(preference, delta, counts, C: float, gamed=None) -> np.ndarray:
     n_draws, n_prompts = counts.shape
     mean = counts @ delta / n_prompts
     spread = np.sqrt((counts * (delta - mean[:, None]) ** 2).sum(-1) / (n_prompts - 1))
+    spread[spread == 0] = np.inf  # a draw of one prompt only, where there are few: no length effect
     length = np.tanh(delta / spread[:, None])
     weights, target = counts.astype(float), preference
     if gamed is None:
