@@ -55,12 +55,12 @@ class Cluster(Workflow):
     """The same workflow, its jobs sent to SLURM through the profile."""
 
     def command(self, *arguments: str) -> list[str]:
-        local = super().command(*arguments)
-        without_cores = [a for a in local if a not in ("--cores", "2")]
+        local = [a for a in super().command() if a not in ("--cores", "2")]
         return [
-            str(PYTHON), *without_cores[1:], "--profile", str(ROOT / "profiles" / "slurm"),
+            str(PYTHON), "-m", "snakemake", *arguments, *local[3:],
+            "--profile", str(ROOT / "profiles" / "slurm"), "--max-threads", "2",
             "--slurm-no-account", "--slurm-status-command", "squeue", "--latency-wait", "5",
-            "--slurm-init-seconds-before-status-checks", "5", "--max-threads", "2",
+            "--slurm-init-seconds-before-status-checks", "5",
         ]  # fmt: skip
 
     def job(self, folder: str) -> str | None:
