@@ -4,9 +4,9 @@ Float32 master weights, gradients and Adam's two moments are 16 bytes per parame
 copies that autocast computes with are not cached (:mod:`poet.train.trainer`): those of a layer and
 the head come on top; sharded weights are gathered by the layer too. Activations: with gradient
 checkpointing each layer keeps its input, and one layer at a time is recomputed, whose intermediate
-results are about 34 hidden sizes per token (Korthikanti et al. 2022, arXiv 2205.05198, section 4,
-flash attention); eager attention keeps its scores too, in float32 and bfloat16. The head's logits
-are made in chunks.
+results are about 34 bytes per token and hidden unit (Korthikanti et al. 2022, arXiv 2205.05198,
+section 4) and 8 per unit of the gated MLP; eager attention keeps its scores too, in float32 and
+bfloat16, and their gradients. The head's logits are made in chunks.
 """
 
 from __future__ import annotations
