@@ -44,7 +44,9 @@ def undisturbed(inputs, tmp_path_factory):
     found = {}
     for name, settings in SETTINGS.items():
         folder = tmp_path_factory.mktemp("undisturbed")
-        preference.main(arguments(inputs, record_of(**settings), folder))
+        argv = arguments(inputs, record_of(**settings), folder)
+        # A process of its own, as those that are killed: other tests change torch's state.
+        assert start_and_end(argv, folder / "log") == 0, (folder / "log").read_text()
         found[name] = result(folder)
     return found
 
