@@ -17,7 +17,7 @@ define run
   exit $$code
 endef
 
-.PHONY: lock plan results diagnose worlds ablation sweep tables report test lint pins clean-venv cluster vllm
+.PHONY: benchmark benchmark-gpu lock plan results diagnose worlds ablation sweep tables report test lint pins clean-venv cluster vllm
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -59,6 +59,14 @@ plan: .venv/.installed
 # What the hub has to deliver, looked up once: `make lock CONFIG=config/paper.yaml`.
 lock: .venv/.installed
 	$(BIN)/python -m poet.data.lock --configfile $(or $(CONFIG),$(error name a configuration: make lock CONFIG=FILE)) $(ARGS)
+
+# Ours and its peers in turns, on an idle machine: 10 minutes each (docs/performance.md).
+benchmark: .venv/.installed
+	$(BIN)/python -m benchmarks.compare --shape cpu --output benchmarks/results/cpu.json
+
+benchmark-gpu: .venv/.installed
+	$(BIN)/python -m benchmarks.compare --shape 1b --output benchmarks/results/gpu-1b.json
+	$(BIN)/python -m benchmarks.compare --shape 8b --output benchmarks/results/gpu-8b.json
 
 test: .venv/.installed lint
 	$(BIN)/python -m pytest

@@ -251,10 +251,11 @@ def test_rows_hold_every_pair_once_within_the_budget(sizes, budget):
 
 
 @pytest.mark.parametrize("softcap", [None, 0.7])
-def test_head_is_trls_fused_head(softcap, monkeypatch):
+@pytest.mark.parametrize("positions", [7, 40])  # of 40: several chunks, or one that is kept
+def test_head_is_trls_fused_head(softcap, positions, monkeypatch):
     from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
-    monkeypatch.setattr(head, "CHUNK", 7)
+    monkeypatch.setattr(head, "CHUNK", positions * VOCABULARY)
     torch.manual_seed(0)
     hidden, weight = torch.randn(40, 16), torch.randn(VOCABULARY, 16)
     labels, grad = torch.randint(VOCABULARY, (40,)), torch.randn(40)
@@ -262,7 +263,8 @@ def test_head_is_trls_fused_head(softcap, monkeypatch):
     def run(function):
         leaves = [x.clone().requires_grad_() for x in (hidden, weight)]
         logps = function(*leaves)
-        return [logps, *torch.autograd.grad(logps, leaves, grad)]
+        first = torch.autograd.grad(logps, leaves, grad, retain_graph=True)
+        return [logps, *first, *torch.autograd.grad(logps, leaves, grad)]
 
     mine = run(lambda h, w: response_logps(h, w, labels, softcap))
     theirs = run(
@@ -288,7 +290,7 @@ class Watch(TorchDispatchMode):
 
 
 def test_no_tensor_grows_with_vocabulary_times_length(monkeypatch):
-    monkeypatch.setattr(head, "CHUNK", 16)
+    monkeypatch.setattr(head, "CHUNK", 16 * 1000)
     weight = torch.randn(1000, 8, requires_grad=True)
     seen = []
     for n in (64, 512):

@@ -1,0 +1,116 @@
+"""How ours scales: time per useful token and memory over pairs and budgets; 60,000 pairs' data.
+
+Every measurement is a process of its own, so that its peak memory is its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.data_chain import chain
+from benchmarks.pairs import SIDES, load
+from poet.files import cli, write_json
+from poet.provenance import provenance
+
+PAIRS = (100, 1000, 10_000)
+BUDGETS = (512, 1024, 2048, 4096)
+MIDDLE = {"pairs": 1000, "budget": 1024}  # of the one while the other varies
+REPEATS, BATCH = 3, 50
+SHRINK = 8  # lengths are an eighth of the real ones, so that 10,000 pairs are minutes
+SHAPE = {
+    "vocab_size": 1024, "hidden_size": 128, "intermediate_size": 448,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
+}  # fmt: skip
+
+
+def train(pairs: int, budget: int) -> dict:
+    """One epoch: microseconds per useful token, and memory that the training adds, in GB."""
+    import torch
+    from datasets import Dataset
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from trl import DPOConfig
+
+    from benchmarks.measure import Watch, forget_peak, peak_gb
+    from benchmarks.peers import arguments
+    from poet.train.packing import packed_size
+    from poet.train.trainer import PreferenceTrainer
+
+    found = load(400, SHAPE["vocab_size"])
+    names = [f"{name}_ids" for name in ("prompt", *SIDES)]
+    rows = {"pair_hash": [f"{i:016x}" for i in range(pairs)]}
+    for name in names:
+        short = [[t % SHAPE["vocab_size"] for t in ids[::SHRINK]] for ids in found.short[name]]
+        rows[name] = (short * -(-pairs // len(short)))[:pairs]
+    for side in SIDES:
+        rows[f"ref_{side}_logps"] = [[-7.0] * len(ids) for ids in rows[f"{side}_ids"]]
+    triples = zip(*(rows[name] for name in names), strict=True)
+    useful = sum(packed_size(*map(len, triple)) for triple in triples)
+    torch.manual_seed(0)
+    trainer = PreferenceTrainer(
+        model=LlamaForCausalLM(LlamaConfig(**SHAPE)),
+        args=DPOConfig(**arguments("cpu", BATCH, BATCH)),
+        objective="dpo",
+        parameters={"beta": 0.1},
+        forward="packed",
+        token_budget=budget,
+        train_dataset=Dataset.from_dict(rows),
+        processing_class=found.tokenizer,
+    )
+    watch = Watch("cpu")
+    trainer.add_callback(watch)
+    forget_peak("cpu")
+    before = peak_gb("cpu")
+    trainer.train()
+    return {
+        "useful_tokens": useful,
+        "us_per_useful_token": 1e6 * watch.seconds / useful,
+        "added_gb": peak_gb("cpu") - before,
+    }
+
+
+def in_processes() -> list[dict]:
+    """Medians of REPEATS interleaved rounds over all pairs and budgets."""
+    points = [{**MIDDLE, "pairs": n} for n in PAIRS]
+    points += [{**MIDDLE, "budget": b} for b in BUDGETS if b != MIDDLE["budget"]]
+    found = [[] for _ in points]
+    for _ in range(REPEATS):
+        for point, results in zip(points, found, strict=True):
+            flags = [text for name, value in point.items() for text in (f"--{name}", str(value))]
+            command = [sys.executable, "-m", "benchmarks.scaling", *flags]
+            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+            results.append(json.loads(done.stdout.splitlines()[-1]))
+            print(point, results[-1], file=sys.stderr, flush=True)
+    return [
+        {**point, **{key: statistics.median(r[key] for r in results) for key in results[0]}}
+        for point, results in zip(points, found, strict=True)
+    ]
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="Scaling over pairs, budgets, and data.")
+    parser.add_argument("--output", type=Path, help="JSON of everything")
+    parser.add_argument("--pairs", type=int, help="one measurement, printed: pairs")
+    parser.add_argument("--budget", type=int, help="one measurement, printed: tokens per row")
+    args = parser.parse_args(argv)
+    if args.pairs:
+        from benchmarks.compare import quiet
+
+        quiet()
+        print(json.dumps(train(args.pairs, args.budget)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        data = chain(Path(folder))
+    result = {"training": in_processes(), "data": data, "cores": os.cpu_count(), **provenance()}
+    write_json(result, args.output)
+    print(json.dumps({key: result[key] for key in ("training", "data")}, indent=1))
+
+
+if __name__ == "__main__":
+    cli(main)
