@@ -92,8 +92,13 @@ def resolved(wildcards):
 
 
 def record(stage):
-    """The part of the record that a rule's program reads, as JSON: its change re-runs the rule."""
-    return lambda wildcards: json.dumps(poet_config.stage(resolved(wildcards), stage))
+    """The part of the record that a rule's program reads, as JSON: its change re-runs the rule.
+
+    Sorted, so that the order of keys in a configuration re-runs nothing.
+    """
+    return lambda wildcards: json.dumps(
+        poet_config.stage(resolved(wildcards), stage), sort_keys=True
+    )
 
 
 def setting_of(wildcards):

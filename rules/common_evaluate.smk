@@ -39,7 +39,7 @@ def judging_settings(name):
         section["revision"] = locks.pinned(CONFIG["lock"], section["name"], section.get("revision"))
     if section.get("backend") == "vllm":
         section["vllm_python"] = CONFIG["vllm_python"]
-    return json.dumps(section)
+    return json.dumps(section, sort_keys=True)
 
 
 def annotator_model(wildcards):

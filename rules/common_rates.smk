@@ -55,7 +55,7 @@ def arena_record(wildcards):
     stage = poet_config.stage(resolved(wildcards), "annotate")
     baseline = setting_of(wildcards)["arena"]["baseline"]
     name = Path(rows_file(baseline)).name.split(".json")[0]
-    return json.dumps({**stage, "reference_name": name})
+    return json.dumps({**stage, "reference_name": name}, sort_keys=True)
 
 
 def verdicts_of(rate, setting):

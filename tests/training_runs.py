@@ -90,7 +90,8 @@ def environment(rank: int, processes: int, port: int) -> dict[str, str]:
 
 
 def start_and_end(argv, log: Path, program: str = "preference", processes=1, **end) -> int:
-    """Train in processes of their own that end as :func:`_run` says; stderr in ``log``; their code.
+    """Train in processes of their own that end as :func:`_run` says; stderr in ``log``; their
+    code, the first that is not 0.
 
     Each process of several gets the signal, as on a machine that is taken away.
     """
@@ -103,8 +104,7 @@ def start_and_end(argv, log: Path, program: str = "preference", processes=1, **e
         process.start()
     for process in running:
         process.join()
-    (code,) = {process.exitcode for process in running}
-    return code
+    return next((process.exitcode for process in running if process.exitcode), 0)
 
 
 def _run(program, argv, log, place, signal_number=signal.SIGKILL, on="", after=0) -> None:

@@ -115,7 +115,7 @@ def test_two_processes_stop_together_and_go_on(inputs, tmp_path):
         argv = arguments(inputs, record, tmp_path / name)
         if name == "stopped":  # in optimizer step 7 of 2 x 11, of two micro-batches each
             end = {"signal_number": signal.SIGTERM, "on": "training_step", "after": 13}
-            assert start_and_end(argv, log, processes=2, **end) == 1, log.read_text()
+            assert start_and_end(argv, log, processes=2, **end) != 0, log.read_text()
         assert start_and_end(argv, log, processes=2) == 0, log.read_text()
         weights.append((tmp_path / name / "model" / "model.safetensors").read_bytes())
     assert "checkpoint-7" in log.read_text()
