@@ -85,7 +85,7 @@ def environment(rank: int, processes: int, port: int) -> dict[str, str]:
     """What torchrun tells a process of its place among others."""
     return {
         "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true",
     }  # fmt: skip
 
 
@@ -109,9 +109,13 @@ def start_and_end(argv, log: Path, program: str = "preference", processes=1, **e
 
 def _run(program, argv, log, place, signal_number=signal.SIGKILL, on="", after=0) -> None:
     """Send this process the signal after the ``after``-th call of the trainer's method ``on``."""
+    from accelerate.state import AcceleratorState
+
     from poet.files import cli
 
     os.environ |= place
+    if place:  # the server that this process was forked from has been alone
+        AcceleratorState._reset_state(reset_partial_state=True)
     module, name = TRAINERS[program]
     trainer = getattr(import_module(module), name)
     sys.stderr = open(log, "w")
