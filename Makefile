@@ -60,7 +60,7 @@ plan: .venv/.installed
 lock: .venv/.installed
 	$(BIN)/python -m poet.data.lock --configfile $(or $(CONFIG),$(error name a configuration: make lock CONFIG=FILE)) $(ARGS)
 
-# Ours and its peers in turns, on an idle machine: 10 minutes each (docs/performance.md).
+# Ours and its peers in turns, on an idle machine: 10 minutes each.
 benchmark: .venv/.installed
 	$(BIN)/python -m benchmarks.compare --shape cpu --output benchmarks/results/cpu.json
 
