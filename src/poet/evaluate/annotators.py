@@ -163,19 +163,25 @@ def open_ask(
             yield Api(name, settings, store)
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse(parser: argparse.ArgumentParser, argv=None) -> argparse.Namespace:
+    """What every judging program is told: annotator, answers of every seed, where to write."""
     parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
     parser.add_argument("--settings", required=True, help="its section there, as JSON")
     parser.add_argument("--model", help="folder of its model, where it is not the section's `name`")
-    parser.add_argument("--prompts", required=True, help="prompts.jsonl with references")
     parser.add_argument("--generations", required=True, nargs="+", help="one file per seed")
     parser.add_argument("--output", required=True, nargs="+", help="one file per seed")
     parser.add_argument("--usage", required=True, help="JSON file: calls, tokens and price")
     args = parser.parse_args(argv)
     if len(args.generations) != len(args.output):
         parser.error(f"{len(args.generations)} generations, but {len(args.output)} outputs")
+    return args
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--prompts", required=True, help="prompts.jsonl with references")
+    args = parse(parser, argv)
     record, settings = load_record(args.record), json.loads(args.settings)
     prompts = read_rows(args.prompts)
     require(prompts, ("index", "dataset", "instruction", "prompt", "reference"), args.prompts)

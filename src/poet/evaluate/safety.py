@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 
 from poet.evaluate import judges
-from poet.evaluate.annotators import open_ask, usage
+from poet.evaluate.annotators import open_ask, parse, usage
 from poet.evaluate.benchmark import read_rows, require
 from poet.files import UserError, cli, load_record, write_json
 
@@ -64,16 +64,7 @@ def judge_outputs(configs: dict[str, dict], ask: judges.Ask, rows: Sequence[dict
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
-    parser.add_argument("--annotator", required=True, help="its name in the configuration")
-    parser.add_argument("--settings", required=True, help="its section there, as JSON")
-    parser.add_argument("--model", help="folder of its model, where it is not the section's `name`")
-    parser.add_argument("--generations", required=True, nargs="+", help="one file per seed")
-    parser.add_argument("--output", required=True, nargs="+", help="one file per seed")
-    parser.add_argument("--usage", required=True, help="JSON file: calls, tokens and price")
-    args = parser.parse_args(argv)
-    if len(args.generations) != len(args.output):
-        parser.error(f"{len(args.generations)} generations, but {len(args.output)} outputs")
+    args = parse(parser, argv)
     record, settings = load_record(args.record), json.loads(args.settings)
     if settings["kind"] not in ("api", "local_judge"):
         raise UserError(f"{args.annotator} is of kind {settings['kind']}, which judges no safety")

@@ -5,7 +5,7 @@ Drawn from the CSV files that ``poet.analyse`` writes, whose columns its modules
 
 from __future__ import annotations
 
-from poet.report.style import BLUE, GREEN, GREY, ORANGE, panels_of, seeds_of
+from poet.report.style import BLUE, GREEN, GREY, ORANGE, grid_of_panels, panels_of, seeds_of
 
 # Colour says the objective's method, dashes and marker whether POET truncated: one style per method
 STYLES = [
@@ -92,18 +92,9 @@ def _n(rows: list[dict]) -> str:
 
 def draw_margins(rows: list[dict]):
     """Implicit-reward margin of every prefix before and after training: a panel per method."""
-    import matplotlib.pyplot as plt
-
     panels = panels_of(rows, "setting", "method")
-    columns = min(len(panels), 4)
-    lines = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, squeeze=False, layout="constrained",
-        figsize=(2.9 * columns + 0.3, 2.8 * lines + 0.4),
-    )  # fmt: skip
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, ((setting, method), points) in zip(axes.flat, panels.items(), strict=False):
+    figure, axes = grid_of_panels(panels, 4, 2.9, 2.8)
+    for axis, ((setting, method), points) in zip(axes, panels.items(), strict=True):
         _band(axis, points, "prefix_length", "before", color=GREY, linestyle=":", label="before")
         _band(axis, points, "prefix_length", "after", color=BLUE, label="after")
         axis.axhline(0, color=GREY, linewidth=0.8)
@@ -113,7 +104,7 @@ def draw_margins(rows: list[dict]):
         axis.set_xlabel("prefix length (tokens)")
         axis.set_ylabel("margin (nats; SimPO: per token)", fontsize=8)
         axis.grid(color="#dddddd", linewidth=0.6)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
+    handles, labels = axes[0].get_legend_handles_labels()
     titles = [f"{label} training; bands: 95 % intervals" for label in labels]
     figure.legend(handles, titles, loc="outside upper center", ncols=2)
     return figure

@@ -6,7 +6,7 @@ Rows are text, as in the tables; a figure's CSV holds the rows that it was drawn
 from __future__ import annotations
 
 from poet.report.formats import LENGTH, fixed
-from poet.report.style import BLUE, GREY, ORANGE, panels_of, seeds_of
+from poet.report.style import BLUE, GREY, ORANGE, grid_of_panels, panels_of, seeds_of
 
 # metric -> (label, column prefix of the interval, colour, marker, vertical offset in rows)
 WIN_RATES = {
@@ -104,18 +104,9 @@ def length_control_rows(table: list[dict], gains: dict[str, str]) -> list[dict]:
 
 def draw_length_control(rows: list[dict]):
     """Win rate against length: a panel per setting and annotator, an arrow from each baseline."""
-    import matplotlib.pyplot as plt
-
     panels = panels_of(rows, "setting", "annotator")
-    columns = min(len(panels), 2)
-    lines = -(-len(panels) // columns)
-    figure, axes = plt.subplots(
-        lines, columns, squeeze=False, layout="constrained",
-        figsize=(4.2 * columns + 0.6, 3.2 * lines + 0.3),
-    )  # fmt: skip
-    for axis in axes.flat[len(panels) :]:
-        axis.set_visible(False)
-    for axis, ((setting, annotator), panel) in zip(axes.flat, panels.items(), strict=False):
+    figure, axes = grid_of_panels(panels, 2, 4.2, 3.2, (0.6, 0.3))
+    for axis, ((setting, annotator), panel) in zip(axes, panels.items(), strict=True):
         at = {r["method"]: (float(r["avg_length"]), float(r["lc_win_rate"])) for r in panel}
         baselines = {row["baseline"] for row in panel}
         for row in panel:

@@ -31,6 +31,21 @@ def panels_of(rows: list[dict], *columns: str) -> dict[tuple[str, ...], list[dic
     return panels
 
 
+def grid_of_panels(panels, columns: int, width: float, height: float, margins=(0.3, 0.4)):
+    """A figure and as many axes as ``panels``, at most ``columns`` in a row; sizes in inches."""
+    import matplotlib.pyplot as plt
+
+    columns = min(len(panels), columns)
+    lines = -(-len(panels) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, squeeze=False, layout="constrained",
+        figsize=(width * columns + margins[0], height * lines + margins[1]),
+    )  # fmt: skip
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    return figure, axes.flat[: len(panels)]
+
+
 def seeds_of(n: str) -> str:
     """``1 seed``, ``3 seeds``."""
     return f"{n} {'seed' if n == '1' else 'seeds'}"
