@@ -40,7 +40,6 @@ def main(argv=None) -> None:
     parser.add_argument("--output", required=True, type=Path, help="JSON; a table goes beside it")
     args = parser.parse_args(argv)
 
-    quiet()
     device = "cpu" if args.shape == "cpu" else "cuda"
     if device == "cpu":
         torch.set_num_threads(os.cpu_count())
@@ -114,6 +113,7 @@ def all_arms(case: Case, best: dict) -> dict[str, partial]:
 
 
 def quiet() -> None:
+    """For the whole process, so not for one that does other work too."""
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -122,4 +122,5 @@ def quiet() -> None:
 
 
 if __name__ == "__main__":
+    quiet()
     cli(main)

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks.compare import quiet
 from benchmarks.data_chain import chain
 from benchmarks.pairs import SIDES, load
 from poet.files import cli, write_json
@@ -100,9 +101,6 @@ def main(argv=None) -> None:
     parser.add_argument("--budget", type=int, help="one measurement, printed: tokens per row")
     args = parser.parse_args(argv)
     if args.pairs:
-        from benchmarks.compare import quiet
-
-        quiet()
         print(json.dumps(train(args.pairs, args.budget)))
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -113,4 +111,5 @@ def main(argv=None) -> None:
 
 
 if __name__ == "__main__":
+    quiet()
     cli(main)
