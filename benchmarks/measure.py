@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,12 +61,18 @@ def run(build: Callable, device: str) -> Run:
     return Run(watch.seconds, reference_seconds, peak_gb(device), loss, watch.gradients)
 
 
-def interleaved(arms: dict[str, Callable], repeats: int, device: str, say=print) -> dict:
-    """``repeats`` rounds over all arms, so that what disturbs the machine disturbs them alike."""
+def interleaved(
+    arms: dict[str, Callable], twice: Iterable[str], repeats: int, device: str, say=print
+) -> dict[str, list[Run]]:
+    """``repeats`` rounds over all arms, so that what disturbs the machine disturbs them alike.
+
+    Those named in ``twice`` run again at the end of a round: their ratio needs the most certainty.
+    """
     runs: dict[str, list[Run]] = {name: [] for name in arms}
+    order = [*arms, *(name for name in twice if name in arms)]
     for repeat in range(repeats):
         # Every other round backwards: an arm has not always the same neighbour before it.
-        for name in list(arms)[:: 1 if repeat % 2 == 0 else -1]:
+        for name in order[:: 1 if repeat % 2 == 0 else -1]:
             found = run(arms[name], device)
             if runs[name]:
                 found = found._replace(gradients=None)  # the first ones are compared

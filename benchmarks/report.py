@@ -36,6 +36,7 @@ def summarise(runs: dict[str, list[Run]], count: int, flops: float, rate: float)
         comparable = base is not None and name not in OTHER_LOSS
         entries.append({
             "name": name,
+            "runs": len(found),
             "pairs_per_s": round(median(speeds[1]), 4),
             "pairs_per_s_amortised": round(median(speeds[4]), 4),
             "spread_amortised": [round(min(speeds[4]), 4), round(max(speeds[4]), 4)],
@@ -82,18 +83,18 @@ def markdown(result: dict) -> str:
         f"{result['repeats']} interleaved repeats, medians; {result['pairs']['source']}.",
         f"Machine: {result['hardware']}; matrix products {result['matmul_gflops_per_s']} GFLOP/s.",
         "",
-        "| arm | pairs/s | over four runs | min-max | ours is | utilisation | peak GB "
+        "| arm | runs | pairs/s | over four runs | min-max | ours is | utilisation | peak GB "
         "| loss diff | gradient diff |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for arm in arms.values():
         low, high = arm["spread_amortised"]
         ratio = mine["pairs_per_s_amortised"] / arm["pairs_per_s_amortised"] if mine else 0
         lines.append(
-            f"| {arm['name']} | {arm['pairs_per_s']:.3f} | {arm['pairs_per_s_amortised']:.3f} "
-            f"| {low:.3f}-{high:.3f} | {ratio:.2f} x | {arm['useful_flop_utilisation']:.1%} "
-            f"| {arm['peak_gb']:.2f} | {_scientific(arm['max_loss_diff'])} "
-            f"| {_scientific(arm['max_gradient_diff'])} |"
+            f"| {arm['name']} | {arm['runs']} | {arm['pairs_per_s']:.3f} "
+            f"| {arm['pairs_per_s_amortised']:.3f} | {low:.3f}-{high:.3f} | {ratio:.2f} x "
+            f"| {arm['useful_flop_utilisation']:.1%} | {arm['peak_gb']:.2f} "
+            f"| {_scientific(arm['max_loss_diff'])} | {_scientific(arm['max_gradient_diff'])} |"
         )
     if mine:
         lines += ["", "| step | a step's time without it | share of that time it saves |"]
