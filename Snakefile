@@ -43,6 +43,10 @@ if not ARCHIVED or not os.path.exists("results/manifest.json"):
     include: "rules/manifest.smk"
 
 
+onstart:
+    check_engine(workflow.dag.needrun_jobs())
+
+
 report: "src/poet/report/captions/workflow.rst"
 
 

@@ -19,6 +19,20 @@ def engine_flag(wildcards):
     return f"--vllm-python {CONFIG['vllm_python']}" if vllm else ""
 
 
+def check_engine(jobs):
+    """Say that vLLM is missing before the trainings, not after them."""
+    interpreter = CONFIG["vllm_python"]
+    if os.path.isfile(interpreter):
+        return
+    for job in jobs:
+        if interpreter in f"{job.params.get('engine', '')} {job.params.get('settings', '')}":
+            raise WorkflowError(
+                f"vllm_python is {interpreter}, which does not exist, and {job.rule.name} of "
+                f"{job.wildcards.setting} asks for `backend: vllm`. `make vllm` sets it up (it needs "
+                "a GPU); `backend: transformers` or `continuous` needs nothing more."
+            )
+
+
 def annotator_of(wildcards):
     """The configuration's section of a rule's annotator."""
     return CONFIG["annotators"][wildcards.annotator]

@@ -16,6 +16,17 @@ def test_vllm_dry_runs_with_its_own_interpreter(workflow, small_config):
     assert "--tokens-info results/data/world/tokens.json" in command
 
 
+def test_a_missing_vllm_is_said_before_the_trainings(workflow, small_config, planted):
+    config = json.loads(json.dumps(small_config))
+    config["settings"]["world"]["generation"]["backend"] = "vllm"
+    run = workflow(config)
+    result = run("--", "main")
+    assert result.returncode == 1 and not (run.folder / "results" / "data").exists()
+    message = result.stderr[result.stderr.index("vllm_python is") :].split("\n")[0]
+    planted("vLLM is not set up", message, "no job starts")
+    assert run("--dry-run", "--", "main").returncode == 0
+
+
 def test_summaries_count_what_was_generated(finished):
     folder = finished.folder / "results" / "generations" / "world"
     tokens = json.loads((finished.folder / "results/data/world/tokens.json").read_text())

@@ -20,13 +20,14 @@ MAIN = ["sft", "dpo", "dpo-poet", "simpo", "simpo-poet"]
 
 
 def cut_small(config: dict) -> dict:
-    """The configuration with its sizes overridden, and the judge that needs no key."""
+    """The configuration with its sizes overridden, the judge without a key, no GPU's engine."""
     config = copy.deepcopy(config)
     config |= {"lock": "hub.lock.yaml", "torch_threads": 1}
     for setting in config["settings"].values():
         setting["preference"] |= {"global_batch_size": 4, "reference_batch_size": 32}
         setting["preference"] |= {"max_length": 96, "max_prompt_length": 64}
         setting["generation"] |= {"max_new_tokens": 8, "batch_size": 50}
+        setting["generation"] |= {"backend": "transformers"}
         setting["annotators"] = ["skywork"]
     return config
 
