@@ -50,7 +50,7 @@ report: results
 # What a configuration takes, before it is run: make plan CONFIG=config/paper.yaml [TARGETS=main]
 plan: .venv/.installed
 	@folder=$$(mktemp -d) && trap 'rm -r "$$folder"' EXIT && \
-	{ $(SNAKEMAKE) --dry-run --forceall -- $(TARGETS) > "$$folder/all" 2> "$$folder/errors" && \
+	{ POET_PLAN=1 $(SNAKEMAKE) --dry-run --forceall -- $(TARGETS) > "$$folder/all" 2> "$$folder/errors" && \
 	  $(SNAKEMAKE) --dry-run -- $(TARGETS) > "$$folder/pending" 2> "$$folder/errors" || \
 	  { cat "$$folder"/all "$$folder/errors" >&2; exit 1; }; } && \
 	$(BIN)/python -m poet.plan --configfile $(or $(CONFIG),config.yaml) $(ARGS) \

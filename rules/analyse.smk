@@ -51,8 +51,10 @@ rule measure_prefixes:
     resources:
         mem_mb=4000,
         runtime=480,
+        gpu=0,
     shell:
-        "python -m poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
         "--tokens {input.tokens} --prompts {input.prompts} --start {input.start} "
         "{params.scorer} {params.generations} {params.gains} --output {output.json} "
         "--figure {output.figure} --completions {output.completions} 2>&1 | tee {log} >&2"
@@ -84,8 +86,10 @@ rule measure_reward_gap:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=0,
     shell:
-        "python -m poet.analyse.reward_gap --record {params.record:q} --tokens {input.tokens} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.analyse.reward_gap --record {params.record:q} --tokens {input.tokens} "
         "--reference {input.reference} --start {input.start} {params.models} "
         "{params.generations} {params.annotations} {params.gains} --output {output.json} "
         "--curves {output.curves} --positions {output.positions} 2>&1 | tee {log} >&2"

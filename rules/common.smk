@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.jobs import Job
 
 from poet import config as poet_config
 from poet.data import lock as locks
@@ -49,6 +50,18 @@ BENCHMARKED = [name for name in GRID if "evaluation" in CONFIG["settings"][name]
 TRAINED = [name for name, methods in GRID.items() if set(methods) - {"sft"}]
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
 BOUGHT = [name for name, section in CONFIG["annotators"].items() if section["kind"] == "api"]
+
+
+def kept(path):
+    """The folder of a trained model, write-protected where the configuration says so."""
+    return protected(directory(path)) if CONFIG["protect"] else directory(path)
+
+
+if "POET_PLAN" in os.environ:
+    # `make plan` lists every job, also those that protected models would refuse.
+    async def check_nothing(job): ...
+
+    Job.check_protected_output = check_nothing
 
 
 def at_hand(paths):

@@ -22,8 +22,10 @@ rule generate:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=0,
     shell:
-        "python -m poet.evaluate.generation --record {params.record:q} --prompts {input.prompts} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.evaluate.generation --record {params.record:q} --prompts {input.prompts} "
         "--models {input.models} --seeds {params.seeds} {params.trained_on} "
         "{params.engine} --output {output.answers} --summary {output.summary} "
         "2>&1 | tee {log} >&2"
@@ -52,8 +54,10 @@ rule annotate:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=0,
     shell:
-        "python -m poet.evaluate.annotators --record {params.record:q} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.evaluate.annotators --record {params.record:q} "
         "--annotator {wildcards.annotator} "
         "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
         "--generations {input.generations} --output {output.annotations} --usage {output.usage} "
@@ -111,7 +115,9 @@ rule evaluate_downstream:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=0,
     shell:
-        "python -m poet.evaluate.downstream --record {params.record:q} --models {input.models} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.evaluate.downstream --record {params.record:q} --models {input.models} "
         "{params.tasks} {params.datasets} --output {output} "
         "2>&1 | tee {log} >&2"

@@ -55,8 +55,10 @@ rule judge_safety:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=0,
     shell:
-        "python -m poet.evaluate.safety --record {params.record:q} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.evaluate.safety --record {params.record:q} "
         "--annotator {wildcards.annotator} --settings {params.settings:q} {params.model} "
         "--generations {input.generations} --output {output.verdicts} --usage {output.usage} "
         "2>&1 | tee {log} >&2"

@@ -21,8 +21,10 @@ checkpoint validate:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=0,
     shell:
-        "python -m poet.evaluate.validation --record {params.record:q} --arm {wildcards.arm} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.evaluate.validation --record {params.record:q} --arm {wildcards.arm} "
         "--pairs {input.pairs} --cells {params.cells} --models {input.models} "
         "--seed {params.seed} --output {output} 2>&1 | tee {log} >&2"
 

@@ -7,7 +7,7 @@ rule sft:
         corpus=sft_corpus,
         base=base_model,
     output:
-        directory("results/models/{setting}/sft"),
+        kept("results/models/{setting}/sft"),
     log:
         "results/logs/sft/{setting}.log",
     benchmark:
@@ -21,8 +21,10 @@ rule sft:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=0,
     shell:
-        "python -m poet.train.sft --record {params.record:q} --corpus {input.corpus} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.train.sft --record {params.record:q} --corpus {input.corpus} "
         "{params.base} --output {output} --checkpoints results/checkpoints/sft/{wildcards.setting} "
         "--logs results/logs/tensorboard/{wildcards.setting}/sft {RUN_FLAGS} 2>&1 | tee {log} >&2"
 
@@ -43,8 +45,10 @@ rule reference:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=0,
     shell:
-        "python -m poet.train.reference --record {params.record:q} --tokens {input.tokens} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.train.reference --record {params.record:q} --tokens {input.tokens} "
         "--model {input.model} --output {output} 2>&1 | tee {log} >&2"
 
 
@@ -55,7 +59,7 @@ rule train:
         reference="results/data/{setting}/reference.parquet",
         model="results/models/{setting}/sft",
     output:
-        directory("results/models/{setting}/{method}/seed-{seed}"),
+        kept("results/models/{setting}/{method}/seed-{seed}"),
     log:
         "results/logs/train/{setting}-{method}-{seed}.log",
     benchmark:
@@ -70,7 +74,8 @@ rule train:
         gpu=0,  # more than one: accelerate, with the configuration of config/accelerate named next
         sharding="fsdp",
     shell:
-        "python -m poet.train.launch --gpus {resources.gpu} --sharding {resources.sharding} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.train.launch --gpus {resources.gpu} --sharding {resources.sharding} "
         "poet.train.preference --record {params.record:q} --tokens {input.tokens} "
         "--reference {input.reference} --model {input.model} --output {output} --checkpoints "
         "results/checkpoints/train/{wildcards.setting}/{wildcards.method}/seed-{wildcards.seed} "
@@ -84,7 +89,7 @@ rule train_reward_model:
         pairs="results/data/{setting}/pairs.parquet",
         model="results/models/{setting}/sft",
     output:
-        directory("results/models/{setting}/reward_model"),
+        kept("results/models/{setting}/reward_model"),
     log:
         "results/logs/train_reward_model/{setting}.log",
     benchmark:
@@ -94,8 +99,10 @@ rule train_reward_model:
     resources:
         mem_mb=4000,
         runtime=240,
+        gpu=0,
     shell:
-        "python -m poet.train.reward_model --record {params.record:q} --pairs {input.pairs} "
+        "python -m poet.devices {resources.gpu} "
+        "poet.train.reward_model --record {params.record:q} --pairs {input.pairs} "
         "--base {input.model} --output {output} "
         "--checkpoints results/checkpoints/reward_model/{wildcards.setting} "
         "--logs results/logs/tensorboard/{wildcards.setting}/reward_model {RUN_FLAGS} "

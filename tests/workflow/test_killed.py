@@ -1,4 +1,4 @@
-"""`make results` killed with -9 twenty times, two runs in one folder, a run without room."""
+"""`make results` killed with -9 twenty times, and two runs in one folder."""
 
 import os
 import random
@@ -58,37 +58,46 @@ def kill_a_job(run, module: str) -> bool:
     return False
 
 
-def test_killed_twenty_times_ends_with_the_same_tables(make, finished, clone, planted):
-    moments = random.Random(0)
-    # A job of each kind; and Snakemake alone, whose jobs live on; and everything at once.
-    errors = []
-    for target in [*JOBS, *["snakemake", "all"] * 5][:20]:
-        run = make()
-        if target in JOBS:
-            killed = kill_a_job(run, target)
-            output = run.communicate(timeout=300)[0]
-            assert (run.returncode != 0) == killed, (target, output[-3000:])
-            errors += [line for line in output.splitlines() if line.startswith("Error in ")]
-            continue
-        time.sleep(moments.uniform(1, 6))
-        if target == "all":
-            os.killpg(run.pid, signal.SIGKILL)
-        else:
-            for process in processes(run.pid, "snakemake"):
-                os.kill(process, signal.SIGKILL)
-        run.stdout.close()
-        run.wait()
+def ends_as_undisturbed(make, finished, clone) -> None:
     final = make()
     output = final.communicate()[0]
     assert final.returncode == 0, output[-3000:]
     tables = {path.name: path.read_bytes() for path in (clone / "results/tables").iterdir()}
     assert tables == finished.tables()
     assert not list((clone / "results").rglob(".partial*"))
+
+
+def test_a_job_of_each_kind_is_killed(make, finished, clone, planted):
+    errors = []
+    for module in JOBS:
+        run = make()
+        assert kill_a_job(run, module), run.communicate()[0][-3000:]
+        output = run.communicate(timeout=300)[0]
+        assert run.returncode != 0, (module, output[-3000:])
+        errors += [line for line in output.splitlines() if line.startswith("Error in ")]
+    ends_as_undisturbed(make, finished, clone)
     planted(
         "a job is killed (`kill -9`)",
         errors[0],
         "other jobs finish; the same command goes on, a training from its last checkpoint",
     )
+
+
+def test_killed_at_random_moments(make, finished, clone):
+    """Snakemake alone, whose jobs live on; or everything at once. Before the run can be done."""
+    moments = random.Random(0)
+    for number in range(20 - len(JOBS)):
+        run = make()
+        time.sleep(moments.uniform(1, 6))
+        assert run.poll() is None, "the run ended before it could be killed"
+        if number % 2:
+            os.killpg(run.pid, signal.SIGKILL)
+        else:
+            for process in processes(run.pid, "snakemake"):
+                os.kill(process, signal.SIGKILL)
+        run.stdout.close()
+        run.wait()
+    ends_as_undisturbed(make, finished, clone)
 
 
 def test_two_runs_in_one_folder(make, clone, planted):

@@ -130,7 +130,7 @@ def test_the_rules_resources_choose_the_launch(tmp_path):
     """Plain by default; with several GPUs accelerate, as the resource `sharding` says."""
     target = "results/models/gemma-2-9b-it/dpo-poet/seed-42"
     flags = ("--set-resources", "train:gpu=4", "train:sharding=zero3")
-    launched = "python -m poet.train.launch --gpus {} --sharding {} poet.train.preference --record"
+    launched = "poet.train.launch --gpus {} --sharding {} poet.train.preference --record"
     for more, expected in (((), launched.format(0, "fsdp")), (flags, launched.format(4, "zero3"))):
         result = dry_run(tmp_path, target, "--printshellcmds", *more)
         assert result.returncode == 0, result.stderr
