@@ -88,7 +88,7 @@ def _write_pairs(path: Path, model: Path) -> None:
         )
         for name in ("chosen", "rejected"):
             columns[name].append([{"role": "assistant", "content": row[name][-1]["content"]}])
-        columns["prompt_id"].append(row["prompt_id"])
+        columns["prompt_id"].append(str(row["prompt_id"]))
         columns["split"].append("train")
     pq.write_table(pa.table(columns), path)
 

@@ -131,9 +131,9 @@ rule tokenize:
         mem_mb=4000,
         runtime=60,
     shell:
-        "TOKENIZERS_PARALLELISM=true RAYON_NUM_THREADS={threads} "
         "python -m poet.data.tokenization --record {params.record:q} --pairs {input.pairs} "
         "--tokenizer {input.tokenizer} --output {output.tokens} --cuts {output.cuts} "
+        "--workers {threads} "
         "2>&1 | tee {log} >&2"
 
 

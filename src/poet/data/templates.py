@@ -35,15 +35,18 @@ def template_hash(tokenizer, folder: str) -> str:
 
 
 def apply_template(tokenizer, conversations: list[list[dict]], **kwargs) -> list[str]:
-    """The text of conversations.
+    """The text of conversations; a list that occurs twice, as a pair's prompt, is rendered once.
 
     Raises:
         UserError: the template refuses the messages (a system message, turns out of order).
     """
     from jinja2 import TemplateError
 
+    distinct = {id(messages): messages for messages in conversations}
     try:
-        return tokenizer.apply_chat_template(conversations, tokenize=False, **kwargs)
+        texts = tokenizer.apply_chat_template(list(distinct.values()), tokenize=False, **kwargs)
+        text_of = dict(zip(distinct, texts, strict=True))
+        return [text_of[id(messages)] for messages in conversations]
     except TemplateError as error:
         roles = sorted({tuple(m["role"] for m in messages) for messages in conversations})
         raise UserError(

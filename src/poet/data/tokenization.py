@@ -16,8 +16,12 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 from array import array
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
 from os.path import commonprefix
 
 from poet.data.templates import apply_template, render_prompts, template_hash, with_system
@@ -167,37 +171,33 @@ def pair_hash(prompt: list[int], chosen: list[int], rejected: list[int]) -> str:
     return hashlib.sha256(ids.tobytes()).hexdigest()[:16]
 
 
-class Cuts:
-    """Counts what the length limits cut: pairs touched and tokens dropped."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-
-    def add(self, before: dict[str, list[int]], after: dict[str, list[int]]) -> None:
-        self.counts["pairs"] += 1
-        self.counts["pairs_touched"] += any(len(before[k]) > len(after[k]) for k in before)
-        for name in before:
-            self.counts[f"{name}_tokens"] += len(before[name])
-            self.counts[f"{name}_tokens_dropped"] += len(before[name]) - len(after[name])
+def count_cuts(counts: Counter, before: dict[str, list[int]], after: dict[str, list[int]]) -> None:
+    """Add one pair to the table of what the length limits cut."""
+    counts["pairs"] += 1
+    counts["pairs_touched"] += any(len(before[k]) > len(after[k]) for k in before)
+    for name in before:
+        counts[f"{name}_tokens"] += len(before[name])
+        counts[f"{name}_tokens_dropped"] += len(before[name]) - len(after[name])
 
 
-def tokenize_rows(tokenizer, rows: dict[str, list], record: dict, cuts: Cuts) -> dict[str, list]:
-    """Columns of ``tokens.parquet`` for columns of ``pairs.parquet``; adds to ``cuts``."""
+def tokenize_rows(tokenizer, rows: dict[str, list], record: dict) -> tuple[dict, Counter]:
+    """Columns of ``tokens.parquet`` for columns of ``pairs.parquet``, and what was cut."""
     limits = [record[k] for k in ("max_length", "max_prompt_length", "length_policy")]
-    out = {name: [] for name in (*IDS, "pair_hash")}
+    out, cuts = {name: [] for name in (*IDS, "pair_hash")}, Counter()
     for pair in encode_both(tokenizer, rows, limits[-1]):
         before = dict(zip(IDS, pair, strict=True))
         after = dict(zip(IDS, limit_lengths(*pair, *limits), strict=True))
-        cuts.add(before, after)
+        count_cuts(cuts, before, after)
         for name, ids in {**after, "pair_hash": pair_hash(*after.values())}.items():
             out[name].append(ids)
-    return {**out, "prompt_id": rows["prompt_id"], "split": rows["split"]}
+    return {**out, "prompt_id": rows["prompt_id"], "split": rows["split"]}, cuts
 
 
-def tokenize_file(source, target, tokenizer, record: dict) -> dict:
+def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> dict:
     """Tokenize ``pairs.parquet`` into ``tokens.parquet``; returns the table of what was cut.
 
-    Columns: prompt_ids, chosen_ids, rejected_ids (list<int32>), pair_hash, prompt_id, split.
+    Columns: prompt_ids, chosen_ids, rejected_ids (list<int32>), pair_hash, prompt_id, split. The
+    result does not depend on the number of ``workers`` (processes).
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -208,19 +208,47 @@ def tokenize_file(source, target, tokenizer, record: dict) -> dict:
         [(name, pa.list_(pa.int32())) for name in IDS]
         + [(name, pa.string()) for name in ("pair_hash", "prompt_id", "split")]
     )
-    cuts = Cuts()
-    with pq.ParquetFile(source) as file, publish(target) as temporary:
+    # Processes and not the tokenizer's threads: templates, cuts and hashes are Python. Forked, so
+    # that none of them imports or loads anything.
+    pool = ProcessPoolExecutor(workers, get_context("fork"), _set_up, (tokenizer, record, schema))
+    counts: Counter[str] = Counter()
+    with pool, pq.ParquetFile(source) as file, publish(target) as temporary:
+        total = -(-file.metadata.num_rows // BATCH)
         with pq.ParquetWriter(temporary, schema) as writer:
-            total = -(-file.metadata.num_rows // BATCH)
-            batches = track(file.iter_batches(BATCH), total, f"tokenize {record['setting']}")
-            for batch in batches:
-                rows = tokenize_rows(tokenizer, batch.to_pydict(), record, cuts)
-                writer.write_table(pa.table(rows, schema=schema))
+            batches = _in_order(pool, file.iter_batches(BATCH), 2 * workers)
+            for table, cuts in track(batches, total, f"tokenize {record['setting']}"):
+                writer.write_table(table)
+                counts.update(cuts)
     return {
-        **cuts.counts,
+        **counts,
         "length_policy": record["length_policy"],
         "chat_template_sha256": template_hash(tokenizer, "the tokenizer"),
     }
+
+
+def _in_order(pool: Executor, batches: Iterable, ahead: int) -> Iterator:
+    """Results of :func:`_tokenize_batch`, of which at most ``ahead`` wait to be taken."""
+    waiting: deque = deque()
+    for batch in batches:
+        waiting.append(pool.submit(_tokenize_batch, batch))
+        if len(waiting) == ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _set_up(*shared) -> None:
+    global _SHARED
+    _SHARED = shared
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads on top of processes
+
+
+def _tokenize_batch(batch):
+    import pyarrow as pa
+
+    tokenizer, record, schema = _SHARED
+    rows, cuts = tokenize_rows(tokenizer, batch.to_pydict(), record)
+    return pa.table(rows, schema=schema), cuts
 
 
 def main(argv=None) -> None:
@@ -230,13 +258,15 @@ def main(argv=None) -> None:
     parser.add_argument("--tokenizer", required=True, help="folder of the start model")
     parser.add_argument("--output", required=True, help="tokens.parquet")
     parser.add_argument("--cuts", required=True, help="JSON: what the length limits cut")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args(argv)
 
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     template_hash(tokenizer, args.tokenizer)
-    cuts = tokenize_file(args.pairs, args.output, tokenizer, load_record(args.record))
+    record = load_record(args.record)
+    cuts = tokenize_file(args.pairs, args.output, tokenizer, record, args.workers)
     write_json(cuts, args.cuts)
 
 
