@@ -35,7 +35,7 @@ ablation: .venv/.installed
 
 # Beta and learning rate, the same grid for every method.
 sweep: .venv/.installed
-	$(call run,$(SNAKEMAKE) --configfile config/sweep.yaml sweep)
+	$(call run,$(SNAKEMAKE) --configfile config/sweep.yaml -- sweep)
 
 # From archived scores or annotations alone: make tables FROM=folder, laid out like results/.
 tables: .venv/.installed

@@ -1,4 +1,4 @@
-"""`snakemake --lint` is clean, but for exceptions that are justified here in one line each."""
+"""`snakemake --lint` is clean, but for exceptions justified in one line each; commands do run."""
 
 import json
 import re
@@ -33,3 +33,22 @@ def test_lint(pytestconfig, tmp_path, configuration):
         if title not in JUSTIFIED
     ]
     assert not findings
+
+
+@pytest.mark.parametrize("target", ["results", "worlds", "ablation", "sweep", "diagnose"])
+def test_targets_of_make_list_their_jobs(clone, target):
+    """`-o`: the environment that runs the tests is set up."""
+    command = ["make", "-o", ".venv/.installed", target, "ARGS=--dry-run"]
+    result = subprocess.run(command, cwd=clone, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert re.search(r"^total +\d+$", result.stdout + result.stderr, flags=re.MULTILINE)
+
+
+def test_documented_commands_name_their_target_first(pytestconfig):
+    """`--configfile FILE target` takes the target for another file."""
+    folder, texts = pytestconfig.rootpath, []
+    for pattern in ("README.md", "Makefile", "docs/*.md", "config/*.yaml", "profiles/*/*.yaml"):
+        texts += [path.read_text() for path in folder.glob(pattern)]
+    commands = [line for text in texts for line in text.splitlines() if "snakemake" in line]
+    assert len(commands) > 10
+    assert not [line for line in commands if re.search(r"--configfile \S+ +[a-z]", line)]
