@@ -43,13 +43,16 @@ def test_arms_that_claim_trls_loss_have_it(result):
 def test_speeds_follow_from_seconds(result):
     found, table = result
     count = found["pairs"]["per_step"]
+    assert [arm["runs"] for arm in found["arms"] if arm["name"] in ("trl_best", "ours")] == [2, 2]
     for arm in found["arms"]:
+        assert f"| {arm['name']} |" in table.read_text()
+        if arm["runs"] > 1:
+            continue  # a speed of medians is not the median speed
         step, reference = arm["step_s"], arm["reference_s"]
         assert arm["pairs_per_s"] == pytest.approx(count / (step + reference), rel=0.01)
         assert arm["pairs_per_s_amortised"] == pytest.approx(
             count / (step + reference / 4), rel=0.01
         )
-        assert f"| {arm['name']} |" in table.read_text()
 
 
 def test_useful_flops_of_one_pair():
