@@ -8,10 +8,10 @@ BIN := .venv/bin
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
 
 # One run per folder. A killed run leaves Snakemake's lock behind; ours dies with its process, so
-# holding it tells that Snakemake's is stale.
+# holding it tells that Snakemake's is stale. A run killed this moment may take a while to be gone.
 define run
 @command -v flock >/dev/null || { echo "error: flock (util-linux) is needed"; exit 1; }
-@mkdir -p results && flock --nonblock --close --conflict-exit-code 75 results/.lock sh -c '\
+@mkdir -p results && flock --timeout 5 --close --conflict-exit-code 75 results/.lock sh -c '\
   if ls .snakemake/locks/* >/dev/null 2>&1; then $(SNAKEMAKE) --unlock >/dev/null 2>&1; fi; exec $(1)'; \
   code=$$?; [ $$code -ne 75 ] || echo "error: another make is running the workflow in this folder"; \
   exit $$code

@@ -134,6 +134,22 @@ def test_publish_replaces_folders(tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["model", "two"]
 
 
+def test_two_processes_publish_the_same_folder(tmp_path):
+    """As an orphan of a killed run and the job that does its work again."""
+    publish_often = (
+        "import sys; from poet.files import publish\n"
+        "for _ in range(300):\n"
+        "    with publish(sys.argv[1]) as folder:\n"
+        "        folder.mkdir()\n"
+        "        [(folder / name).touch() for name in 'abc']"
+    )
+    target = tmp_path / "model"
+    command = [sys.executable, "-c", publish_often, str(target)]
+    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    assert [process.communicate()[1] for process in both] == ["", ""]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "c", "model"]
+
+
 def test_publish_starts_afresh_after_a_kill(tmp_path, planted):
     write = (
         "import os, signal, sys; from poet.files import publish\n"

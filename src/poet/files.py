@@ -15,7 +15,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -62,13 +62,22 @@ def publish(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, for writers that choose their format by it.
-    temporary = path.with_name(f".partial-{platform.node()}-{os.getpid()}-{path.name}")
+    mine = f".partial-{platform.node()}-{os.getpid()}-"
+    temporary, replaced = path.with_name(mine + path.name), path.with_name(f"{mine}old-{path.name}")
     _remove_leftovers(path)
     try:
         yield temporary
-        if path.is_dir():
-            remove(path)
-        os.replace(temporary, path)
+        while True:
+            try:
+                os.replace(temporary, path)
+                break
+            except OSError as error:
+                # A folder stands there; maybe since a moment, from another process that did the same.
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+                    raise
+                with suppress(FileNotFoundError):
+                    os.replace(path, replaced)  # never seen half removed
+                remove(replaced)
     finally:
         remove(temporary)
 

@@ -1,5 +1,6 @@
 """`make results` killed with -9 twenty times, and two runs in one folder."""
 
+import fcntl
 import os
 import random
 import signal
@@ -92,7 +93,7 @@ def test_killed_at_random_moments(make, finished, clone):
     for number in range(20 - len(JOBS)):
         run = make()
         time.sleep(moments.uniform(1, 6))
-        assert run.poll() is None, "the run ended before it could be killed"
+        assert run.poll() is None, f"ended before it could be killed: {run.communicate()[0][-3000:]}"
         if number % 2:
             os.killpg(run.pid, signal.SIGKILL)
         else:
@@ -101,6 +102,21 @@ def test_killed_at_random_moments(make, finished, clone):
         run.stdout.close()
         run.wait()
     ends_as_undisturbed(make, finished, clone)
+
+
+def test_a_lock_that_is_about_to_go(make, clone):
+    """What a killed run leaves for a moment: the next one waits instead of giving up."""
+    (clone / "results").mkdir()
+    with (clone / "results/.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        run = make()
+        time.sleep(1)
+        assert run.poll() is None, run.communicate()[0][-3000:]
+    while not list((clone / "results/logs").glob("simulate/*.log")):
+        assert run.poll() is None, run.communicate()[0][-3000:]
+        time.sleep(0.1)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
 
 
 def test_two_runs_in_one_folder(make, clone, planted):
