@@ -79,9 +79,15 @@ def main(argv=None) -> None:
 
 
 def sweep(case: Case, device: str, say) -> tuple[dict, list[dict]]:
-    """TRL's best configuration for cached references, and all that were tried, once each."""
+    """TRL's best configuration for cached references, and all that were tried, once each.
+
+    Micro-batches grow until one is less than half as fast as the best so far.
+    """
     tried = []
     for micro in MICRO_BATCHES:
+        speeds = [row["pairs_per_s_amortised"] for row in tried]
+        if tried and speeds[-1] < max(speeds) / 2:
+            break
         for checkpointing in (False, True) if micro in (1, 8) else (False,):
             kwargs = {"micro": micro, "checkpointing": checkpointing, "precomputed": True}
             found = run(partial(trl_dpo, case, **kwargs), device)

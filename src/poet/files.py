@@ -72,7 +72,7 @@ def publish(path: str | Path) -> Iterator[Path]:
                 os.replace(temporary, path)
                 break
             except OSError as error:
-                # A folder stands there; maybe since a moment, from another process that did the same.
+                # A folder stands there; another process may have put it there this moment.
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
                     raise
                 with suppress(FileNotFoundError):

@@ -93,7 +93,7 @@ def test_killed_at_random_moments(make, finished, clone):
     for number in range(20 - len(JOBS)):
         run = make()
         time.sleep(moments.uniform(1, 6))
-        assert run.poll() is None, f"ended before it could be killed: {run.communicate()[0][-3000:]}"
+        assert run.poll() is None, run.communicate()[0][-3000:]
         if number % 2:
             os.killpg(run.pid, signal.SIGKILL)
         else:
