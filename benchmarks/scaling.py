@@ -23,7 +23,7 @@ from poet.provenance import provenance
 PAIRS = (100, 1000, 10_000)
 BUDGETS = (512, 1024, 2048, 4096)
 MIDDLE = {"pairs": 1000, "budget": 1024}  # of the one while the other varies
-REPEATS, BATCH = 3, 50
+ROUNDS, TURNS, BATCH = 3, 3, 50  # a round: all but the largest in TURNS turns, then that one
 SHRINK = 16  # lengths are a sixteenth of the real ones, so that 10,000 pairs are minutes
 SHAPE = {  # large enough that arithmetic is what takes the time, not the calls of its operations
     "vocab_size": 1024, "hidden_size": 256, "intermediate_size": 896,
@@ -82,20 +82,20 @@ def train(pairs: int, budget: int) -> dict:
 
 
 def in_processes() -> list[dict]:
-    """Medians of REPEATS interleaved rounds over all pairs and budgets."""
-    points = [{**MIDDLE, "pairs": n} for n in PAIRS]
-    points += [{**MIDDLE, "budget": b} for b in BUDGETS if b != MIDDLE["budget"]]
-    found = [[] for _ in points]
-    for _ in range(REPEATS):
-        for point, results in zip(points, found, strict=True):
-            flags = [text for name, value in point.items() for text in (f"--{name}", str(value))]
-            command = [sys.executable, "-m", "benchmarks.scaling", *flags]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            results.append(json.loads(done.stdout.splitlines()[-1]))
-            print(point, results[-1], file=sys.stderr, flush=True)
+    """Medians over all pairs and budgets, in turns; the largest, which takes a minute, in fewer."""
+    *short, largest = (MIDDLE | {"pairs": n} for n in PAIRS)
+    short += [MIDDLE | {"budget": b} for b in BUDGETS if b != MIDDLE["budget"]]
+    found = [(point, []) for point in [*short, largest]]
+    for point, results in (found[:-1] * TURNS + found[-1:]) * ROUNDS:
+        flags = [text for name, value in point.items() for text in (f"--{name}", str(value))]
+        command = [sys.executable, "-m", "benchmarks.scaling", *flags]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        results.append(json.loads(done.stdout.splitlines()[-1]))
+        print(point, results[-1], file=sys.stderr, flush=True)
     return [
-        {**point, **{key: statistics.median(r[key] for r in results) for key in results[0]}}
-        for point, results in zip(points, found, strict=True)
+        {**point, "runs": len(results)}
+        | {key: statistics.median(r[key] for r in results) for key in results[0]}
+        for point, results in found
     ]
 
 
