@@ -67,19 +67,22 @@ def publish(path: str | Path) -> Iterator[Path]:
     _remove_leftovers(path)
     try:
         yield temporary
-        while True:
-            try:
-                os.replace(temporary, path)
-                break
-            except OSError as error:
-                # A folder stands there; another process may have put it there this moment.
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
-                    raise
-                with suppress(FileNotFoundError):
-                    os.replace(path, replaced)  # never seen half removed
-                remove(replaced)
+        _replace(temporary, path, replaced)
     finally:
         remove(temporary)
+
+
+def _replace(new: Path, path: Path, aside: Path) -> None:
+    """Rename ``new`` to ``path``; a folder there moves ``aside`` first: none is seen half removed."""
+    while True:
+        try:
+            return os.replace(new, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.EISDIR):
+                raise
+        with suppress(FileNotFoundError):  # another process moved it just now
+            os.replace(path, aside)
+        remove(aside)
 
 
 def _remove_leftovers(path: Path) -> None:

@@ -60,6 +60,12 @@ def kill_a_job(run, modules: set[str]) -> str | None:
     return None
 
 
+def wait_for_a_job(run, clone) -> None:
+    while not list((clone / "results/logs").glob("simulate/*.log")):
+        assert run.poll() is None, run.communicate()[0][-3000:]
+        time.sleep(0.1)
+
+
 def ends_as_undisturbed(make, finished, clone) -> None:
     final = make()
     output = final.communicate()[0]
@@ -112,18 +118,14 @@ def test_a_lock_that_is_about_to_go(make, clone):
         run = make()
         time.sleep(1)
         assert run.poll() is None, run.communicate()[0][-3000:]
-    while not list((clone / "results/logs").glob("simulate/*.log")):
-        assert run.poll() is None, run.communicate()[0][-3000:]
-        time.sleep(0.1)
+    wait_for_a_job(run, clone)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
 
 
 def test_two_runs_in_one_folder(make, clone, planted):
     first = make()
-    while not list((clone / "results/logs").glob("simulate/*.log")):
-        assert first.poll() is None, first.communicate()[0][-3000:]
-        time.sleep(0.1)
+    wait_for_a_job(first, clone)
     second = make()
     output = second.communicate(timeout=60)[0]
     assert second.returncode != 0
