@@ -73,7 +73,7 @@ def publish(path: str | Path) -> Iterator[Path]:
 
 
 def _replace(new: Path, path: Path, aside: Path) -> None:
-    """Rename ``new`` to ``path``; a folder there moves ``aside`` first: none is seen half removed."""
+    """Rename ``new`` to ``path``; a folder there moves ``aside`` first, so none is half removed."""
     while True:
         try:
             return os.replace(new, path)
