@@ -6,6 +6,7 @@ A file under its final name is complete: everything is written beside it and ren
 from __future__ import annotations
 
 import errno
+import gc
 import glob
 import gzip
 import json
@@ -31,6 +32,10 @@ def cli(main: Callable[[], None]) -> None:
     from poet.progress import calm_libraries
 
     calm_libraries()
+    # The libraries' imports make a million objects, which stay. Python's default threshold of 700
+    # has the garbage collector walk through them over and over, and its end once more: two of the
+    # five seconds that a training takes to start and to end.
+    gc.set_threshold(100_000)
     try:
         main()
     except UserError as error:
@@ -42,6 +47,8 @@ def cli(main: Callable[[], None]) -> None:
             f"error: {error.strerror}: {error.filename or 'while an output was written'}.\n"
             "What was finished before is kept. Free some space and start the same command again."
         )
+    finally:
+        gc.freeze()
 
 
 def remove(path: Path) -> None:
