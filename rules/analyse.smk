@@ -43,6 +43,7 @@ rule measure_prefixes:
         "results/logs/measure_prefixes/{setting}.log",
     benchmark:
         "results/benchmarks/measure_prefixes/{setting}.tsv"
+    priority: 1  # long, and among the last
     params:
         record=record("prefix_quality"),
         scorer=scorer_flags,
@@ -77,6 +78,7 @@ rule measure_reward_gap:
         "results/logs/measure_reward_gap/{setting}.log",
     benchmark:
         "results/benchmarks/measure_reward_gap/{setting}.tsv"
+    priority: 1  # long, and among the last
     params:
         record=record("reward_gap"),
         models=flags_of("--models", analysed_models),

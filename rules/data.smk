@@ -124,6 +124,7 @@ rule tokenize:
         "results/logs/tokenize/{setting}.log",
     benchmark:
         "results/benchmarks/tokenize/{setting}.tsv"
+    priority: 2  # most jobs wait for it
     threads: 4
     params:
         record=record("tokenize"),
@@ -147,6 +148,7 @@ rule truncate:
         "results/logs/truncate/{setting}-{truncation}.log",
     benchmark:
         "results/benchmarks/truncate/{setting}-{truncation}.tsv"
+    priority: 2  # trainings wait for it
     params:
         strategy=lambda wildcards: wildcards.truncation.split("-")[0],
         keep=lambda wildcards: int((wildcards.truncation.split("-") + ["100"])[1]) / 100,

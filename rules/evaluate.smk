@@ -14,6 +14,7 @@ rule generate:
         "results/logs/generate/{setting}-{method}.log",
     benchmark:
         "results/benchmarks/generate/{setting}-{method}.tsv"
+    priority: 1  # the analyses wait for it
     params:
         record=record("generate"),
         seeds=SEEDS,
@@ -45,6 +46,7 @@ rule annotate:
         "results/logs/annotate/{setting}-{annotator}-{method}.log",
     benchmark:
         "results/benchmarks/annotate/{setting}-{annotator}-{method}.tsv"
+    priority: 1  # scores and analyses wait for it
     wildcard_constraints:
         annotator=alternatives(set(CONFIG["annotators"]) - set(BOUGHT)),
     params:

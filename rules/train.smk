@@ -40,6 +40,7 @@ rule reference:
         "results/logs/reference/{setting}.log",
     benchmark:
         "results/benchmarks/reference/{setting}.tsv"
+    priority: 2  # every training waits for it
     params:
         record=record("reference"),
     resources:
@@ -64,6 +65,7 @@ rule train:
         "results/logs/train/{setting}-{method}-{seed}.log",
     benchmark:
         "results/benchmarks/train/{setting}-{method}-{seed}.tsv"
+    priority: 2  # all measurements wait for it
     wildcard_constraints:
         method=alternatives(CONFIG["methods"]),
     params:
