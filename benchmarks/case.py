@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.pairs import Pairs
+from poet.train.onednn import onednn_products
 
 # All keep Llama-3's proportions: MLP 3.5 or 4 x hidden, a quarter of the heads for keys. The head's
 # share of the weights that compute is 24 % on the CPU (Llama-3.2-1B has 21 %, Qwen2.5-0.5B 28 %);
@@ -87,6 +90,19 @@ def useful_flops(case: Case) -> float:
         total += 6 * (body * (p + c + r - 1) + head * (c + r))
         total += 12 * config.hidden_size * config.num_hidden_layers * seen
     return total
+
+
+def with_onednn(build: Callable) -> Callable:
+    """The same arm with products by oneDNN, as the project trains; also in the reference's pass."""
+
+    @wraps(build)
+    def built(*args, **kwargs):
+        with onednn_products():
+            trainer = build(*args, **kwargs)
+        trainer.train = onednn_products()(trainer.train)
+        return trainer
+
+    return built
 
 
 def matmul_rate(device: str) -> float:

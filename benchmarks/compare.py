@@ -15,13 +15,14 @@ from pathlib import Path
 import torch
 
 from benchmarks import report
-from benchmarks.case import SHAPES, Case, make_case, matmul_rate, useful_flops
+from benchmarks.case import SHAPES, Case, make_case, matmul_rate, useful_flops, with_onednn
 from benchmarks.measure import interleaved, run
 from benchmarks.ours import ours
 from benchmarks.pairs import load
 from benchmarks.peers import released, trl_dpo, trl_simpo
 from poet.files import cli, write_json
 from poet.provenance import provenance
+from poet.train.onednn import onednn_products
 
 MICRO_BATCHES = (1, 2, 4, 8)
 TWICE = ("trl_best", "ours")  # a round: their ratio is the one that is small
@@ -48,10 +49,15 @@ def main(argv=None) -> None:
     vocabulary = SHAPES[args.shape]["vocab_size"]
     pairs = load(settings["pairs"], min(vocabulary, 8192))
     case = make_case(args.shape, pairs, device, settings["token_budget"])
-    rate = matmul_rate(device)
+    torch_rate = matmul_rate(device)
+    with onednn_products():
+        rate = matmul_rate(device)
     say = partial(print, file=sys.stderr, flush=True)
     say(f"{pairs.source}; {case.count} pairs a step; matrix products {rate / 1e9:.0f} GFLOP/s")
-    for build in (ours, partial(trl_dpo, micro=1, checkpointing=False, precomputed=True)):
+    for build in (
+        with_onednn(ours),
+        partial(trl_dpo, micro=1, checkpointing=False, precomputed=True),
+    ):
         run(partial(build, case), device)  # warms up what is made once per process
     best, tried = sweep(case, device, say)
     arms = {
@@ -68,6 +74,7 @@ def main(argv=None) -> None:
         "repeats": args.repeats,
         "threads": torch.get_num_threads(),
         "matmul_gflops_per_s": round(rate / 1e9, 1),
+        "torch_matmul_gflops_per_s": round(torch_rate / 1e9, 1),
         "useful_gflop_per_pair": round(useful_flops(case) / case.count / 1e9, 2),
         **provenance(),
     }
@@ -101,8 +108,8 @@ def sweep(case: Case, device: str, say) -> tuple[dict, list[dict]]:
 def all_arms(case: Case, best: dict) -> dict[str, partial]:
     """Builders by name; `ours_...` are ours with one step taken away."""
     trl = partial(trl_dpo, case)
-    mine = partial(ours, case)
-    return {
+    mine = partial(with_onednn(ours), case)
+    arms = {
         "released": partial(released, case, micro=2),
         "released_micro_1": partial(released, case, micro=1),
         "trl_default": partial(trl, micro=8, checkpointing=True, precomputed=False),
@@ -117,6 +124,10 @@ def all_arms(case: Case, best: dict) -> dict[str, partial]:
         "ours_live_reference": partial(mine, forward="live"),
         "ours_checkpointing": partial(mine, checkpointing=True),
     }
+    if case.device == "cpu":
+        arms["ours_torch_products"] = partial(ours, case)
+        arms["trl_best_onednn"] = partial(with_onednn(trl_dpo), case, **best)
+    return arms
 
 
 def quiet() -> None:

@@ -38,6 +38,7 @@ def train(pairs: int, budget: int) -> dict:
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig
 
+    from benchmarks.case import with_onednn
     from benchmarks.measure import Watch, forget_peak, peak_gb
     from benchmarks.peers import arguments
     from poet.train.packing import packed_size
@@ -55,6 +56,7 @@ def train(pairs: int, budget: int) -> dict:
     useful = sum(packed_size(*map(len, triple)) for triple in triples)
     torch.manual_seed(0)
 
+    @with_onednn
     def make(count: int) -> PreferenceTrainer:
         return PreferenceTrainer(
             model=LlamaForCausalLM(LlamaConfig(**SHAPE)),

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from accelerate.state import GradientState
 from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig
@@ -12,6 +13,12 @@ from poet.train.arguments import common_arguments
 from poet.train.trainer import PreferenceTrainer
 
 BATCH, STEPS = 4, 10
+
+
+@pytest.fixture(autouse=True)
+def no_loader_is_left():
+    """accelerate remembers, for the whole process, loaders that an earlier test did not finish."""
+    GradientState().dataloader_references = [None]
 
 
 @pytest.fixture(scope="session")

@@ -75,8 +75,8 @@ class _Logps(torch.autograd.Function):
             p.scatter_add_(1, y, g)
             if slope is not None:
                 p.mul_(slope)
-            torch.mm(p, wide, out=out)
-            grad_weight.addmm_(p.T, h.to(p.dtype))
+            out.copy_(p @ wide)
+            grad_weight += p.T @ h.to(p.dtype)
         return grad_hidden.to(hidden.dtype), grad_weight.to(weight.dtype), None, None
 
 

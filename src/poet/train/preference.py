@@ -106,6 +106,7 @@ def main(argv=None) -> None:
     from poet.provenance import provenance
     from poet.train.card import last_numbers, write_card
     from poet.train.checkpoints import Checkpoints, file_digest
+    from poet.train.onednn import onednn_products
     from poet.train.reference import attach
     from poet.train.run import explained, history, publish_once, run, save_model
 
@@ -114,7 +115,7 @@ def main(argv=None) -> None:
     table = attach(pq.read_table(args.tokens), pq.read_table(args.reference), args.model)
     inputs = {name: file_digest(getattr(args, name)) for name in ("tokens", "reference")}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
-    with explained(record["setting"], "preference"):
+    with explained(record["setting"], "preference"), onednn_products():
         trainer = make_trainer(record, table, args.model, checkpoints.folder)
         run(trainer, checkpoints, args)
         trainer.evaluate()

@@ -155,6 +155,7 @@ def main(argv=None) -> None:
     from trl.trainer.utils import add_fused_lm_head
 
     from poet.train.forward import choose_forward
+    from poet.train.onednn import onednn_products
     from poet.train.packing import add_packed_forward
 
     torch.set_num_threads(record["torch_threads"])
@@ -167,7 +168,7 @@ def main(argv=None) -> None:
     else:
         add_fused_lm_head(model)
     half = record["dtype"] == "bfloat16" and device == "cuda"  # as the training computes
-    with torch.autocast(device, torch.bfloat16, enabled=half):
+    with torch.autocast(device, torch.bfloat16, enabled=half), onednn_products():
         columns = compute(
             model,
             table,
