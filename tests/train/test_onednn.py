@@ -1,5 +1,8 @@
 """Products by oneDNN against float64, and torch as it was outside of the context."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -82,3 +85,26 @@ def test_a_packed_model_has_the_loss_and_gradients_of_float64():
     assert found == pytest.approx(expected, rel=1e-5)
     for a, b in zip(approximate, slopes, strict=True):
         assert (a - b).abs().max() < 1e-4 * b.abs().max()
+
+
+SHAPES = """
+import torch
+from poet.train.onednn import onednn_products
+
+def resident():  # MB
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 1e6
+
+with onednn_products():
+    weight = torch.randn(352, 128)
+    for rows in range(2000, 2500):
+        torch.randn(rows, 128) @ weight.T
+        if rows == 2100:
+            before = resident()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(not HERE, reason="torch has no MKL or no oneDNN here")
+def test_many_shapes_take_no_more_memory_than_a_few():
+    done = subprocess.run([sys.executable, "-c", SHAPES], stdout=subprocess.PIPE, check=True)
+    assert float(done.stdout) < 100  # some 850 with the libraries' defaults

@@ -7,6 +7,7 @@ wherever they are: the same products in the same precision, summed in another or
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from contextlib import contextmanager
 import torch
 
 FEW = 32  # rows; with fewer, the way to oneDNN takes longer than it saves
+# What is prepared for a shape takes a megabyte, and rows of many lengths make many shapes. Kept are
+# those of one row: torch's and oneDNN's own default is 1,024, and both read these when first used.
+KEPT = {"LRU_CACHE_CAPACITY": "32", "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "32"}
 
 
 @contextmanager
@@ -27,6 +31,8 @@ def onednn_products() -> Iterator[None]:
     if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
         yield
         return
+    for name, shapes in KEPT.items():
+        os.environ.setdefault(name, shapes)
     multiply = torch.library.get_kernel("aten::mm", "CPU").call_boxed
     linear = torch.ops.mkldnn._linear_pointwise.default  # what torch.compile uses for linear layers
 
