@@ -5,6 +5,7 @@ CONFIG ?=
 ARGS ?=
 TARGETS ?=
 BIN := .venv/bin
+$(if $(CONFIG),$(if $(wildcard $(CONFIG)),,$(error CONFIG: found no file $(CONFIG); configurations are config.yaml and config/*.yaml)))
 SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
 
 # One run per folder. A killed run leaves Snakemake's lock behind; ours dies with its process, so

@@ -176,7 +176,7 @@ WRONG = [
     ("settings/hub/model/name", None, "settings.hub.model: expected exactly one of the keys scrat"),
     ("settings/own/model/name", "org/model", "settings.own.model: expected exactly one of the key"),
     # YAML reads a number without a dot as text.
-    ("settings/world/preference/dpo/learning_rate", "5e-7", "'5e-7' is not of type 'number'"),
+    ("settings/world/preference/dpo/learning_rate", "5e-7", "number'; YAML takes it for text"),
     ("settings/world/data/variant", "usual", "settings.world.data.variant: 'usual' is not one of"),
     ("settings/world/data/kind", "folder", "settings.world.data.kind: 'folder' is not one of"),
     ("settings/world/generation/max_new_tokens", None, "'max_new_tokens' is a required property"),

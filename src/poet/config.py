@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -232,6 +233,8 @@ def _message(error) -> str:
         return f"expected exactly one of the keys {', '.join(choices)}"
     if error.validator == "pattern" and "secret" in error.schema.get("description", ""):
         return f"expected {error.schema['description']}"  # what stands there may be one
+    if error.validator == "type" and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", str(error.instance)):
+        return f"{error.message}; YAML takes it for text without a point, so write 2.0e-4 for 2e-4"
     return error.message if len(error.message) < 300 else error.message[:300] + " ..."
 
 

@@ -52,3 +52,5 @@ def test_documented_commands_name_their_target_first(pytestconfig):
     commands = [line for text in texts for line in text.splitlines() if "snakemake" in line]
     assert len(commands) > 10
     assert not [line for line in commands if re.search(r"--configfile \S+ +[a-z]", line)]
+    # The cluster's environment has Snakemake from the main one, and so no script of it.
+    assert not [line for line in commands if ".venv-cluster/bin/snakemake" in line]
