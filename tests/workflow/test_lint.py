@@ -44,6 +44,14 @@ def test_targets_of_make_list_their_jobs(clone, target):
     assert re.search(r"^total +\d+$", result.stdout + result.stderr, flags=re.MULTILINE)
 
 
+def test_a_configuration_that_is_not_there_is_named(clone):
+    command = ["make", "results", "CONFIG=config/own-dat.yaml"]
+    result = subprocess.run(command, cwd=clone, capture_output=True, text=True)
+    assert result.returncode
+    assert "CONFIG: found no file config/own-dat.yaml" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_documented_commands_name_their_target_first(pytestconfig):
     """`--configfile FILE target` takes the target for another file."""
     folder, texts = pytestconfig.rootpath, []
