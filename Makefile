@@ -3,25 +3,36 @@ PYTHON ?= python3
 CORES ?= all
 CONFIG ?=
 ARGS ?=
+FROM ?=
 TARGETS ?=
 BIN := .venv/bin
-$(if $(CONFIG),$(if $(wildcard $(CONFIG)),,$(error CONFIG: found no file $(CONFIG); configurations are config.yaml and config/*.yaml)))
-SNAKEMAKE := $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),--configfile $(CONFIG)) $(ARGS)
+export CONFIG FROM  # recipes read these from the environment: paths may hold spaces and quotes
+empty :=
+$(if $(CONFIG),$(if $(wildcard $(subst $(empty) $(empty),\ ,$(CONFIG))),,$(error CONFIG: found no file $(CONFIG); configurations are config.yaml and config/*.yaml)))
+# ARGS as it was written: its quotes are the shell's, its dollars are not make's.
+SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),--configfile "$$CONFIG") $(value ARGS)
 
 # One run per folder. A killed run leaves Snakemake's lock behind; ours dies with its process, so
 # holding it tells that Snakemake's is stale. A run killed this moment may take a while to be gone.
+# What runs does not get the lock's descriptor: an orphan of it must not hold the folder.
 define run
-@command -v flock >/dev/null || { echo "error: flock (util-linux) is needed"; exit 1; }
-@mkdir -p results && flock --timeout 5 --close --conflict-exit-code 75 results/.lock sh -c '\
-  if ls .snakemake/locks/* >/dev/null 2>&1; then $(SNAKEMAKE) --unlock >/dev/null 2>&1; fi; exec $(1)'; \
-  code=$$?; [ $$code -ne 75 ] || echo "error: another make is running the workflow in this folder"; \
-  exit $$code
+@command -v flock >/dev/null || { echo "error: flock (util-linux) is needed"; exit 1; }; \
+  mkdir -p results && exec 9> results/.lock && \
+  { flock --timeout 5 9 || { echo "error: another make is running the workflow in this folder"; exit 75; }; } && \
+  if ls .snakemake/locks/* >/dev/null 2>&1; then $(SNAKEMAKE) --unlock >/dev/null 2>&1 9>&-; fi; \
+  $(1) 9>&-
+endef
+
+# The answer and its cautions, once more, where the eye is when a run ends.
+define answer
+$(if $(filter -n --dry-run,$(value ARGS)),,@if [ -f results/report/answer.txt ]; then echo; cat results/report/answer.txt; fi)
 endef
 
 .PHONY: benchmark benchmark-gpu lock plan results diagnose worlds ablation sweep tables report test lint pins clean-venv cluster vllm
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
+	$(answer)
 
 # Does POET suit these pairs? Before any training: make diagnose CONFIG=... ARGS="--config pairs=FILE"
 diagnose: .venv/.installed
@@ -29,10 +40,12 @@ diagnose: .venv/.installed
 
 worlds: .venv/.installed
 	$(call run,$(SNAKEMAKE) --configfile config/worlds.yaml)
+	$(answer)
 
 # Shares of the length, SamPO, D2PO, LD-DPO, and other objectives with and without POET.
 ablation: .venv/.installed
 	$(call run,$(SNAKEMAKE) --configfile config/ablation.yaml)
+	$(answer)
 
 # Beta and learning rate, the same grid for every method.
 sweep: .venv/.installed
@@ -40,10 +53,11 @@ sweep: .venv/.installed
 
 # From archived scores or annotations alone: make tables FROM=folder, laid out like results/.
 tables: .venv/.installed
-	@test -n "$(FROM)" || { echo "error: make tables FROM=folder"; exit 1; }
-	$(BIN)/python -m poet.report.archive --from $(FROM) --into results \
-	  --config $(or $(CONFIG),config.yaml) --write-config results/config.yaml
-	$(call run,$(SNAKEMAKE) --configfile $(or $(CONFIG),results/config.yaml) --config archived=true --rerun-triggers mtime -- tables)
+	@test -n "$$FROM" || { echo "error: make tables FROM=folder"; exit 1; }
+	@$(BIN)/python -m poet.report.archive --from "$$FROM" --into results \
+	  --config "$${CONFIG:-config.yaml}" --write-config results/config.yaml
+	$(call run,$(SNAKEMAKE) --configfile "$${CONFIG:-results/config.yaml}" --config archived=true --rerun-triggers mtime -- tables)
+	$(answer)
 
 report: results
 	$(call run,$(SNAKEMAKE) --report results/report.html)
@@ -54,12 +68,12 @@ plan: .venv/.installed
 	{ POET_PLAN=1 $(SNAKEMAKE) --dry-run --forceall -- $(TARGETS) > "$$folder/all" 2> "$$folder/errors" && \
 	  $(SNAKEMAKE) --dry-run -- $(TARGETS) > "$$folder/pending" 2> "$$folder/errors" || \
 	  { cat "$$folder"/all "$$folder/errors" >&2; exit 1; }; } && \
-	$(BIN)/python -m poet.plan --configfile $(or $(CONFIG),config.yaml) $(ARGS) \
+	$(BIN)/python -m poet.plan --configfile "$${CONFIG:-config.yaml}" $(value ARGS) \
 	  --jobs "$$folder/all" --pending "$$folder/pending"
 
 # What the hub has to deliver, looked up once: `make lock CONFIG=config/paper.yaml`.
 lock: .venv/.installed
-	$(BIN)/python -m poet.data.lock --configfile $(or $(CONFIG),$(error name a configuration: make lock CONFIG=FILE)) $(ARGS)
+	$(BIN)/python -m poet.data.lock $(if $(CONFIG),,$(error name a configuration: make lock CONFIG=FILE))--configfile "$$CONFIG" $(value ARGS)
 
 # Ours and its peers in turns, on an idle machine: 10 minutes each.
 benchmark: .venv/.installed

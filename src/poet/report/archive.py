@@ -31,9 +31,13 @@ def take(archive: Path, results: Path) -> list[Path]:
     """Copy the parts of ``archive`` that ``results`` lacks, with their times; returns the copies.
 
     Raises:
-        UserError: the archive has neither scores nor annotations, or ``results`` has another file
-            in the place of one of its files; then nothing is copied.
+        UserError: there is no such folder, it has neither scores nor annotations, or ``results``
+            has another file in the place of one of its files; then nothing is copied.
     """
+    if not archive.is_dir():
+        raise UserError(
+            f"{archive.absolute()}: no such folder. Expected an archive laid out like results/."
+        )
     found = sorted(path for part in PARTS for path in archive.glob(part))
     names = [path.relative_to(archive) for path in found]
     if not any(name.parts[0] in ("scores", "annotations") for name in names):
@@ -76,7 +80,7 @@ def main(argv=None) -> None:
     parser.add_argument("--config", required=True, help="of a run whose manifest is not there")
     parser.add_argument("--write-config", required=True, help="the run's configuration, YAML")
     args = parser.parse_args(argv)
-    archive, results = Path(args.archive), Path(args.into)
+    archive, results = Path(args.archive).expanduser(), Path(args.into)
     taken = take(archive, results)
     write_prompts(results)
     manifest = archive / "manifest.json"

@@ -1,0 +1,74 @@
+"""What make passes on (paths and arguments with spaces and quotes), and what it ends with."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+
+PAIRS = [
+    {
+        "prompt": f"Count to {n}.",
+        "chosen": " ".join(map(str, range(n))),
+        "rejected": "No, I will not.",
+    }
+    for n in range(2, 62)
+]
+
+
+@pytest.fixture
+def make(clone):
+    """Run a target of make in a checkout; `-o`: the environment that runs the tests is set up."""
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = ["make", "-o", ".venv/.installed", *arguments]
+        return subprocess.run(command, cwd=clone, capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["my pairs.jsonl", "it's $HOME.jsonl", 'a "b"; c.jsonl'])
+@pytest.mark.parametrize("target", ["results", "diagnose"])
+def test_arguments_reach_snakemake_as_a_shell_would_pass_them(clone, make, name, target):
+    (clone / name).write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    shutil.copy(clone / "config" / "own-data.yaml", clone / "my conf's.yaml")
+    quoted = name.replace("'", "'\\''")
+    done = make(target, "CONFIG=my conf's.yaml", f"ARGS=--dry-run --config 'pairs={quoted}'")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "diagnose_pairs" in done.stdout + done.stderr
+    assert "answer.txt" not in done.stdout  # a dry run has no answer
+
+
+def test_a_plan_reads_the_same_arguments(clone, make):
+    (clone / "my pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
+    done = make("plan", "CONFIG=config/own-data.yaml", "ARGS=--config 'pairs=my pairs.jsonl'")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "total" in done.stdout
+
+
+def test_an_archive_in_a_folder_with_spaces(clone, make):
+    done = make("tables", "FROM=no such folder's")
+    assert done.returncode
+    assert "no such folder's: no such folder. Expected an archive laid out like" in done.stderr
+    (clone / "my archive").mkdir()
+    done = make("tables", "FROM=my archive")
+    assert "my archive: no scores/ and no annotations/ in it" in done.stderr
+    done = make("tables")
+    assert "make tables FROM=folder" in done.stdout
+
+
+def test_the_last_lines_are_the_answer(clone, make):
+    """`.venv/bin/snakemake` is another program here: what counts is what make does after it."""
+    (clone / "results" / "report").mkdir(parents=True)
+    (clone / "results" / "report" / "answer.txt").write_text(
+        "POET helps.\nresults/report/index.html\n"
+    )
+    (clone / ".venv").unlink()
+    (clone / ".venv" / "bin").mkdir(parents=True)
+    program = clone / ".venv" / "bin" / "snakemake"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    assert make("results").stdout.endswith("\nPOET helps.\nresults/report/index.html\n")
+    program.write_text("#!/bin/sh\nexit 1\n")
+    failed = make("results")
+    assert failed.returncode and "POET helps." not in failed.stdout
