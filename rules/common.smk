@@ -25,6 +25,13 @@ os.environ.update(
     PYTHONHASHSEED="0",
 )
 
+# A signal to all processes of a job: the shell waits for the program, which may write a checkpoint
+# and says why it ends, and `tee` ends after it. The first words are Snakemake's own prefix.
+shell.prefix(
+    "set -euo pipefail; trap : HUP TERM; "
+    "tee() {{ trap '' HUP INT PIPE TERM; exec tee \"$@\"; }}; "
+)
+
 # From an archive of scores or annotations, what it lacks is left out; see poet.report.archive.
 ARCHIVED = bool(config.pop("archived", False))
 
