@@ -12,6 +12,7 @@ from poet import config as poet_config
 from poet.data import lock as locks
 from poet.data import preferences
 from poet.files import UserError
+from poet.train.leftovers import leftovers
 
 FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]

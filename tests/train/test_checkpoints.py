@@ -135,7 +135,8 @@ def test_only_complete_checkpoints_of_the_same_run_are_used(tmp_path, capsys, pl
 
     for other in (Checkpoints(tmp_path, {"beta": 0.2}, files), Checkpoints(tmp_path, record, {})):
         assert other.last() is None
-        assert "checkpoints of other settings or data are not used" in capsys.readouterr().err
+        said = f"checkpoints of other settings or data are not used: {mine.folder} (0.0 MB)"
+        assert said in capsys.readouterr().err
     other.folder.mkdir()
     (mine.folder / "checkpoint-20").rename(other.folder / "checkpoint-20")
     refused = "checkpoint-20 was made by another run than this one"

@@ -42,6 +42,16 @@ def test_a_signal_to_all_processes_leaves_a_checkpoint_and_says_so(workflow, sma
             seen.replace(f" {step} of", " N of"),
             "the training's log has the message; the same command goes on from that step",
         )
+    abandoned = run.folder / "results/checkpoints/train/world/dpo/seed-1/0123456789abcdef"
+    (abandoned / "checkpoint-10").mkdir(parents=True)
+    (abandoned / "checkpoint-10" / "model.safetensors").write_bytes(bytes(1_600_000))
     result = run("--", "results/models/world/sft")
     assert result.returncode == 0, result.stderr[-3000:]
     assert f"resuming from {folder.relative_to(run.folder)}/checkpoint-{step}" in log.read_text()
+    said = result.stderr[result.stderr.index("results/checkpoints holds") :].split("\n")[:2]
+    planted(
+        "a configuration was changed before its training ended",
+        "\n".join(said),
+        "said at the end of a run and in the log of the same training; nothing is deleted",
+    )
+    assert (abandoned / "checkpoint-10").exists()

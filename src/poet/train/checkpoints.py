@@ -23,6 +23,7 @@ from transformers.trainer_utils import sort_checkpoints
 
 from poet.files import UserError, read_json, remove, write_json
 from poet.provenance import digest
+from poet.train.leftovers import size
 
 MARKER = "complete.json"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # preemption, Ctrl-C, a closed terminal
@@ -70,12 +71,12 @@ class Checkpoints:
         Raises:
             UserError: a checkpoint in the folder was made by another run.
         """
-        others = [p.name for p in self.folder.parent.glob("*") if p != self.folder]
-        if others:
-            _say(
-                f"checkpoints of other settings or data are not used: {', '.join(sorted(others))} "
-                f"in {self.folder.parent}; delete them unless you mean to go back to those"
-            )
+        for other in sorted(self.folder.parent.glob("*")):
+            if other != self.folder:
+                _say(
+                    f"checkpoints of other settings or data are not used: {other} ({size(other)}); "
+                    f"unless you mean to go back to those, rm -r {other}"
+                )
         for path in map(Path, reversed(sort_checkpoints(str(self.folder)))):
             if not (path / MARKER).exists():
                 _say(f"{path} is incomplete and will not be used")
