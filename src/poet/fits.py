@@ -83,7 +83,7 @@ def _needed(job: Asked, config: dict, shapes: dict) -> tuple[str, int]:
         parameters = Architecture.of(record["scratch"]).parameters
     else:
         parameters = parameters_of(name, shapes, config["lock"])
-    return name, math.ceil(parameters * least / 2**20)
+    return name, math.ceil(parameters * least / 1e6)
 
 
 def parameters_of(name: str, shapes: dict, lock_file: str | Path) -> float:

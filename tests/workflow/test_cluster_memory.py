@@ -61,7 +61,7 @@ def test_a_cluster_without_gpus_is_refused_the_papers_models(submit, tmp_path, p
     result = submit()
     assert result.returncode == 1 and "Traceback" not in result.stderr
     message = result.stderr[result.stderr.index("jobs without a GPU") :].split("\n  File")[0]
-    assert "train with alignment-handbook/zephyr-7b-sft-full: at least 1105" in message
+    assert "train with alignment-handbook/zephyr-7b-sft-full: at least 1158" in message
     assert "sent" not in result.stdout and not (tmp_path / "results").exists()
     planted(
         "a cluster's profile without GPUs, and a model of 7 billion parameters",
