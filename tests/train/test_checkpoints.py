@@ -167,7 +167,7 @@ def test_checkpoints_fall_on_logged_steps(tmp_path, save_steps, max_steps, expec
         control = TrainerControl()
         saver.on_step_end(args, state, control)
         saved += [state.global_step] if control.should_save else []
-    saver.on_train_end(args, state, None)
+    saver.release()
     assert saved == expected
 
 
@@ -188,7 +188,7 @@ def test_only_signals_that_would_end_the_run_are_taken(tmp_path):
         assert saver.stopped == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-        saver.on_train_end(args, None, None)
+        saver.release()
         assert {number: signal.getsignal(number) for number in SIGNALS} == before
     finally:
         signal.signal(signal.SIGHUP, hangup)

@@ -110,6 +110,7 @@ class Saver(TrainerCallback):
 
     def __init__(self, checkpoints: Checkpoints, save_steps: float) -> None:
         self.checkpoints, self.save_steps, self.stopped = checkpoints, save_steps, 0
+        self.previous = {}
 
     def on_train_begin(self, args, state, control, **kwargs):
         steps = self.save_steps * state.max_steps if self.save_steps < 1 else self.save_steps
@@ -156,7 +157,8 @@ class Saver(TrainerCallback):
                 if other != folder:
                     remove(other)
 
-    def on_train_end(self, args, state, control, **kwargs):
+    def release(self) -> None:
+        """Leave the signals to whoever had them, however the training ended."""
         for number, handler in self.previous.items():
             signal.signal(number, handler)
 

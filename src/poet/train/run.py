@@ -29,7 +29,10 @@ def run(trainer, checkpoints: Checkpoints, flags) -> None:
     checkpoints.hold()
     last = checkpoints.last()
     _report(trainer, flags, resumed=last is not None)
-    trainer.train(resume_from_checkpoint=last and str(last))
+    try:
+        trainer.train(resume_from_checkpoint=last and str(last))
+    finally:
+        saver.release()
     if saver.stopped:
         raise UserError(
             f"stopped by {Signals(saver.stopped).name} after optimizer step "
