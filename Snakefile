@@ -15,6 +15,7 @@ if not workflow.config_settings.configfiles:
 
 include: "rules/common.smk"
 include: "rules/common_evaluate.smk"
+include: "rules/common_machine.smk"
 include: "rules/common_rates.smk"
 include: "rules/common_hub.smk"
 include: "rules/common_analyse.smk"
@@ -45,6 +46,12 @@ if not ARCHIVED or not os.path.exists("results/manifest.json"):
 
 onstart:
     check_engine(workflow.dag.needrun_jobs())
+    check_memory(workflow.dag.needrun_jobs())
+
+
+onsuccess:
+    if said := leftovers("results/checkpoints"):
+        print(said, file=sys.stderr)
 
 
 report: "src/poet/report/captions/workflow.rst"

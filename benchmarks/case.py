@@ -11,7 +11,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from benchmarks.pairs import Pairs
-from poet.train.onednn import onednn_products
+from poet.train.onednn import choose, products
 
 # All keep Llama-3's proportions: MLP 3.5 or 4 x hidden, a quarter of the heads for keys. The head's
 # share of the weights that compute is 24 % on the CPU (Llama-3.2-1B has 21 %, Qwen2.5-0.5B 28 %);
@@ -42,6 +42,7 @@ class Case:
     reference: LlamaForCausalLM
     device: str
     token_budget: int
+    products: dict  # who multiplies, as the project chooses: poet.train.onednn.choose
     beta: float = 0.1
 
     @property
@@ -59,7 +60,8 @@ def make_case(shape: str, pairs: Pairs, device: str, token_budget: int) -> Case:
     with torch.no_grad():
         for mine, other in zip(reference.parameters(), policy.parameters(), strict=True):
             mine.copy_(other + 0.1 * other.std() * torch.randn_like(other))
-    return Case(pairs, policy, reference, device, token_budget)
+    chosen = choose("auto", config.hidden_size)
+    return Case(pairs, policy, reference, device, token_budget, chosen)
 
 
 def weights(config: LlamaConfig) -> tuple[int, int]:
@@ -92,14 +94,20 @@ def useful_flops(case: Case) -> float:
     return total
 
 
-def with_onednn(build: Callable) -> Callable:
-    """The same arm with products by oneDNN, as the project trains; also in the reference's pass."""
+def multiplied(build: Callable, by: str) -> Callable:
+    """The same arm with products by oneDNN or torch; also in the reference's pass."""
 
     @wraps(build)
     def built(*args, **kwargs):
-        with onednn_products():
+        with products(by):
             trainer = build(*args, **kwargs)
-        trainer.train = onednn_products()(trainer.train)
+        train = trainer.train
+
+        def train_within(*args, **kwargs):
+            with products(by):
+                return train(*args, **kwargs)
+
+        trainer.train = train_within
         return trainer
 
     return built

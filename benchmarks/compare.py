@@ -15,14 +15,14 @@ from pathlib import Path
 import torch
 
 from benchmarks import report
-from benchmarks.case import SHAPES, Case, make_case, matmul_rate, useful_flops, with_onednn
+from benchmarks.case import SHAPES, Case, make_case, matmul_rate, multiplied, useful_flops
 from benchmarks.measure import interleaved, run
 from benchmarks.ours import ours
 from benchmarks.pairs import load
 from benchmarks.peers import released, trl_dpo, trl_simpo
 from poet.files import cli, write_json
 from poet.provenance import provenance
-from poet.train.onednn import onednn_products
+from poet.train.onednn import products
 
 MICRO_BATCHES = (1, 2, 4, 8)
 TWICE = ("trl_best", "ours")  # a round: their ratio is the one that is small
@@ -49,13 +49,15 @@ def main(argv=None) -> None:
     vocabulary = SHAPES[args.shape]["vocab_size"]
     pairs = load(settings["pairs"], min(vocabulary, 8192))
     case = make_case(args.shape, pairs, device, settings["token_budget"])
-    torch_rate = matmul_rate(device)
-    with onednn_products():
-        rate = matmul_rate(device)
+    rates = {}
+    for by in ("torch", "onednn"):
+        with products(by):
+            rates[by] = matmul_rate(device)
+    rate = max(rates.values())
     say = partial(print, file=sys.stderr, flush=True)
     say(f"{pairs.source}; {case.count} pairs a step; matrix products {rate / 1e9:.0f} GFLOP/s")
     for build in (
-        with_onednn(ours),
+        multiplied(ours, case.products["by"]),
         partial(trl_dpo, micro=1, checkpointing=False, precomputed=True),
     ):
         run(partial(build, case), device)  # warms up what is made once per process
@@ -74,7 +76,8 @@ def main(argv=None) -> None:
         "repeats": args.repeats,
         "threads": torch.get_num_threads(),
         "matmul_gflops_per_s": round(rate / 1e9, 1),
-        "torch_matmul_gflops_per_s": round(torch_rate / 1e9, 1),
+        "torch_matmul_gflops_per_s": round(rates["torch"] / 1e9, 1),
+        "matrix_products": case.products,
         "useful_gflop_per_pair": round(useful_flops(case) / case.count / 1e9, 2),
         **provenance(),
     }
@@ -108,7 +111,8 @@ def sweep(case: Case, device: str, say) -> tuple[dict, list[dict]]:
 def all_arms(case: Case, best: dict) -> dict[str, partial]:
     """Builders by name; `ours_...` are ours with one step taken away."""
     trl = partial(trl_dpo, case)
-    mine = partial(with_onednn(ours), case)
+    by = case.products["by"]
+    mine = partial(multiplied(ours, by), case)
     arms = {
         "released": partial(released, case, micro=2),
         "released_micro_1": partial(released, case, micro=1),
@@ -125,8 +129,9 @@ def all_arms(case: Case, best: dict) -> dict[str, partial]:
         "ours_checkpointing": partial(mine, checkpointing=True),
     }
     if case.device == "cpu":
-        arms["ours_torch_products"] = partial(ours, case)
-        arms["trl_best_onednn"] = partial(with_onednn(trl_dpo), case, **best)
+        other = {"onednn": "torch", "torch": "onednn"}[by]
+        arms[f"ours_{other}_products"] = partial(multiplied(ours, other), case)
+        arms["trl_best_onednn"] = partial(multiplied(trl_dpo, "onednn"), case, **best)
     return arms
 
 

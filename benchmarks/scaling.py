@@ -38,9 +38,10 @@ def train(pairs: int, budget: int) -> dict:
     from transformers import LlamaConfig, LlamaForCausalLM
     from trl import DPOConfig
 
-    from benchmarks.case import with_onednn
+    from benchmarks.case import multiplied
     from benchmarks.measure import Watch, forget_peak, peak_gb
     from benchmarks.peers import arguments
+    from poet.train.onednn import choose
     from poet.train.packing import packed_size
     from poet.train.trainer import PreferenceTrainer
 
@@ -56,8 +57,7 @@ def train(pairs: int, budget: int) -> dict:
     useful = sum(packed_size(*map(len, triple)) for triple in triples)
     torch.manual_seed(0)
 
-    @with_onednn
-    def make(count: int) -> PreferenceTrainer:
+    def build(count: int) -> PreferenceTrainer:
         return PreferenceTrainer(
             model=LlamaForCausalLM(LlamaConfig(**SHAPE)),
             args=DPOConfig(**arguments("cpu", BATCH, BATCH)),
@@ -69,6 +69,7 @@ def train(pairs: int, budget: int) -> dict:
             processing_class=found.tokenizer,
         )
 
+    make = multiplied(build, choose("auto", SHAPE["hidden_size"])["by"])
     make(BATCH).train()  # what is made once per process
     trainer = make(pairs)
     watch = Watch("cpu")

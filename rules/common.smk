@@ -12,6 +12,7 @@ from poet import config as poet_config
 from poet.data import lock as locks
 from poet.data import preferences
 from poet.files import UserError
+from poet.train.leftovers import leftovers
 
 FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]
@@ -23,6 +24,13 @@ os.environ.update(
     HF_HUB_OFFLINE="1",
     TOKENIZERS_PARALLELISM="false",
     PYTHONHASHSEED="0",
+)
+
+# A signal to all processes of a job: the shell waits for the program, which may write a checkpoint
+# and says why it ends, and `tee` ends after it. The first words are Snakemake's own prefix.
+shell.prefix(
+    "set -euo pipefail; trap : HUP TERM; "
+    "tee() {{ trap '' HUP INT PIPE TERM; exec tee \"$@\"; }}; "
 )
 
 # From an archive of scores or annotations, what it lacks is left out; see poet.report.archive.

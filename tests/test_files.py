@@ -5,6 +5,7 @@ import io
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 
@@ -150,6 +151,32 @@ def test_two_processes_publish_the_same_folder(tmp_path):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "c", "model"]
 
 
+MODES = """
+import os, sys, tempfile
+from pathlib import Path
+from poet.files import publish
+folder = Path(sys.argv[1])
+with publish(folder / "model") as model:
+    (model / "deep").mkdir(parents=True)
+    for name in ("weights", "deep/weights"):
+        os.close(os.open(model / name, os.O_CREAT, 0o600))
+    os.link(folder / "shared", model / "shared")
+    (model / "named").symlink_to(folder / "shared")
+with publish(folder / "file") as file:
+    os.rename(tempfile.mkstemp(dir=folder)[1], file)
+"""
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_published_files_can_be_read_by_whom_the_umask_allows(tmp_path, mask, mode):
+    """Also those of libraries that make theirs private; files that are another's too stay as is."""
+    (tmp_path / "shared").touch(0o600)
+    subprocess.run([sys.executable, "-c", MODES, tmp_path], umask=mask, check=True)
+    made = [tmp_path / name for name in ("model/weights", "model/deep/weights", "file")]
+    assert [stat.S_IMODE(path.stat().st_mode) for path in made] == [mode] * 3
+    assert stat.S_IMODE((tmp_path / "shared").stat().st_mode) == 0o600
+
+
 def test_publish_starts_afresh_after_a_kill(tmp_path, planted):
     write = (
         "import os, signal, sys; from poet.files import publish\n"
@@ -219,6 +246,13 @@ def test_user_errors_end_without_a_traceback(capsys):
     assert end.value.code == "error: a.jsonl, line 2: ..."  # Python prints it and exits with 1
     with pytest.raises(ZeroDivisionError):  # anything else is a fault of ours and keeps its trace
         cli(lambda: 1 / 0)
+
+
+def test_an_interrupt_ends_without_a_traceback(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli(lambda: signal.raise_signal(signal.SIGINT))
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "error: interrupted; the same command does the work again\n"
 
 
 def test_programs_write_utf8_in_any_locale(tmp_path):

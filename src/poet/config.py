@@ -33,11 +33,12 @@ STAGES = {
     "sft": (*_RUN, "model", "model_revision", *_LOADING, "scratch", "sft", "sft_seed"),
     "tokenize": ("setting", "max_length", "max_prompt_length", "length_policy"),
     "reference": (
-        *_RUN, *_LOADING, "reference_batch_size", "forward", "token_budget", "dtype",
+        *_RUN, *_LOADING, "matrix_products", "reference_batch_size", "forward", "token_budget",
+        "dtype",
     ),
     "train": (
-        *_RUN, "method", "model", "model_revision", *_LOADING, "dataset", "dataset_revision",
-        "objective", "weighting", "truncation", *_PARAMETERS, "learning_rate",
+        *_RUN, "matrix_products", "method", "model", "model_revision", *_LOADING, "dataset",
+        "dataset_revision", "objective", "weighting", "truncation", *_PARAMETERS, "learning_rate",
         "global_batch_size", "per_device_batch_size", "max_length", "max_prompt_length",
         "length_policy", "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim",
         "forward", "token_budget", "gradient_checkpointing", "dtype", "lora", "seed",
@@ -147,6 +148,7 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "analysis": chosen.get("analysis"),
         "reference_name": _reference_name(data),
         "torch_threads": config["torch_threads"],
+        "matrix_products": config["matrix_products"],
     }
 
 

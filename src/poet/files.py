@@ -13,11 +13,15 @@ import json
 import os
 import platform
 import shutil
+import stat
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+UMASK = os.umask(0o077)
+os.umask(UMASK)
 
 
 class UserError(Exception):
@@ -27,7 +31,8 @@ class UserError(Exception):
 def cli(main: Callable[[], None]) -> None:
     """Run a program's ``main``; a :class:`UserError` ends it with a message and exit code 1.
 
-    So does a full disk: what was written before stays, and the next run goes on from there.
+    So does a full disk: what was written before stays, and the next run goes on from there. Ctrl-C
+    ends it with a message and exit code 130.
     """
     from poet.progress import calm_libraries
 
@@ -40,6 +45,9 @@ def cli(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command does the work again", file=sys.stderr)
+        sys.exit(130)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -64,7 +72,8 @@ def publish(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; rename it to ``path`` on success, remove it on error.
 
     Works for a file or a folder (the caller creates either at the yielded path). A folder that
-    already stands there is replaced.
+    already stands there is replaced. Files are readable as the umask says, also those of libraries
+    that make theirs private.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -74,9 +83,18 @@ def publish(path: str | Path) -> Iterator[Path]:
     _remove_leftovers(path)
     try:
         yield temporary
+        _let_read(temporary)
         _replace(temporary, path, replaced)
     finally:
         remove(temporary)
+
+
+def _let_read(path: Path) -> None:
+    """Give files the mode that ``open`` would have given them; hard links are another's too."""
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        of = file.lstat()
+        if stat.S_ISREG(of.st_mode) and of.st_nlink == 1:
+            file.chmod(stat.S_IMODE(of.st_mode) | (0o666 & ~UMASK))
 
 
 def _replace(new: Path, path: Path, aside: Path) -> None:

@@ -63,7 +63,7 @@ def hardware() -> dict:
     """CPU model, logical cores, memory in GiB, GPU names (None where torch was not imported)."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "cpu": _cpu_model(),
+        "cpu": _cpu("model name"),
         "cores": os.cpu_count(),
         "memory_gib": round(memory / 2**30, 1),
         "gpus": _gpus(),
@@ -111,11 +111,19 @@ def _git() -> tuple[str | None, bool | None]:
     return commit, bool(dirty)
 
 
-def _cpu_model() -> str:
+def processor() -> str:
+    """The CPU's name and, since virtual machines' are vague, its family, model and stepping."""
+    numbers = ("cpu family", "model", "stepping")
+    return f"{_cpu('model name')} ({', '.join(f'{name} {_cpu(name)}' for name in numbers)})"
+
+
+def _cpu(key: str) -> str:
+    """What the kernel says of the CPU."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
     except OSError:
         pass
     return platform.processor() or platform.machine()

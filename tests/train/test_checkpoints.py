@@ -13,7 +13,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from poet.files import UserError, read_json, write_json
 from poet.train import preference
-from poet.train.checkpoints import MARKER, Checkpoints, Saver
+from poet.train.checkpoints import MARKER, SIGNALS, Checkpoints, Saver
 from training_runs import arguments, make_inputs, record_of, start_and_end
 
 SETTINGS = {
@@ -135,7 +135,8 @@ def test_only_complete_checkpoints_of_the_same_run_are_used(tmp_path, capsys, pl
 
     for other in (Checkpoints(tmp_path, {"beta": 0.2}, files), Checkpoints(tmp_path, record, {})):
         assert other.last() is None
-        assert "checkpoints of other settings or data are not used" in capsys.readouterr().err
+        said = f"checkpoints of other settings or data are not used: {mine.folder} (0.0 MB)"
+        assert said in capsys.readouterr().err
     other.folder.mkdir()
     (mine.folder / "checkpoint-20").rename(other.folder / "checkpoint-20")
     refused = "checkpoint-20 was made by another run than this one"
@@ -166,8 +167,31 @@ def test_checkpoints_fall_on_logged_steps(tmp_path, save_steps, max_steps, expec
         control = TrainerControl()
         saver.on_step_end(args, state, control)
         saved += [state.global_step] if control.should_save else []
-    saver.on_train_end(args, state, None)
+    saver.release()
     assert saved == expected
+
+
+def test_only_signals_that_would_end_the_run_are_taken(tmp_path):
+    """Not what nohup ignores; a second Ctrl-C ends at once, as elsewhere; then all is as before."""
+    saver = Saver(Checkpoints(tmp_path, {}, {}), 1)
+    args = TrainingArguments(output_dir=str(tmp_path), report_to="none")
+    hangup = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        saver.on_train_begin(args, TrainerState(max_steps=10), None)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        control = TrainerControl()
+        saver.on_step_end(args, TrainerState(global_step=1, max_steps=10), control)
+        assert (control.should_save, control.should_training_stop) == (True, True)
+        assert saver.stopped == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        saver.release()
+        assert {number: signal.getsignal(number) for number in SIGNALS} == before
+    finally:
+        signal.signal(signal.SIGHUP, hangup)
 
 
 def test_the_epoch_reaches_the_sampler_of_a_resumed_run_on_several_processes(tmp_path):

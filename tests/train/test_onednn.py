@@ -7,9 +7,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
-from poet.train.onednn import FEW, onednn_products
+from poet.files import UserError, read_json
+from poet.train import onednn, preference
+from poet.train.onednn import FEW, MARGIN, choose, measure, onednn_products, products
 from poet.train.packing import add_packed_forward, make_pack
+from training_runs import arguments, make_inputs, record_of
 
 from .test_packing import make
 
@@ -108,3 +112,84 @@ print(resident() - before)
 def test_many_shapes_take_no_more_memory_than_a_few():
     done = subprocess.run([sys.executable, "-c", SHAPES], stdout=subprocess.PIPE, check=True)
     assert float(done.stdout) < 100  # some 850 with the libraries' defaults
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Let ``choose`` find these milliseconds on a machine with both; counts the measurements."""
+    found = []
+
+    def fake(onednn_takes, torch_takes):
+        def measured(width):
+            found.append(width)
+            return {"onednn": onednn_takes, "torch": torch_takes}
+
+        monkeypatch.setattr(onednn, "measure", measured)
+        monkeypatch.setattr(onednn, "available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        return found
+
+    return fake
+
+
+@pytest.mark.parametrize(
+    ("torch_takes", "by"),
+    [(20, "onednn"), (MARGIN + 0.01, "onednn"), (MARGIN - 0.01, "torch"), (0.8, "torch")],
+)
+def test_the_clearly_faster_one_multiplies(clock, capsys, torch_takes, by):
+    clock(1.0, torch_takes)
+    outcome = choose("auto", 64)
+    assert outcome["by"] == by
+    assert outcome["milliseconds"] == {"onednn": 1.0, "torch": torch_takes}
+    assert f"matrix products by {by}: measured onednn 1.0 ms" in capsys.readouterr().err
+
+
+def test_what_is_asked_for_is_not_measured(clock, monkeypatch):
+    measured = clock(1.0, 20)
+    for by in ("onednn", "torch"):
+        assert choose(by, 64) == {"asked": by, "by": by}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose("auto", 64)["by"] == "torch"
+    monkeypatch.setattr(onednn, "available", lambda: False)
+    with pytest.raises(UserError, match="matrix_products is onednn, but torch .* `auto` or"):
+        choose("onednn", 64)
+    assert measured == []
+
+
+def test_an_earlier_outcome_holds_on_the_same_machine(clock, monkeypatch):
+    measured = clock(1.0, 20)
+    first = choose("auto", 64)
+    clock(20, 1.0)  # the other way round, were it measured again
+    assert choose("auto", 64, first) == first and len(measured) == 1
+    monkeypatch.setattr(onednn, "processor", lambda: "another")
+    assert choose("auto", 64, first)["by"] == "torch"
+    assert choose("auto", 64, {"asked": "torch", "by": "torch"})["by"] == "torch"
+
+
+@pytest.mark.skipif(not HERE, reason="torch has no MKL or no oneDNN here")
+def test_the_measurement_multiplies_by_each(monkeypatch):
+    monkeypatch.setattr(onednn, "TOKENS", 256)
+    found = {}
+    names = operations(lambda: found.update(measure(16)))
+    assert {ONEDNN, "aten::mm"} <= names
+    assert set(found) == {"onednn", "torch"} and min(found.values()) > 0
+
+
+def test_trainings_follow_the_reference_and_say_so(start, clock, tmp_path, monkeypatch):
+    """Whatever a later measurement would say; the weights are the same to rounding either way."""
+    models, used = {}, []
+    monkeypatch.setattr(onednn, "products", lambda by: used.append(by) or products(by))
+    for by, takes in (("onednn", (1.0, 20)), ("torch", (20, 1.0))):
+        folder = tmp_path / by
+        folder.mkdir()
+        clock(*takes)
+        inputs = make_inputs(start[0], folder, n_train=9, n_test=3)
+        clock(*reversed(takes))
+        preference.main(arguments(inputs, record_of(token_budget=400), folder))
+        said = read_json(folder / "model" / "train.json")["matrix_products"]
+        assert (said["asked"], said["by"]) == ("auto", by)
+        assert said["milliseconds"] == dict(zip(("onednn", "torch"), takes, strict=True))
+        models[by] = load_file(folder / "model" / "model.safetensors")
+    assert used == ["onednn", "onednn", "torch", "torch"]
+    for name, weight in models["torch"].items():
+        assert torch.allclose(weight, models["onednn"][name], rtol=0, atol=1e-5)

@@ -15,6 +15,7 @@ from trl.trainer.utils import add_fused_lm_head
 from poet.data.tokenization import pair_hash, tokenize_file
 from poet.data.truncation import truncate_table
 from poet.files import UserError
+from poet.train.onednn import from_metadata
 from poet.train.reference import MODEL_KEY, attach, compute, main, model_digest
 from poet.train.scratch import train_tokenizer
 
@@ -96,11 +97,13 @@ def test_the_program_writes_what_is_attached(folder, tokens, cache, tmp_path, fo
     pq.write_table(tokens, tmp_path / "tokens.parquet", row_group_size=7)
     record = {"setting": "s", "torch_threads": 1, "reference_batch_size": 8}
     record |= {"forward": forward, "token_budget": 100, "dtype": "float32"}
+    record |= {"matrix_products": "torch"}
     main(
         ["--record", json.dumps(record), "--tokens", str(tmp_path / "tokens.parquet")]
         + ["--model", str(folder), "--output", str(tmp_path / "reference.parquet")]
     )
     written = pq.read_table(tmp_path / "reference.parquet")
+    assert from_metadata(written.schema.metadata) == {"asked": "torch", "by": "torch"}
     assert written.schema == cache.schema and written["pair_hash"].equals(cache["pair_hash"])
     for name in ("ref_chosen_logps", "ref_rejected_logps"):
         for found, expected in zip(written[name].to_pylist(), cache[name].to_pylist(), strict=True):

@@ -1,6 +1,8 @@
 """What surrounds a training: memory errors explained, the saved folder, its card, its logs."""
 
 import json
+import signal
+import stat
 
 import pytest
 import torch
@@ -10,10 +12,11 @@ from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from poet.files import UserError, read_json
+from poet.files import UMASK, UserError, read_json
 from poet.train import preference
 from poet.train.arguments import common_arguments
 from poet.train.card import write_card
+from poet.train.checkpoints import SIGNALS
 from poet.train.run import explained
 from poet.train.trainer import PreferenceTrainer
 from training_runs import arguments, make_inputs, record_of
@@ -47,8 +50,10 @@ def test_out_of_memory_names_the_settings(inputs, tmp_path, monkeypatch, error, 
         raise error
 
     monkeypatch.setattr(PreferenceTrainer, "compute_loss", fail)
+    handlers = list(map(signal.getsignal, SIGNALS))
     with pytest.raises(UserError) as found:
         preference.main(arguments(inputs, record_of(), tmp_path))
+    assert list(map(signal.getsignal, SIGNALS)) == handlers
     message = str(found.value)
     assert message.startswith(f"out of memory: {str(error) or 'MemoryError'}")
     for text in ("settings.world.preference", "per_device_batch_size", "gradient_checkpointing"):
@@ -66,6 +71,7 @@ def test_other_errors_are_not_called_memory(kind):
 def test_lora_is_merged_into_a_whole_model(inputs, trained):
     folder = trained / "model"
     assert not list(folder.glob("adapter*")) and not list(folder.glob("*.bin"))
+    assert {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()} == {0o666 & ~UMASK}
     model = AutoModelForCausalLM.from_pretrained(folder)
     start = AutoModelForCausalLM.from_pretrained(inputs["model"])
     assert not isinstance(model, PeftModel) and model.dtype == torch.float32

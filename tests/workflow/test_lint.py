@@ -52,13 +52,55 @@ def test_a_configuration_that_is_not_there_is_named(clone):
     assert "Traceback" not in result.stderr
 
 
+def documents(folder) -> dict[str, str]:
+    """The texts in which commands are named."""
+    patterns = ("README.md", "Makefile", "docs/*.md", "config/*.yaml", "profiles/*/*.yaml")
+    return {str(path): path.read_text() for pattern in patterns for path in folder.glob(pattern)}
+
+
 def test_documented_commands_name_their_target_first(pytestconfig):
     """`--configfile FILE target` takes the target for another file."""
-    folder, texts = pytestconfig.rootpath, []
-    for pattern in ("README.md", "Makefile", "docs/*.md", "config/*.yaml", "profiles/*/*.yaml"):
-        texts += [path.read_text() for path in folder.glob(pattern)]
-    commands = [line for text in texts for line in text.splitlines() if "snakemake" in line]
+    texts = documents(pytestconfig.rootpath)
+    commands = [
+        line for text in texts.values() for line in text.splitlines() if "snakemake" in line
+    ]
     assert len(commands) > 10
     assert not [line for line in commands if re.search(r"--configfile \S+ +[a-z]", line)]
     # The cluster's environment has Snakemake from the main one, and so no script of it.
     assert not [line for line in commands if ".venv-cluster/bin/snakemake" in line]
+
+
+def test_only_the_clusters_environment_knows_slurm(pytestconfig):
+    """Elsewhere it is `invalid choice: 'slurm'`; who names the command says how to get there."""
+    found = 0
+    for path, text in documents(pytestconfig.rootpath).items():
+        lines = [line for line in text.splitlines() if re.search("snakemake.*profiles/slurm", line)]
+        assert all(".venv-cluster/bin/python -m snakemake " in line for line in lines), path
+        assert not lines or "make cluster" in text, path
+        found += len(lines)
+    assert found >= 4
+
+
+def test_the_readmes_commands_can_be_pasted(pytestconfig, tmp_path):
+    text = (pytestconfig.rootpath / "README.md").read_text()
+    blocks = re.findall(r"^```\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+    assert len(blocks) >= 4
+    for block in blocks:
+        parsed = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+        assert parsed.returncode == 0, f"{block}{parsed.stderr}"
+    (line,) = [line for block in blocks for line in block.splitlines() if "torch==" in line]
+    pip = tmp_path / ".venv" / "bin" / "pip"
+    pip.parent.mkdir(parents=True)
+    pip.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    pip.chmod(0o755)
+
+    def paste(**environment):
+        return subprocess.run(
+            ["bash", "-c", line], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+
+    unset = paste()
+    assert unset.returncode and not unset.stdout
+    assert "TORCH_INDEX: set it to the CPU index" in unset.stderr
+    given = paste(TORCH_INDEX="https://index.example/cpu")
+    assert given.stdout.splitlines()[-2:] == ["--index-url", "https://index.example/cpu"]

@@ -1,4 +1,4 @@
-"""Checkpoints of a training run: written now and then and on SIGTERM, resumed bit for bit.
+"""Checkpoints of a training run: written now and then and on a signal, resumed bit for bit.
 
 They live in ``ROOT/KEY``, where KEY names the run: its resolved record, the digests of its inputs
 and the number of processes. A checkpoint without its marker was cut off while it was written and
@@ -23,8 +23,10 @@ from transformers.trainer_utils import sort_checkpoints
 
 from poet.files import UserError, read_json, remove, write_json
 from poet.provenance import digest
+from poet.train.leftovers import size
 
 MARKER = "complete.json"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # preemption, Ctrl-C, a closed terminal
 
 
 def is_main() -> bool:
@@ -69,12 +71,12 @@ class Checkpoints:
         Raises:
             UserError: a checkpoint in the folder was made by another run.
         """
-        others = [p.name for p in self.folder.parent.glob("*") if p != self.folder]
-        if others:
-            _say(
-                f"checkpoints of other settings or data are not used: {', '.join(sorted(others))} "
-                f"in {self.folder.parent}; delete them unless you mean to go back to those"
-            )
+        for other in sorted(self.folder.parent.glob("*")):
+            if other != self.folder:
+                _say(
+                    f"checkpoints of other settings or data are not used: {other} ({size(other)}); "
+                    f"unless you mean to go back to those, rm -r {other}"
+                )
         for path in map(Path, reversed(sort_checkpoints(str(self.folder)))):
             if not (path / MARKER).exists():
                 _say(f"{path} is incomplete and will not be used")
@@ -98,24 +100,32 @@ class Checkpoints:
 
 
 class Saver(TrainerCallback):
-    """Saves every ``save_steps`` (below 1: a share of all steps) and on SIGTERM, which stops.
+    """Saves every ``save_steps`` (below 1: a share of all steps) and on SIGNALS, which stop.
 
     The interval is rounded up to a multiple of ``logging_steps``, so that a resumed run logs the
-    same means; the last step is logged too. SIGTERM waits for the optimizer step in hand: the grace
-    time of whoever sends it has to cover that and the writing.
+    same means; the last step is logged too. A signal waits for the optimizer step in hand: the
+    grace time of whoever sends it has to cover that and the writing. ``stopped`` is its number, or
+    0. Where it is ignored already (nohup), it stays so. A second Ctrl-C ends at once.
     """
 
     def __init__(self, checkpoints: Checkpoints, save_steps: float) -> None:
-        self.checkpoints, self.save_steps, self.stopped = checkpoints, save_steps, False
+        self.checkpoints, self.save_steps, self.stopped = checkpoints, save_steps, 0
+        self.previous = {}
 
     def on_train_begin(self, args, state, control, **kwargs):
         steps = self.save_steps * state.max_steps if self.save_steps < 1 else self.save_steps
         self.every = ceil(steps / args.logging_steps) * int(args.logging_steps)
-        self.signalled = False
-        self.previous = signal.signal(signal.SIGTERM, self._on_signal)
+        self.signalled, self.alone = 0, args.world_size == 1
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        self.previous = {n: old for n, old in handlers.items() if old is not signal.SIG_IGN}
+        for number in self.previous:
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number, frame) -> None:
-        self.signalled = True
+        # A launcher of several processes passes on the one that they have got already.
+        if self.signalled == number == signal.SIGINT and self.alone:
+            raise KeyboardInterrupt
+        self.signalled = number
 
     def on_epoch_begin(self, args, state, control, train_dataloader=None, **kwargs):
         # accelerate does not reach the sampler of a resumed epoch on several processes.
@@ -128,13 +138,14 @@ class Saver(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         flag = torch.tensor(float(self.signalled), device=args.device)
         if args.world_size > 1:  # all processes stop at the same step
-            torch.distributed.all_reduce(flag)
-        self.stopped = bool(flag)
+            torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        self.stopped = int(flag)
         if self.stopped:
             control.should_training_stop = True
         last = state.global_step == state.max_steps
         control.should_log |= last
-        control.should_save = self.stopped or (state.global_step % self.every == 0 and not last)
+        due = state.global_step % self.every == 0 and not last
+        control.should_save = bool(self.stopped) or due
 
     def on_save(self, args, state, control, **kwargs):
         if args.world_size > 1:
@@ -146,8 +157,10 @@ class Saver(TrainerCallback):
                 if other != folder:
                     remove(other)
 
-    def on_train_end(self, args, state, control, **kwargs):
-        signal.signal(signal.SIGTERM, self.previous)
+    def release(self) -> None:
+        """Leave the signals to whoever had them, however the training ended."""
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
 
 
 def _say(text: str) -> None:

@@ -1,18 +1,29 @@
-"""Matrix products on CPUs by oneDNN.
+"""Matrix products on CPUs by oneDNN, where a measurement says that it is the faster one.
 
-torch gives products of float32 matrices to MKL, which on processors of other makers than its own
-leaves the widest vector units idle. oneDNN, which torch has with it for other operations, uses them
-wherever they are: the same products in the same precision, summed in another order.
+torch gives products of float32 matrices to MKL, which on some processors leaves the widest vector
+units idle; on others oneDNN, which torch has with it for other operations, is the slower of the
+two. Both make the same products in the same precision, summed in another order.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+
+from poet.files import UserError
+from poet.provenance import processor
+
+METADATA = b"poet.matrix_products"  # where reference.parquet has its outcome
+TOKENS, WIDEST = 4096, 256  # what is measured: rows as in training, weights of 2 x width^2
+REPEATS = 8
+MARGIN = 1.05  # so many times as fast oneDNN has to be
 
 FEW = 32  # rows; with fewer, the way to oneDNN takes longer than it saves
 # What is prepared for a shape takes a megabyte, and rows of many lengths make many shapes. Kept are
@@ -28,7 +39,7 @@ def onednn_products() -> Iterator[None]:
     oneDNN, nothing changes. oneDNN prepares itself for every new shape, a fraction of a
     millisecond each: it pays for batches of thousands of tokens.
     """
-    if not (torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()):
+    if not available():
         yield
         return
     for name, shapes in KEPT.items():
@@ -52,3 +63,92 @@ def onednn_products() -> Iterator[None]:
         yield
     finally:
         library._destroy()
+
+
+def available() -> bool:
+    """Whether there are two to choose from."""
+    return torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+
+
+def products(by: str):
+    """The context in which an outcome's (:func:`choose`) products are made."""
+    return onednn_products() if by == "onednn" else nullcontext()
+
+
+def choose(asked: str, width: int, earlier: dict | None = None) -> dict:
+    """Which products a program makes, with what it was decided by; said on stderr.
+
+    Args:
+        asked: the configuration's ``matrix_products``: "onednn", "torch", or "auto", to measure.
+        width: of the model's hidden states.
+        earlier: outcome of a pass whose numbers are used here. It holds on the same processor, so
+            that all programs of a setting multiply alike though two may be nearly as fast.
+
+    Returns:
+        ``asked``, and ``by``: "onednn" or "torch". Where it was measured: ``machine``, and
+        ``milliseconds`` of each.
+
+    Raises:
+        UserError: oneDNN is asked for, and torch is without it.
+    """
+    machine = {
+        "processor": processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+    if asked == "onednn" and not available():
+        raise UserError(
+            f"matrix_products is onednn, but torch {torch.__version__} has no oneDNN beside MKL "
+            "here; write `auto` or `torch`"
+        )
+    if asked != "auto":
+        return {"asked": asked, "by": asked}
+    if not available() or torch.cuda.is_available():
+        return {"asked": asked, "by": "torch"}
+    if earlier and earlier.get("machine") == machine:
+        return earlier
+    milliseconds = measure(min(width, WIDEST))
+    faster = milliseconds["torch"] > MARGIN * milliseconds["onednn"]
+    outcome = {"asked": asked, "by": "onednn" if faster else "torch"}
+    said = " and ".join(f"{by} {took:.1f} ms" for by, took in milliseconds.items())
+    print(f"matrix products by {outcome['by']}: measured {said}", file=sys.stderr)
+    return {**outcome, "machine": machine, "milliseconds": milliseconds}
+
+
+def measure(width: int) -> dict[str, float]:
+    """Milliseconds that the products of a linear layer take by each, forwards and backwards.
+
+    The least of several turns, in which the two take turns. Every turn has rows of a new length, as
+    training has, so that what oneDNN prepares for a shape counts. One thread's own time leaves out
+    what other programs take of the processor; of several threads, only the wall's clock knows.
+    """
+    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    weight = torch.randn(2 * width, width)
+    best = {}
+    for turn in range(REPEATS + 1):  # the first one warms up
+        x = torch.randn(TOKENS - 8 * turn, width)
+        slope = torch.randn(len(x), 2 * width)
+        for by in ("onednn", "torch"):
+            with products(by):
+                took = _milliseconds(clock, x, weight, slope)
+            if turn:
+                best[by] = [min(pair) for pair in zip(took, best.get(by, took), strict=True)]
+    return {by: round(sum(took), 2) for by, took in best.items()}
+
+
+def _milliseconds(clock, x, weight, slope) -> list[float]:
+    times = [clock()]
+    for a, b in ((x, weight.t()), (slope, weight), (slope.t(), x)):
+        a @ b
+        times.append(clock())
+    return [1e3 * (end - start) for start, end in zip(times, times[1:], strict=False)]
+
+
+def as_metadata(outcome: dict) -> dict[bytes, bytes]:
+    """An outcome as metadata of a parquet file."""
+    return {METADATA: json.dumps(outcome).encode()}
+
+
+def from_metadata(metadata: dict[bytes, bytes] | None) -> dict | None:
+    """The outcome in a parquet file's metadata, if there is one."""
+    return json.loads((metadata or {}).get(METADATA, b"null"))

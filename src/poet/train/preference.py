@@ -106,25 +106,31 @@ def main(argv=None) -> None:
     from poet.provenance import provenance
     from poet.train.card import last_numbers, write_card
     from poet.train.checkpoints import Checkpoints, file_digest
-    from poet.train.onednn import onednn_products
+    from poet.train.onednn import choose, from_metadata, products
     from poet.train.reference import attach
     from poet.train.run import explained, history, publish_once, run, save_model
 
     torch.set_num_threads(record["torch_threads"])
     # `attach` proves that the reference is of this start model.
-    table = attach(pq.read_table(args.tokens), pq.read_table(args.reference), args.model)
+    reference = pq.read_table(args.reference)
+    table = attach(pq.read_table(args.tokens), reference, args.model)
     inputs = {name: file_digest(getattr(args, name)) for name in ("tokens", "reference")}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
-    with explained(record["setting"], "preference"), onednn_products():
+    with explained(record["setting"], "preference"):
         trainer = make_trainer(record, table, args.model, checkpoints.folder)
-        run(trainer, checkpoints, args)
-        trainer.evaluate()
+        width = trainer.model.get_input_embeddings().weight.shape[1]
+        earlier = from_metadata(reference.schema.metadata)
+        chosen = choose(record["matrix_products"], width, earlier)
+        with products(chosen["by"]):
+            run(trainer, checkpoints, args)
+            trainer.evaluate()
     log = history(trainer)
     name = f"{record['setting']}: {record['method']}, seed {record['seed']}"
     pairs = {s: len(getattr(trainer, f"{s}_dataset")) for s in ("train", "eval")}
     with publish_once(args.output) as folder:
         save_model(trainer, args.model, folder)
-        report = {"record": record, "log_history": log, "provenance": provenance()}
+        report = {"record": record, "log_history": log, "matrix_products": chosen}
+        report["provenance"] = provenance()
         write_json(report, folder / "train.json")
         write_card(folder, name, record, pairs, last_numbers(log))
     checkpoints.remove()

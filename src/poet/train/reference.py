@@ -155,7 +155,7 @@ def main(argv=None) -> None:
     from trl.trainer.utils import add_fused_lm_head
 
     from poet.train.forward import choose_forward
-    from poet.train.onednn import onednn_products
+    from poet.train.onednn import as_metadata, choose, products
     from poet.train.packing import add_packed_forward
 
     torch.set_num_threads(record["torch_threads"])
@@ -168,7 +168,8 @@ def main(argv=None) -> None:
     else:
         add_fused_lm_head(model)
     half = record["dtype"] == "bfloat16" and device == "cuda"  # as the training computes
-    with torch.autocast(device, torch.bfloat16, enabled=half), onednn_products():
+    chosen = choose(record["matrix_products"], model.get_input_embeddings().weight.shape[1])
+    with torch.autocast(device, torch.bfloat16, enabled=half), products(chosen["by"]):
         columns = compute(
             model,
             table,
@@ -178,7 +179,7 @@ def main(argv=None) -> None:
             record["token_budget"] if packed else None,
         )
     out = pa.table({"pair_hash": table["pair_hash"], **columns})
-    out = out.replace_schema_metadata({MODEL_KEY: model_digest(args.model)})
+    out = out.replace_schema_metadata({MODEL_KEY: model_digest(args.model), **as_metadata(chosen)})
     with publish(args.output) as temporary:
         pq.write_table(out, temporary)
 

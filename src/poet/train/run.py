@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import Signals
 
 from poet.files import UserError, publish, remove
 from poet.train.checkpoints import Checkpoints, Saver, is_main
@@ -18,7 +19,7 @@ def run(trainer, checkpoints: Checkpoints, flags) -> None:
     """Train from the last checkpoint, or from the start; ``flags``: see ``add_run_flags``.
 
     Raises:
-        UserError: stopped by SIGTERM; a checkpoint of another run.
+        UserError: stopped by a signal; a checkpoint of another run.
     """
     from transformers import PrinterCallback
 
@@ -28,12 +29,15 @@ def run(trainer, checkpoints: Checkpoints, flags) -> None:
     checkpoints.hold()
     last = checkpoints.last()
     _report(trainer, flags, resumed=last is not None)
-    trainer.train(resume_from_checkpoint=last and str(last))
+    try:
+        trainer.train(resume_from_checkpoint=last and str(last))
+    finally:
+        saver.release()
     if saver.stopped:
         raise UserError(
-            f"stopped by SIGTERM after optimizer step {trainer.state.global_step} of "
-            f"{trainer.state.max_steps}; the same command goes on from its checkpoint in "
-            f"{checkpoints.folder}"
+            f"stopped by {Signals(saver.stopped).name} after optimizer step "
+            f"{trainer.state.global_step} of {trainer.state.max_steps}; the same command goes on "
+            f"from its checkpoint in {checkpoints.folder}"
         )
 
 
