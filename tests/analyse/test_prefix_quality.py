@@ -45,6 +45,7 @@ def run(early, models, generations, folder):
     record = {
         "setting": "world", "torch_threads": 1, "sft_seed": 1, "data": early.data,
         "length_policy": "keep_start",
+        "chat_template_kwargs": {},
         "generation": SAMPLING, "analysis": ANALYSIS,
     }  # fmt: skip
     flags = ["--record", json.dumps(record), "--start", models["sft"][0]]

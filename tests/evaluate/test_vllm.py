@@ -12,7 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from poet.data.tokenization import encode, render_prompts
+from poet.data.templates import Chat, render_prompts
+from poet.data.tokenization import encode
 from poet.evaluate import vllm_client
 from poet.evaluate.generation import main
 from poet.evaluate.local_judge import LocalJudge
@@ -118,7 +119,7 @@ def program(tmp_path, model, python, seeds, **changes):
     write_jsonl(rows, tmp_path / "prompts.jsonl")
     record = {
         "setting": "s", "method": "sft", "torch_threads": 1,
-        "length_policy": "keep_start", "generation": SAMPLING | changes,
+        "length_policy": "keep_start", "chat_template_kwargs": {}, "generation": SAMPLING | changes,
     }  # fmt: skip
     outputs = [tmp_path / f"{seed}.json" for seed in seeds]
     main(
@@ -131,7 +132,7 @@ def program(tmp_path, model, python, seeds, **changes):
 
 
 def test_greedy_answers_are_those_of_transformers(tmp_path, start, model, python):
-    ids = encode(start[1], render_prompts(start[1], PROMPTS))
+    ids = encode(start[1], render_prompts(Chat(start[1], "keep_start", {}), PROMPTS))
     free = sample(model[1], start[1], ids, SAMPLING | {"temperature": 0}, 0, "test")
     changes = {"temperature": 0, "stop_token_ids": [free[0][0][4]]}
     expected = sample(model[1], start[1], ids, SAMPLING | changes, 0, "test")

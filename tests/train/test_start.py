@@ -11,6 +11,7 @@ from poet.files import UserError
 from poet.train import start as program
 
 RECORD = {"model": "org/model", "model_revision": "a" * 40, "trust_remote_code": False}
+RECORD["chat_template_kwargs"] = {}
 
 
 def run(tmp_path, record, *flags):

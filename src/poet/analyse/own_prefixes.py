@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poet.analyse.completion import Completer, Completion, Place, quality
+from poet.data.templates import Chat, row_options
 from poet.data.tokenization import encode_pairs
 from poet.evaluate import statistics
 from poet.evaluate.statistics import Score
@@ -14,7 +15,7 @@ Prefixes = dict[tuple[str, int, int], list[Place]]  # (method, number of the see
 
 
 def read_prefixes(
-    tokenizer, prompts: Sequence[dict], generations: dict[str, list[list[dict]]], ks: Sequence[int]
+    chat: Chat, prompts: Sequence[dict], generations: dict[str, list[list[dict]]], ks: Sequence[int]
 ) -> tuple[Prefixes, list[list[int]]]:
     """The first k tokens of every answer, and the prompts' token ids.
 
@@ -25,17 +26,17 @@ def read_prefixes(
         UserError: answers to other prompts.
     """
     prefixes: Prefixes = {}
-    messages = [prompt["prompt"] for prompt in prompts]
+    messages, options = [prompt["prompt"] for prompt in prompts], [*map(row_options, prompts)]
     for method, seeds in generations.items():
         for seed, rows in enumerate(seeds):
             rows = rows[: len(prompts)]
             if [row["instruction"] for row in rows] != [p["instruction"] for p in prompts]:
                 raise UserError(f"the answers of {method} are to other prompts; generate again")
             texts = [[{"role": "assistant", "content": row["output"]}] for row in rows]
-            prompt_ids, answers = encode_pairs(tokenizer, messages, texts)
+            prompt_ids, answers = encode_pairs(chat, messages, texts, options)
             for k in ks:
                 prefixes[method, seed, k] = [
-                    (index, tuple(_without_eos(ids, row, tokenizer.eos_token_id)[:k]))
+                    (index, tuple(_without_eos(ids, row, chat.tokenizer.eos_token_id)[:k]))
                     for index, (ids, row) in enumerate(zip(answers, rows, strict=True))
                 ]
     return prefixes, prompt_ids
@@ -58,7 +59,7 @@ def measure_own(
     ``settings``: own_prefix_lengths, completions. ``gains``: pairs (method, baseline).
     """
     ks = settings["own_prefix_lengths"]
-    prefixes, prompt_ids = read_prefixes(completer.tokenizer, prompts, generations, ks)
+    prefixes, prompt_ids = read_prefixes(completer.chat, prompts, generations, ks)
     wanted = {place: settings["completions"] for places in prefixes.values() for place in places}
     found = completer(wanted, prompts, prompt_ids, "prefix quality of answers")
     by_prefix = {key: [found[place] for place in places] for key, places in prefixes.items()}

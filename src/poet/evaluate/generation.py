@@ -13,28 +13,39 @@ import time
 from collections import Counter
 
 from poet.data.repositories import loading
-from poet.data.tokenization import encode, render_prompts, template_hash
+from poet.data.templates import Chat, check_day, render_prompts, row_options, template_hash
+from poet.data.tokenization import encode
 from poet.evaluate.sampling import described, load_model, sample, sample_continuous, stop_ids
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 
 
-def check_template(tokenizer, model: str, tokens_info: str | None) -> str:
-    """The SHA-256 of a model's chat template; that of its training data must be the same.
+def check_template(chat: Chat, model: str, tokens_info: str | None) -> str:
+    """The SHA-256 of a model's chat template; it and its variables must be the training data's.
 
     Args:
         tokens_info: ``tokens.json`` of the pairs that the model was trained on; None for a model
             that was not trained here.
 
     Raises:
-        UserError: the model has no template, or another than its training data.
+        UserError: the model has no template, or another or other variables than its training data;
+            or what it writes depends on the day.
     """
-    found = template_hash(tokenizer, model)
-    trained = read_json(tokens_info)["chat_template_sha256"] if tokens_info else found
+    check_day(chat.tokenizer, chat.template_kwargs)
+    found = template_hash(chat.tokenizer)
+    info = read_json(tokens_info) if tokens_info else {}
+    trained = info.get("chat_template_sha256", found)
     if found != trained:
         raise UserError(
             f"{model} would generate with another chat template than it was trained with.\n"
             f"  expected: {trained} (SHA-256, in {tokens_info})\n  found:    {found}\n"
             "Train it again, or give it back the tokenizer of its start model."
+        )
+    variables = info.get("chat_template_kwargs", chat.template_kwargs)
+    if variables != chat.template_kwargs:
+        raise UserError(
+            f"{model} would generate with other chat_template_kwargs than it was trained with.\n"
+            f"  expected: {variables} (in {tokens_info})\n  found:    {chat.template_kwargs}\n"
+            "Train it again, or set them back."
         )
     return found
 
@@ -82,12 +93,13 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
 
     from poet.provenance import provenance
 
-    messages = [row["prompt"] for row in prompts]
+    messages, options = [row["prompt"] for row in prompts], [*map(row_options, prompts)]
     rows, runs = {}, []
     for model, seeds in models.items():
         tokenizer = AutoTokenizer.from_pretrained(model)
-        template = check_template(tokenizer, model, tokens_info)
-        ids = encode(tokenizer, render_prompts(tokenizer, messages, record["length_policy"]))
+        chat = Chat.of(tokenizer, record)
+        template = check_template(chat, model, tokens_info)
+        ids = encode(tokenizer, render_prompts(chat, messages, options))
         found, engine = answer(record, ids, tokenizer, model, seeds, vllm_python)
         for seed, (answers, seconds) in zip(seeds, found, strict=True):
             name = f"{record['setting']}/{record['method']}/seed-{seed}"

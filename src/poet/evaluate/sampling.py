@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from poet.data.tokenization import encode, render_prompts
+from poet.data.templates import Chat, Options, render_prompts
+from poet.data.tokenization import encode
 from poet.files import UserError
 
 # New tokens before the answers that have ended leave their batch; each later round is twice as
@@ -106,11 +107,17 @@ def sample_continuous(
 
 
 def generate(
-    model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: int, label: str
+    model,
+    chat: Chat,
+    prompts: list[list[dict]],
+    options: Options,
+    sampling: dict,
+    seed: int,
+    label: str,
 ) -> list[dict]:
     """Sample one answer per prompt (lists of chat messages), as :func:`described`."""
-    ids = encode(tokenizer, render_prompts(tokenizer, prompts))
-    return described(tokenizer, sample(model, tokenizer, ids, sampling, seed, label))
+    ids = encode(chat.tokenizer, render_prompts(chat, prompts, options))
+    return described(chat.tokenizer, sample(model, chat.tokenizer, ids, sampling, seed, label))
 
 
 def described(tokenizer, answers: list[tuple[list[int], str]]) -> list[dict]:
