@@ -130,7 +130,8 @@ def objects_of_schema(schema, place="top"):
 def test_no_object_of_the_schema_is_open():
     closed = dict(objects_of_schema(SCHEMA))
     assert len(closed) > 10
-    assert [place for place, refuses in closed.items() if not refuses] == []
+    kept = [place for place, refuses in closed.items() if not refuses]
+    assert kept == ["top.$defs.setting.properties.chat_template_kwargs"]  # a template's own
 
 
 REFERENCES = [

@@ -139,7 +139,7 @@ def test_the_diagnosis_predicts_the_measured_share_of_surviving_orders(
     monkeypatch.setattr(completion, "sample", average_writer().sample)
     score = open_scorer("oracle", {"kind": "oracle"})
     completer = Completer(
-        None, Chat(early.tokenizer, "keep_start", {}), {"stop_token_ids": []}, 0, score
+        None, Chat(early.tokenizer, "keep_start", {}), {"stop_token_ids": [1]}, 0, score
     )
     settings = {"prefix_lengths": [2], "completions": 1, "order_completions": 16}
     pairs = read_pairs(early.pairs, early.tokens, 1000)

@@ -31,7 +31,7 @@ SETTINGS = {"prefix_lengths": KS, "completions": 2, "order_completions": 16}
 @pytest.fixture
 def completer(early):
     """A completer without a model: who continues is patched in."""
-    sampling = {"stop_token_ids": []}
+    sampling = {"stop_token_ids": [1]}
     oracle = open_scorer("oracle", {"kind": "oracle"})
     return Completer(None, Chat(early.tokenizer, "keep_start", {}), sampling, 0, oracle)
 
@@ -195,7 +195,7 @@ def test_a_response_of_the_papers_policy_loses_its_header(early):
     _, (ids,) = encode_pairs(chat, [prompt], [answer])
     assert response_header(chat) == "[assistant]\n"
     assert response_header(Chat(tokenizer, "keep_start", {})) == ""
-    completer = Completer(None, chat, {"stop_token_ids": []}, 0, None)
+    completer = Completer(None, chat, {"stop_token_ids": [1]}, 0, None)
     assert completer.text(ids) == "It is."
     texts = [completer.text(ids[:k]) for k in range(1, len(ids) + 1)]
     assert texts[0] == "" and all("It is.".startswith(text) for text in texts)

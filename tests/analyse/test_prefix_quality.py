@@ -14,7 +14,7 @@ from poet.evaluate.statistics import Score, over_prompts_and_seeds, paired
 from poet.files import UserError, read_json, read_jsonl, write_json
 
 SAMPLING = {
-    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "stop_token_ids": [], "batch_size": 64,
+    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "stop_token_ids": [1], "batch_size": 64,
 }  # fmt: skip
 ANALYSIS = {
     "pairs": 15, "prompts": 6, "completions": 2, "order_completions": 3,

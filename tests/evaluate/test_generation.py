@@ -21,7 +21,7 @@ SAMPLING = {
     "temperature": 1.0,
     "top_p": 1.0,
     "max_new_tokens": 12,
-    "stop_token_ids": [],
+    "stop_token_ids": [1],
     "batch_size": 4,
     "backend": "transformers",
 }
@@ -93,13 +93,13 @@ def test_greedy_is_the_plain_loop(model, start, monkeypatch, engine, batch_size,
     eos = tokenizer.eos_token_id
     free = [plain_loop(model, tokenizer, prompt, 12, {eos}) for prompt in PROMPTS]
     assert len({tuple(tokens) for tokens in free}) == len(PROMPTS)
-    stop = [free[0][5], free[4][0]]  # some answers end by themselves, one at once
+    stop = [eos, free[0][5], free[4][0]]  # some answers end by themselves, one at once
     sampling = {**GREEDY, "batch_size": batch_size, "stop_token_ids": stop}
     answers = generate(model, tokenizer, PROMPTS, sampling, 0, engine)
     reasons = set()
     for prompt, answer in zip(PROMPTS, answers, strict=True):
-        tokens = plain_loop(model, tokenizer, prompt, 12, {eos, *stop})
-        ended = tokens[-1] in {eos, *stop}
+        tokens = plain_loop(model, tokenizer, prompt, 12, stop)
+        ended = tokens[-1] in stop
         assert answer == {
             "output": tokenizer.decode(tokens, skip_special_tokens=True),
             "n_tokens": len(tokens),

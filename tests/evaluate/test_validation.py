@@ -15,7 +15,7 @@ from poet.report import sweep
 from poet.train.scratch import make_model
 
 SAMPLING = {
-    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop_token_ids": [], "batch_size": 4,
+    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop_token_ids": [1], "batch_size": 4,
 }  # fmt: skip
 RECORD = {"setting": "world", "method": "dpo", "torch_threads": 1, "generation": SAMPLING}
 RECORD |= {"length_policy": "keep_start", "chat_template_kwargs": {}}

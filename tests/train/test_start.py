@@ -59,7 +59,7 @@ def test_a_tokenizer_that_cannot_chat_is_refused(published, tmp_path, token, wor
         tokenizer.save_pretrained(published)
     else:
         (published / "chat_template.jinja").unlink()
-    with pytest.raises(UserError, match=f"org/model has no {word}"):
+    with pytest.raises(UserError, match=f"has no {word}"):
         run(tmp_path, RECORD, "--base", str(published))
     assert not (tmp_path / "out").exists()
 

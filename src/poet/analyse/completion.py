@@ -1,8 +1,8 @@
 """Q, the quality of a prefix: completed by the start model, then scored as a whole.
 
-A prefix is a tuple of response token ids. One that has EOS in it is a whole response and is scored
-as it is. Equal prefixes of a prompt share their completions, whoever wrote them: their quality is
-the same, so no noise should come between them.
+A prefix is a tuple of response token ids. One that has an answer's end in it is a whole response
+and is scored as it is. Equal prefixes of a prompt share their completions, whoever wrote them:
+their quality is the same, so no noise should come between them.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ class Completer:
 
     def is_whole(self, prefix: Sequence[int]) -> bool:
         """Has the response ended within the prefix? A template may write more after that."""
-        return bool(
-            {self.chat.tokenizer.eos_token_id, *self.sampling["stop_token_ids"]} & {*prefix}
-        )
+        return not {*self.sampling["stop_token_ids"]}.isdisjoint(prefix)
 
     def __call__(
         self,

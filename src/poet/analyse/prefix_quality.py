@@ -42,6 +42,7 @@ import json
 from poet.analyse.completion import Completer, open_scorer
 from poet.analyse.own_prefixes import measure_own
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
+from poet.data.ends import with_ends
 from poet.data.repositories import loading
 from poet.data.templates import Chat
 from poet.evaluate.sampling import load_model
@@ -131,7 +132,8 @@ def main(argv=None) -> None:
     torch.set_num_threads(record["torch_threads"])
     score = open_scorer(args.annotator, json.loads(args.settings), args.model)
     tokenizer, model = load_model(args.start, **loading(record))
-    chat, sampling = Chat.of(tokenizer, record), record["generation"]
+    chat = Chat.of(tokenizer, record)
+    sampling = with_ends(record["generation"], chat, args.start)
     completer = Completer(model, chat, sampling, record["sft_seed"], score)
     pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
     of_pairs, pair_completions = measure_pairs(

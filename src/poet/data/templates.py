@@ -22,8 +22,9 @@ from datetime import date
 from poet.files import UserError
 
 DATE = "2024-07-26"  # Llama-3.2's own, for those who have no clock
+# A conversation that shows what a template does.
 PROBE = [{"role": "user", "content": "Hello"}]
-_ANSWER = [{"role": "assistant", "content": "Xyzzy"}]
+PROBE_ANSWER = [{"role": "assistant", "content": "Xyzzy"}]
 Options = Sequence[dict | None] | None  # of rows, see row_options
 
 
@@ -272,14 +273,14 @@ def check_alone(chat: Chat) -> None:
     """
     (prompt,) = with_system(chat, [PROBE])
     try:
-        alone, asked, whole = chat.text([_ANSWER, prompt, prompt + _ANSWER])
+        alone, asked, whole = chat.text([PROBE_ANSWER, prompt, prompt + PROBE_ANSWER])
     except UserError as error:
         raise UserError(
             f"length_policy: paper renders an answer without its prompt; {error}"
         ) from None
     bos = chat.tokenizer.bos_token or ""
     if not whole.endswith(alone.removeprefix(bos)):
-        text = _ANSWER[0]["content"]
+        text = PROBE_ANSWER[0]["content"]
         found, _, _ = alone.removeprefix(bos).partition(text)
         expected, _, _ = whole.removeprefix(asked).partition(text)
         raise UserError(

@@ -9,14 +9,18 @@ sampling parameters; they draw different random numbers.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import Counter
 
+from poet.data.ends import with_ends
 from poet.data.repositories import loading
 from poet.data.templates import Chat, check_day, render_prompts, row_options, template_hash
 from poet.data.tokenization import encode
-from poet.evaluate.sampling import described, load_model, sample, sample_continuous, stop_ids
+from poet.evaluate.sampling import described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
+
+LOUD = 0.1  # of a model's answers
 
 
 def check_template(chat: Chat, model: str, tokens_info: str | None) -> str:
@@ -50,20 +54,19 @@ def check_template(chat: Chat, model: str, tokens_info: str | None) -> str:
     return found
 
 
-def answer(record: dict, ids, tokenizer, model: str, seeds: list[int], vllm_python: str):
-    """Every seed's answers of one model folder, by the record's engine.
+def answer(
+    record: dict, sampling: dict, ids, tokenizer, model: str, seeds: list[int], vllm_python: str
+):
+    """Every seed's answers of one model folder, by the engine that ``sampling`` names.
 
     Returns:
         Per seed the list of (token ids, finish reason) and the seconds that sampling took, and
         the engine's version.
     """
-    sampling = record["generation"]
     if sampling["backend"] == "vllm":
         from poet.evaluate import vllm_client
 
-        found, seconds, version = vllm_client.sample(
-            vllm_python, model, ids, sampling, stop_ids(tokenizer, sampling), seeds
-        )
+        found, seconds, version = vllm_client.sample(vllm_python, model, ids, sampling, seeds)
         return [(each, seconds / len(seeds)) for each in found], f"vllm {version}"
     import transformers
 
@@ -100,7 +103,8 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
         chat = Chat.of(tokenizer, record)
         template = check_template(chat, model, tokens_info)
         ids = encode(tokenizer, render_prompts(chat, messages, options))
-        found, engine = answer(record, ids, tokenizer, model, seeds, vllm_python)
+        sampling = with_ends(record["generation"], chat, model)
+        found, engine = answer(record, sampling, ids, tokenizer, model, seeds, vllm_python)
         for seed, (answers, seconds) in zip(seeds, found, strict=True):
             name = f"{record['setting']}/{record['method']}/seed-{seed}"
             rows[model, seed] = [
@@ -118,11 +122,30 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
                     "prompt_tokens": sum(map(len, ids)),
                     "new_tokens": sum(len(tokens) for tokens, _ in answers),
                     "seconds": round(seconds, 3),
+                    "stop_token_ids": sampling["stop_token_ids"],
                     "finish_reasons": {key: reasons[key] for key in ("stop", "length")},
                 }
             )
-            print(f"{name}: {reasons['length']} of {len(ids)} answers cut off", flush=True)
+            _say_cut(name, reasons["length"], len(ids), tokenizer, sampling)
     return rows, {"runs": runs, "record": record, "provenance": provenance()}
+
+
+def _say_cut(name: str, n_cut: int, n: int, tokenizer, sampling: dict) -> None:
+    """How many answers did not end; loudly if they are more than LOUD of all."""
+    print(f"{name}: {n_cut} of {n} answers cut off", flush=True)
+    if n_cut > LOUD * n:
+        ends = sampling["stop_token_ids"]
+        tokens = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ends)))
+        print(
+            f"WARNING {name}: {n_cut} of {n} answers did not end within max_new_tokens "
+            f"({sampling['max_new_tokens']}), so that unfinished text is judged.\n"
+            f"  An answer ends at {tokens} (ids {', '.join(map(str, ends))}).\n"
+            "If the model ends its turns with another token, name its id in "
+            "generation.stop_token_ids; if it writes longer answers, raise max_new_tokens; else it "
+            "has not learned to end, and its scores say little.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def main(argv=None) -> None:

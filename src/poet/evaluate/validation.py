@@ -58,6 +58,7 @@ def main(argv=None) -> None:
     import pyarrow.parquet as pq
     import torch
 
+    from poet.data.ends import with_ends
     from poet.data.templates import Chat, row_options
     from poet.data.world_language import reward
     from poet.evaluate.sampling import generate, load_model
@@ -69,7 +70,8 @@ def main(argv=None) -> None:
     for name, folder in zip(args.cells, args.models, strict=True):
         tokenizer, model = load_model(folder)
         label = f"validate {record['setting']}/{name}"
-        chat, sampling = Chat.of(tokenizer, record), record["generation"]
+        chat = Chat.of(tokenizer, record)
+        sampling = with_ends(record["generation"], chat, folder)
         answers = generate(model, chat, prompts, options, sampling, args.seed, label)
         rewards = [
             reward(prompt[-1]["content"], answer["output"])
