@@ -13,22 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
-from transformers import PreTrainedTokenizerFast
 
+from chat_tokenizers import byte_level, metaspace, prepending
+from poet.data.encoding import encode, encode_pairs
 from poet.data.templates import Chat, render_prompts
 from poet.data.tokenization import (
     BATCH,
-    encode,
-    encode_pairs,
     limit_lengths,
     main,
     pair_hash,
@@ -76,69 +66,6 @@ GEMMA_RELEASED = (
 )
 # Written for tests: nothing stands between a prompt and its answer, so tokens merge.
 BARE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-
-CORPUS = [
-    "the river of Arlen is the Morin and the mill is old",
-    "user assistant model system hello world",
-    "a tale of two towns, told twice. What is the mill?\n\nIt is old.\n",
-]
-
-
-def byte_level(template, bos, eos, specials=(), adds_bos=True):
-    """As Llama-3 and GPT-2: no prefix space, every byte a token."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    first = [bos] if bos else []
-    trainer = trainers.BpeTrainer(
-        vocab_size=330,
-        special_tokens=["<pad>", *first, eos, *specials],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    return finished(bpe, trainer, template, bos if adds_bos else None, bos_token=bos, eos_token=eos)
-
-
-def prepending(template):
-    """As Mistral and Llama-2: a normalizer puts a prefix space after every special token."""
-    bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    space = "\u2581"
-    bpe.normalizer = normalizers.Sequence(
-        [normalizers.Prepend(space), normalizers.Replace(" ", space)]
-    )
-    bpe.decoder = decoders.Sequence(
-        [decoders.Replace(space, " "), decoders.ByteFallback(), decoders.Fuse()]
-        + [decoders.Strip(" ", 1, 0)]
-    )
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
-    return finished(bpe, trainer, template, "<s>", bos_token="<s>", eos_token="</s>")
-
-
-def metaspace(template, specials):
-    """As newer sentencepiece conversions: Unigram, a prefix space at the start of the text."""
-    unigram = Tokenizer(models.Unigram())
-    unigram.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    unigram.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
-    trainer = trainers.UnigramTrainer(
-        vocab_size=120,
-        special_tokens=["<pad>", "<bos>", "<eos>", *specials, "<unk>"],
-        unk_token="<unk>",
-        initial_alphabet=[chr(i) for i in range(33, 127)] + ["\n"],
-        show_progress=False,
-    )
-    return finished(unigram, trainer, template, "<bos>", bos_token="<bos>", eos_token="<eos>")
-
-
-def finished(tokenizer, trainer, template, added_bos, **special):
-    tokenizer.train_from_iterator(CORPUS * 3, trainer)
-    if added_bos:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{added_bos} $A", special_tokens=[(added_bos, tokenizer.token_to_id(added_bos))]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", chat_template=template, **special
-    )
 
 
 HEADERS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
@@ -460,6 +387,7 @@ def record(policy, max_length=40, max_prompt_length=30):
         "max_prompt_length": max_prompt_length,
         "length_policy": policy,
         "chat_template_kwargs": {},
+        "bad_rows": "error",
     }
 
 

@@ -10,8 +10,8 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from poet.data.encoding import encode
 from poet.data.templates import Chat, render_prompts, template_hash
-from poet.data.tokenization import encode
 from poet.evaluate import sampling as samplers
 from poet.evaluate.generation import main
 from poet.evaluate.sampling import described, sample, sample_continuous
@@ -316,7 +316,7 @@ def test_another_chat_template_than_the_trained_one_is_refused(tmp_path, start):
 
 def test_the_papers_policy_opens_prompts_as_its_training_does(tmp_path, start):
     """The empty system message of the paper's training stands before the question here, too."""
-    from poet.data.tokenization import encode_pairs
+    from poet.data.encoding import encode_pairs
 
     tokenizer = copy.deepcopy(start[1])
     tokenizer.chat_template = (

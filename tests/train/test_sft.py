@@ -48,7 +48,7 @@ def record(scratch=True, model="scratch", **settings):
     return {
         "setting": "world", "torch_threads": 1, "model": str(model), "model_revision": None,
         "scratch": SHAPE if scratch else None, "sft": {**SETTINGS, **settings}, "sft_seed": 3,
-        "chat_template_kwargs": {},
+        "chat_template_kwargs": {}, "bad_rows": "error",
     }  # fmt: skip
 
 
