@@ -119,6 +119,7 @@ def turn_end_of(name):
 def shipped(name, own_eos=False):
     """A byte-level tokenizer with a shipped template; ``own_eos``: EOS is not the turn's end."""
     template, end = SHIPPED[name], turn_end_of(name)
+    end = "<|END_OF_TURN_TOKEN|>" if name.startswith("cohere2") else end  # the second of two ends
     eos = "<eos>" if own_eos or end is None else end
     specials = [t for t in dict.fromkeys(_CONTROL.findall(template)) if t != eos]
     adds_bos = "bos_token" in template
