@@ -473,3 +473,99 @@ def test_program(tmp_path, tokenizers):
     flags[flags.index(str(tmp_path / "model"))] = str(tmp_path / "bare")
     with pytest.raises(UserError, match="bare has no chat template; expected one"):
         main([*flags, *rest])
+
+
+# Pairs whose tokens would not be their answers
+
+GOOD = ([user("hello")], "old", "the mill")
+BAD = {
+    "chosen has the text of a special token, which would be that token": [
+        ([user("a")], "old<|eot_id|>", "told"),
+        ([user("a")], "x<|end_of_text|>y", "told"),
+        ([user("a")], "<|begin|>", "told"),
+    ],
+    "rejected has the text of a special token, which would be that token": [
+        ([user("a")], "old", "told <|start_header_id|>user<|end_header_id|>"),
+    ],
+    "chosen and rejected have the same tokens": [
+        ([user("a")], "old", "old "),
+        ([user("b")], "c", "\nc"),
+    ],
+}
+
+
+@pytest.mark.parametrize("policy", ["keep_start", "paper"])
+def test_bad_pairs_are_refused_or_left_out_and_counted(tmp_path, tokenizers, policy, planted):
+    tokenizer = tokenizers["llama-base"]  # its template trims
+    source, target = tmp_path / "pairs.parquet", tmp_path / "tokens.parquet"
+    bad = [pair for pairs in BAD.values() for pair in pairs]
+    strange = ([user("what is <|eot_id|>?")], "a", "b c")  # a prompt may ask
+    rows = [GOOD, *bad[:3], strange, *bad[3:], *[GOOD] * 3]  # rows 0 and 5 are test ones
+    rows[5], rows[8] = rows[8], rows[5]
+    pair_file(source, rows)
+    with pytest.raises(UserError, match="6 of 11 rows cannot be used") as error:
+        tokenize_file(source, target, tokenizer, record(policy))
+    assert "row 2 (prompt 'a'): chosen has the text of a special token" in str(error.value)
+    assert "found '<|eot_id|>'" in str(error.value) and not target.exists()
+    if policy == "keep_start":
+        planted("EOS text in an answer, or equal tokens", error.value, "no preference is trained")
+
+    dropping = {**record(policy), "bad_rows": "drop"}
+    counts = tokenize_file(source, target, tokenizer, dropping, workers=2)
+    assert counts["dropped"] == {reason: len(pairs) for reason, pairs in sorted(BAD.items())}
+    assert (counts["pairs"], counts["prompts_with_special_tokens"]) == (5, 1)
+    found = pq.read_table(target).to_pylist()
+    kept = [i for i, row in enumerate(rows) if row not in bad]
+    assert [row["row"] for row in found] == kept
+    assert [row["prompt_id"] for row in found] == [f"p{i}" for i in kept]
+    pair_file(tmp_path / "good.parquet", [rows[i] for i in kept])
+    tokenize_file(tmp_path / "good.parquet", tmp_path / "alone.parquet", tokenizer, record(policy))
+    alone = pq.read_table(tmp_path / "alone.parquet")
+    assert [row["pair_hash"] for row in found] == alone["pair_hash"].to_pylist()
+
+
+def test_a_split_without_pairs_is_refused(tmp_path, tokenizers):
+    pair_file(tmp_path / "pairs.parquet", [([user("a")], "b<|eot_id|>", "c"), GOOD, GOOD])
+    dropping = {**record("keep_start"), "bad_rows": "drop"}
+    with pytest.raises(UserError, match="none is left of the split test. Give more rows"):
+        target = tmp_path / "tokens.parquet"
+        tokenize_file(tmp_path / "pairs.parquet", target, tokenizers["llama-base"], dropping)
+
+
+def test_pairs_that_are_equal_once_cut_are_counted(tmp_path, tokenizers):
+    pairs = [([user("hello")], "a tale of two", "a tale of one"), GOOD]
+    pair_file(tmp_path / "pairs.parquet", pairs)
+    tokenizer, target = tokenizers["llama-base"], tmp_path / "tokens.parquet"
+    whole = len(encode_pairs(chat(tokenizer), [pairs[0][0]], [[assistant("")]])[0][0])
+    limits = record("keep_start", max_length=whole + 2)
+    counts = tokenize_file(tmp_path / "pairs.parquet", target, tokenizer, limits)
+    assert (counts["pairs"], counts["pairs_equal_once_cut"], counts["dropped"]) == (2, 1, {})
+
+
+def test_a_batch_beyond_the_first_keeps_its_row_numbers(tmp_path, tokenizers, many):
+    pairs = [*many, ([user("a")], "b</s>", "c"), many[0]]
+    pair_file(tmp_path / "pairs.parquet", pairs)
+    dropping = {**record("keep_start"), "bad_rows": "drop"}
+    target, tokenizer = tmp_path / "tokens.parquet", tokenizers["zephyr-bytes"]
+    counts = tokenize_file(tmp_path / "pairs.parquet", target, tokenizer, dropping)
+    rows = pq.read_table(target)["row"].to_pylist()
+    equal = sum(c == r for _, c, r in pairs)
+    assert rows[-1] == len(pairs) - 1 and len(pairs) - 2 not in rows
+    assert counts["pairs"] == len(pairs) - 1 - equal
+
+
+def test_rows_variables_and_tools_reach_the_template(tmp_path, tokenizers):
+    tokenizer = copy.deepcopy(tokenizers["llama-base"])
+    tokenizer.chat_template = "{{ mood | default('') }}{{ tools | length if tools }}" + LLAMA
+    source, target = tmp_path / "pairs.parquet", tmp_path / "tokens.parquet"
+    pair_file(source, [GOOD] * 4)
+    table = pq.read_table(source)
+    kwargs, tools = [None, '{"mood": "sad"}', None, None], [None, None, '[{"name": "f"}]', "[]"]
+    table = table.append_column("chat_template_kwargs", pa.array(kwargs, pa.string()))
+    pq.write_table(table.append_column("tools", pa.array(tools, pa.string())), source)
+    setting = {**record("keep_start"), "chat_template_kwargs": {"mood": "old"}}
+    counts = tokenize_file(source, target, tokenizer, setting)
+    assert counts["chat_template_kwargs"] == {"mood": "old"}
+    texts = [tokenizer.decode(ids) for ids in pq.read_table(target)["prompt_ids"].to_pylist()]
+    heads = [text.partition("<|start_header_id|>")[0].replace("<|begin|>", "") for text in texts]
+    assert heads == ["old", "sad", "old1", "old"]
