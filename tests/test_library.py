@@ -1,5 +1,6 @@
 """equal_length on every preference format of TRL's, and the recipe for its plain DPOTrainer."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -143,3 +144,36 @@ def test_files_of_raw_pairs(start, tmp_path, ending):
     assert Dataset.from_parquet(str(target)).to_list() == equal_length(data, start[1]).to_list()
     with pytest.raises(UserError, match=r"--pairs needs --tokenizer"):
         truncation.main(["--pairs", str(source), "--output", str(target)])
+
+
+BARE = "{{ mood | default('') }}{% for m in messages %}{{ m.content }}|{% endfor %}"
+
+
+def test_variables_of_rows_and_of_the_call_reach_the_template(start):
+    """As in TRL, whose rows may have them in a column."""
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.chat_template = BARE
+    rows = [{**FORMATS["messages"]("a", "b", "c"), "chat_template_kwargs": kwargs}
+            for kwargs in ({"mood": "sad"}, None)]  # fmt: skip
+    found = equal_length(Dataset.from_list(rows), tokenizer, chat_template_kwargs={"mood": "glad"})
+    texts = [tokenizer.decode(ids) for ids in found["prompt_ids"]]
+    assert texts == ["sada|", "glada|"]
+
+
+def test_pairs_whose_tokens_would_not_be_their_answers_are_refused(start):
+    messages, strings = FORMATS["messages"], FORMATS["strings"]
+    for row in (
+        messages("a", "b<|end|>c", "d"), messages("a", "d", "b<|end|>"), messages("a", "b", "b"),
+        strings("a", "b<|end|>c", "d"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="has a pair that cannot be used: .*\n  prompt: .*a"):
+            equal_length(Dataset.from_list([row]), start[1])
+    ended = [strings("a", "b<|end|>", "d")]  # a plain response may have its end
+    (row,) = equal_length(Dataset.from_list(ended), start[1], strategy="none")
+    assert row["chosen_ids"].count(start[1].eos_token_id) == 1
+
+
+def test_plain_strings_need_no_chat_template(start):
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.chat_template = None
+    assert equal_length(data_of("strings"), tokenizer).num_rows == len(PAIRS)

@@ -5,10 +5,15 @@ See docs/library.md; ``from poet import equal_length`` is this module's.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from poet.data.tokenization import encode_pairs, encode_texts, limit_lengths, pair_hash
+from poet.data.encoding import encode_pairs, encode_texts
+from poet.data.ends import Stray, defect, early_eos
+from poet.data.templates import Chat, options_of
+from poet.data.tokenization import limit_lengths, pair_hash
 from poet.data.truncation import truncate_pair
+from poet.files import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,6 +25,7 @@ def equal_length(
     strategy: str = "poet",
     keep: float = 1.0,
     max_length: int | None = None,
+    chat_template_kwargs: dict | None = None,
 ) -> Dataset:
     """Tokenize a preference data set and truncate both responses of a pair; see ``truncate_pair``.
 
@@ -30,28 +36,43 @@ def equal_length(
     Args:
         max_length: tokens of prompt and response, a plain cut before the truncation; a prompt that
             leaves no room keeps its last half of that. None: no limit.
+        chat_template_kwargs: variables of the chat template, for all rows; a row's own, in the
+            columns ``chat_template_kwargs`` and ``tools``, go before them. ``strftime_now`` is the
+            date that a template writes which asks for today's, by default 2024-07-26.
 
     Returns:
         ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (token ids) and ``pair_hash`` in place of
         ``prompt``, ``chosen``, ``rejected``; other columns as they are.
 
     Raises:
-        UserError: the chat template refuses the messages.
+        UserError: the chat template refuses the messages; a response has the text of a special
+            token, or both have the same tokens.
         ValueError: unknown strategy, or keep outside (0, 1].
     """
     from trl.data_utils import is_conversational, maybe_extract_prompt
 
+    chat = Chat(tokenizer, "keep_start", chat_template_kwargs or {})
     known = [name for name in ("prompt", "chosen", "rejected") if name in dataset.column_names]
 
     def convert(batch: dict) -> dict:
         rows = zip(*(batch[name] for name in known), strict=True)
         pairs = [maybe_extract_prompt(dict(zip(known, row, strict=True))) for row in rows]
-        encoded = encode_pairs if is_conversational(pairs[0]) else encode_texts
-        prompts = [pair["prompt"] for pair in pairs]
-        prompt_ids, chosen = encoded(tokenizer, prompts, [pair["chosen"] for pair in pairs])
-        _, rejected = encoded(tokenizer, prompts, [pair["rejected"] for pair in pairs])
+        columns = [[pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected")]
+        prompts, *sides = columns
+        if is_conversational(pairs[0]):
+            stray = Stray(chat).in_messages
+            encoded = [encode_pairs(chat, prompts, side, options_of(batch)) for side in sides]
+        else:
+            stray = partial(early_eos, tokenizer)
+            encoded = [encode_texts(chat, prompts, side) for side in sides]
+        (prompt_ids, chosen), (_, rejected) = encoded
         out = {name: [] for name in ("prompt_ids", "chosen_ids", "rejected_ids", "pair_hash")}
-        for ids in zip(prompt_ids, chosen, rejected, strict=True):
+        for pair, ids in zip(pairs, zip(prompt_ids, chosen, rejected, strict=True), strict=True):
+            if found := defect(stray, pair, ids):
+                raise UserError(
+                    "the data set has a pair that cannot be used: {}; found {!r}\n  prompt: {!r}\n"
+                    "Mend or leave out such pairs.".format(*found, str(pair["prompt"])[:200])
+                )
             if max_length:
                 ids = limit_lengths(*ids, max_length, max_length // 2, "keep_start")
             row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
