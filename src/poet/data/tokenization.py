@@ -24,8 +24,9 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from os.path import commonprefix
 
+from poet.data.model_limits import add_needs, check_data
 from poet.data.templates import apply_template, render_prompts, template_hash, with_system
-from poet.files import UserError, cli, load_record, publish, write_json
+from poet.files import UserError, cli, load_record, publish, read_jsonl, write_json
 
 BATCH = 1000  # pairs rendered and tokenized at a time
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -256,6 +257,8 @@ def main(argv=None) -> None:
     parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--tokenizer", required=True, help="folder of the start model")
+    parser.add_argument("--prompts", help="prompts.jsonl, to check against the model's positions")
+    add_needs(parser)
     parser.add_argument("--output", required=True, help="tokens.parquet")
     parser.add_argument("--cuts", required=True, help="JSON: what the length limits cut")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
@@ -267,6 +270,10 @@ def main(argv=None) -> None:
     template_hash(tokenizer, args.tokenizer)
     record = load_record(args.record)
     cuts = tokenize_file(args.pairs, args.output, tokenizer, record, args.workers)
+    if args.prompts:
+        prompts = [row["prompt"] for row in read_jsonl(args.prompts)]
+        ids = encode(tokenizer, render_prompts(tokenizer, prompts, record["length_policy"]))
+        check_data(args.tokenizer, tokenizer, args.needs, ids, args.output)
     write_json(cuts, args.cuts)
 
 

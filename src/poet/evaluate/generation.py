@@ -12,6 +12,7 @@ import argparse
 import time
 from collections import Counter
 
+from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.repositories import loading
 from poet.data.tokenization import encode, render_prompts, template_hash
 from poet.evaluate.sampling import described, load_model, sample, sample_continuous, stop_ids
@@ -83,11 +84,15 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
     from poet.provenance import provenance
 
     messages = [row["prompt"] for row in prompts]
+    new = record["generation"]["max_new_tokens"]
     rows, runs = {}, []
     for model, seeds in models.items():
         tokenizer = AutoTokenizer.from_pretrained(model)
         template = check_template(tokenizer, model, tokens_info)
         ids = encode(tokenizer, render_prompts(tokenizer, messages, record["length_policy"]))
+        asked = [(f"settings.{record['setting']}.generation.max_new_tokens", new, True)]
+        longest = max(map(len, ids), default=1)
+        check_positions(positions(text_config(model)), asked, model, "the prompts", longest)
         found, engine = answer(record, ids, tokenizer, model, seeds, vllm_python)
         for seed, (answers, seconds) in zip(seeds, found, strict=True):
             name = f"{record['setting']}/{record['method']}/seed-{seed}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from poet.data.model_limits import check_positions, positions, text_config
 from poet.files import UserError, cli, load_record, write_json
 from poet.progress import track
 from poet.provenance import provenance
@@ -109,14 +110,10 @@ def load_tokenizer(base: str | Path, max_length: int):
     Raises:
         UserError: it has no chat template, or the model has fewer positions than ``max_length``.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    positions = getattr(AutoConfig.from_pretrained(base), "max_position_embeddings", None)
-    if positions is not None and positions < max_length:
-        raise UserError(
-            f"reward_model.max_length is {max_length}, but the base model {base} has only "
-            f"{positions} positions. Set max_length to {positions} or less."
-        )
+    asked = [("reward_model.max_length", max_length, False)]
+    check_positions(positions(text_config(base)), asked, base, "the configuration")
     tokenizer = AutoTokenizer.from_pretrained(base)
     if tokenizer.chat_template is None:
         raise UserError(f"the base model {base} has no chat template; use one that has.")

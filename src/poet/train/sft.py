@@ -9,16 +9,18 @@ from __future__ import annotations
 import argparse
 from array import array
 
+from poet.data.model_limits import add_needs, check_ids, largest_id
 from poet.files import UserError, cli, load_record, write_json
 from poet.train.arguments import add_run_flags
 
 BATCH = 1000  # conversations rendered and tokenized at a time
 
 
-def load_model(record: dict, corpus, base=None):
+def load_model(record: dict, corpus, base=None, needs=()):
     """Tokenizer and float32 model of the record; from scratch, the corpus trains the BPE.
 
-    ``base`` is the folder of a model that the hub has; a local one is in the record.
+    ``base`` is the folder of a model that the hub has; a local one is in the record. ``needs``: see
+    :func:`poet.train.start.check_model`.
     """
     if record["scratch"]:
         from poet.train.scratch import make_model, train_tokenizer
@@ -31,14 +33,16 @@ def load_model(record: dict, corpus, base=None):
     from transformers import AutoModelForCausalLM
 
     from poet.data.repositories import loading, model_path
-    from poet.train.start import load_tokenizer
+    from poet.train.start import check_model, load_tokenizer
 
     path = model_path(base or record["model"])
+    tokenizer = load_tokenizer(record, path)
+    check_model(record, path, tokenizer, needs)
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, use_safetensors=True, **loading(record)
     )
-    return load_tokenizer(record, path), model
+    return tokenizer, model
 
 
 def tokenize_corpus(corpus, tokenizer, max_length: int):
@@ -137,6 +141,7 @@ def main(argv=None) -> None:
     parser.add_argument("--corpus", required=True, help="corpus.parquet: prompt, completion")
     parser.add_argument("--base", help="folder of the hub's model, where the record names one")
     parser.add_argument("--output", required=True, help="model folder")
+    add_needs(parser)
     add_run_flags(parser)
     args = parser.parse_args(argv)
     record = load_record(args.record)
@@ -153,8 +158,10 @@ def main(argv=None) -> None:
     settings = record["sft"]
     torch.set_num_threads(settings.get("torch_threads", record["torch_threads"]))
     corpus = pq.read_table(args.corpus).to_pylist()
-    tokenizer, model = load_model(record, corpus, args.base)
+    tokenizer, model = load_model(record, corpus, args.base, args.needs)
     dataset = tokenize_corpus(corpus, tokenizer, settings["max_length"])
+    largest = largest_id(dataset.data["input_ids"])
+    check_ids(tokenizer, largest, model.config.get_text_config().to_dict(), args.corpus)
     inputs = {"corpus": file_digest(args.corpus)}
     if not record["scratch"]:
         inputs["model"] = model_digest(model.name_or_path)
