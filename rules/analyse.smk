@@ -16,6 +16,7 @@ rule diagnose_pairs:
         "results/benchmarks/diagnose_pairs/{setting}.tsv"
     params:
         record=record("diagnose"),
+        content=base_content,
         tokenizer=diagnosis_flags,
     resources:
         mem_mb=4000,
@@ -46,6 +47,7 @@ rule measure_prefixes:
     priority: 1  # long, and among the last
     params:
         record=record("prefix_quality"),
+        content=scorer_content,
         scorer=scorer_flags,
         generations=flags_of("--generations", analysed_generations),
         gains=analysed_gains,

@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
 from poet import config as poet_config
+from poet import digests, local_inputs
 from poet.data import lock as locks
-from poet.data import preferences
+from poet.data import model_limits, preferences
 from poet.files import UserError
 from poet.train.leftovers import leftovers
 
@@ -40,17 +42,20 @@ try:
     source = " + ".join(map(str, workflow.configfiles)) or "config"
     CONFIG = poet_config.load(config, source)
     locks.check(CONFIG, source)
+    if not ARCHIVED:
+        local_inputs.check(CONFIG, source)
+        model_limits.check_configuration(CONFIG, source)
     for name in CONFIG["grid"]:
         data = CONFIG["settings"][name]["data"]
         if data["kind"] == "file" and not ARCHIVED:
-            preferences.check(data["path"], data["bad_rows"], ".snakemake/poet-checked.json")
+            preferences.check(data["path"], data["bad_rows"], preferences.CHECKED)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
 GRID = CONFIG["grid"]
 SEEDS = CONFIG["seeds"]
 # Of every training. Outside records: another interval or another log re-runs nothing.
-RUN_FLAGS = f"--save-steps {CONFIG['save_steps']} --report-to {' '.join(CONFIG['report_to'])}"
+RUN_FLAGS = f"--save-steps {CONFIG['save_steps']} --report-to {shlex.join(CONFIG['report_to'])}"
 REPOSITORIES = locks.repositories(CONFIG)
 WORLDS = [name for name in GRID if CONFIG["settings"][name]["data"]["kind"] == "world"]
 TUNED = [name for name in GRID if "sft" in CONFIG["settings"][name]]

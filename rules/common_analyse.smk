@@ -1,5 +1,4 @@
 # What the analysis works on: the settings with a section `analysis`, and their scorer.
-import shlex
 from pathlib import Path
 
 from poet.config_checks import scorer_of
@@ -24,6 +23,13 @@ def scorer_flags(wildcards, input):
     name = scorer_of(CONFIG, wildcards.setting)
     flags = f"--annotator {name} --settings {shlex.quote(judging_settings(name))}"
     return f"{flags} --model {input.scorer}" if input.scorer else flags
+
+
+def scorer_content(wildcards):
+    """Digests of what the scorer has on this machine."""
+    return local_inputs.content_of_annotator(
+        CONFIG["annotators"][scorer_of(CONFIG, wildcards.setting)]
+    )
 
 
 def analysed_methods(wildcards):
@@ -70,8 +76,8 @@ def diagnosis_flags(wildcards, input):
     setting = setting_of(wildcards)
     if "scratch" in setting["model"]:
         return f"--corpus {input.corpus}"
-    folder = Path(setting["model"]["name"])
-    return f"--tokenizer {folder}" if folder.is_dir() else ""
+    folder = setting["model"]["name"]
+    return f"--tokenizer {shlex.quote(folder)}" if Path(folder).is_dir() else ""
 
 
 def files_of(named):

@@ -16,7 +16,7 @@ def trained_on_flag(wildcards, input):
 def engine_flag(wildcards):
     """`--vllm-python INTERPRETER`, where the setting's answers are vLLM's."""
     vllm = setting_of(wildcards)["generation"]["backend"] == "vllm"
-    return f"--vllm-python {CONFIG['vllm_python']}" if vllm else ""
+    return f"--vllm-python {shlex.quote(CONFIG['vllm_python'])}" if vllm else ""
 
 
 def check_engine(jobs):
@@ -25,12 +25,25 @@ def check_engine(jobs):
     if os.path.isfile(interpreter):
         return
     for job in jobs:
-        if interpreter in f"{job.params.get('engine', '')} {job.params.get('settings', '')}":
+        if job.params.get("engine") or '"vllm_python"' in str(job.params.get("settings")):
             raise WorkflowError(
                 f"vllm_python is {interpreter}, which does not exist, and {job.rule.name} of "
                 f"{job.wildcards.setting} asks for `backend: vllm`. `make vllm` sets it up (it needs "
                 "a GPU); `backend: transformers` or `continuous` needs nothing more."
             )
+
+
+def check_keys(jobs):
+    """Say that a judge's key is missing before the trainings; answers in its store need none."""
+    for job in jobs:
+        section = CONFIG["annotators"].get(job.wildcards.get("annotator"), {})
+        variable = section.get("key_variable")
+        if job.rule.name.startswith("buy_") and variable and not os.environ.get(variable):
+            if not os.path.exists(f"{section['store']}/{job.wildcards.annotator}/answers.jsonl"):
+                raise WorkflowError(
+                    f"annotators.{job.wildcards.annotator}: the environment variable {variable} is "
+                    "empty; expected the server's key. Export it and run again."
+                )
 
 
 def annotator_of(wildcards):
@@ -61,9 +74,9 @@ def annotator_model(wildcards):
     return judging_model(wildcards.annotator, wildcards.setting)
 
 
-def annotator_files(wildcards):
-    """Annotations to replay, if any."""
-    return annotator_of(wildcards).get("files", [])
+def annotator_content(wildcards):
+    """Digests of what the annotator has on this machine: model, judge, annotations to replay."""
+    return local_inputs.content_of_annotator(annotator_of(wildcards))
 
 
 def annotator_settings(wildcards):

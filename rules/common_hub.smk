@@ -1,4 +1,5 @@
-# What comes from the hub: where the rule download puts it, and who reads it.
+# What comes from outside. Of the hub: where the rule download puts it, and who reads it. Of this
+# machine: digests of what is in the files and folders, as parameters (see poet.local_inputs).
 
 
 def hub_folder(name):
@@ -11,22 +12,53 @@ def pinned_files(wildcards):
     return json.dumps(locks.read(CONFIG["lock"]).get(wildcards.repository), sort_keys=True)
 
 
-def pairs_source(wildcards):
-    """Where a setting's pairs come from: a local file, or a data set's folder."""
+def check_lock(jobs):
+    """Say that the lock lacks a repository, or that a folder is mistyped, before anything is done."""
+    for job in jobs:
+        name = job.wildcards.get("repository")
+        if job.rule.name == "diagnose_pairs":
+            name = setting_of(job.wildcards)["model"].get("name")
+        if name in REPOSITORIES and name not in locks.read(CONFIG["lock"]):
+            raise WorkflowError(
+                f"{name} is not in the lock file {CONFIG['lock']}, which says what the hub has to "
+                f"deliver. With access to the hub, run once:\n  {lock_command()}\n"
+                f"If a folder is meant: there is no {Path(name).absolute()}."
+            )
+
+
+def lock_command():
+    """`make lock` with this run's configuration file and command line."""
+    files, given = workflow.configfiles, workflow.config_settings.config.items()
+    command = " ".join(f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in files)
+    said = shlex.join(f"{key}={value}" for key, value in given)
+    return f'{command} ARGS="--config {said}"' if said else command
+
+
+def pairs_folder(wildcards):
+    """The folder of a setting's pairs, where they are a data set of the hub's."""
     data = setting_of(wildcards)["data"]
-    return data["path"] if data["kind"] == "file" else hub_folder(f"datasets/{data['dataset']}")
+    return hub_folder(f"datasets/{data['dataset']}") if data["kind"] == "hub" else []
 
 
-def chats_source(wildcards):
-    """Where the chats of a start model come from: a local file, or a data set's folder."""
-    name = setting_of(wildcards)["sft"]["dataset"]
-    return hub_folder(f"datasets/{name}") or name
+def pairs_content(wildcards):
+    """The digest of the file of a setting's pairs, where they are one."""
+    data = setting_of(wildcards)["data"]
+    return digests.digest(data["path"]) if data["kind"] == "file" else None
 
 
-def chats_flag(wildcards):
+def chats_folder(wildcards):
+    """The folder of a start model's chats, where they are a data set of the hub's."""
+    return hub_folder(f"datasets/{setting_of(wildcards)['sft']['dataset']}")
+
+
+def chats_content(wildcards):
+    """The digest of the file of a start model's chats, where they are one."""
+    return None if chats_folder(wildcards) else digests.digest(setting_of(wildcards)["sft"]["dataset"])
+
+
+def chats_flag(wildcards, input):
     """`--folder FOLDER`, where the chats are the hub's."""
-    name = f"datasets/{setting_of(wildcards)['sft']['dataset']}"
-    return f"--folder {hub_folder(name)}" if name in REPOSITORIES else ""
+    return f"--folder {input.chats}" if input.chats else ""
 
 
 def sft_corpus(wildcards):
@@ -50,6 +82,20 @@ def folder_flags(wildcards, input):
 def base_model(wildcards):
     """The folder of the published model that a setting starts from."""
     return hub_folder(setting_of(wildcards)["model"].get("name"))
+
+
+def base_content(wildcards):
+    """The digest of the published model's folder, where it is not the hub's."""
+    return local_inputs.content_of_model(setting_of(wildcards)["model"].get("name"))
+
+
+def needs_of(wildcards, input):
+    """What a setting asks of its model's positions.
+
+    It decides about no result, only about an error: Snakemake compares no parameters that are made
+    of inputs, so that another limit re-runs nothing.
+    """
+    return json.dumps(model_limits.needs(CONFIG, wildcards.setting))
 
 
 def base_flag(wildcards, input):

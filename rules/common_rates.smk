@@ -1,6 +1,4 @@
 # Safety rates and Arena-Hard scores: the settings that ask for them, their prompts and verdicts.
-import shlex
-
 RATED = {
     rate: [name for name in GRID if CONFIG["settings"][name].get(rate)]
     for rate in ("safety", "arena")
@@ -18,14 +16,10 @@ def rate_of(wildcards):
     return setting_of(wildcards)[wildcards.rate]
 
 
-def rows_folder(rows):
-    """The hub folder with the file that a section names; a local file is its own."""
-    return rows.get("path") or hub_folder(f"datasets/{rows['dataset']}")
-
-
 def rows_file(rows):
-    """The file that a section names."""
-    return rows.get("path") or f"{rows_folder(rows)}/{rows['file']}"
+    """The file that a section names, here or in a folder of the hub's."""
+    folder = "" if "path" in rows else hub_folder(f"datasets/{rows['dataset']}")
+    return rows.get("path") or f"{folder}/{rows['file']}"
 
 
 def rows_flags(rows, prefix):
@@ -34,19 +28,30 @@ def rows_flags(rows, prefix):
     return " ".join(f"--{flag} {shlex.quote(value)}" for flag, value in flags.items() if value)
 
 
-def question_files(wildcards):
-    """The file or folder of a benchmark's prompts, and of the baseline's answers, if it has one."""
+def question_rows(wildcards):
+    """The sections on a benchmark's prompts, and on the baseline's answers, if it has one."""
     section = rate_of(wildcards)
-    return [rows_folder(section[name]) for name in ("prompts", "baseline") if name in section]
+    return [section[name] for name in ("prompts", "baseline") if name in section]
+
+
+def question_folders(wildcards):
+    """The hub's folders that they name."""
+    names = [rows["dataset"] for rows in question_rows(wildcards) if "dataset" in rows]
+    return [hub_folder(f"datasets/{name}") for name in names]
+
+
+def question_content(wildcards):
+    """Digests of the files of this machine that they name."""
+    return [digests.digest(rows["path"]) for rows in question_rows(wildcards) if "path" in rows]
 
 
 def question_flags(wildcards):
     """What poet.evaluate.questions is told of them."""
     section = rate_of(wildcards)
-    flags = f"--file {rows_file(section['prompts'])} {rows_flags(section['prompts'], '')}"
+    flags = f"--file {shlex.quote(rows_file(section['prompts']))} {rows_flags(section['prompts'], '')}"
     if "baseline" in section:
         of = section["baseline"]
-        flags += f" --baseline {rows_file(of)} {rows_flags(of, 'baseline-')}"
+        flags += f" --baseline {shlex.quote(rows_file(of))} {rows_flags(of, 'baseline-')}"
     return flags
 
 

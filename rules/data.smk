@@ -11,7 +11,7 @@ rule download:
         "results/benchmarks/download/{repository}.tsv"
     localrule: True
     params:
-        lock=CONFIG["lock"],
+        lock=lambda wildcards: CONFIG["lock"],
         pinned=pinned_files,  # another entry in the lock downloads again
     resources:
         mem_mb=1000,
@@ -24,7 +24,7 @@ rule download:
 rule load:
     """Read preference pairs from a local file or the hub, check them, split them by prompt."""
     input:
-        pairs=pairs_source,
+        pairs=pairs_folder,
         alpacaeval=alpacaeval_folder,
     output:
         pairs="results/data/{setting}/pairs.parquet",
@@ -39,6 +39,7 @@ rule load:
         setting=alternatives(set(GRID) - set(WORLDS)),
     params:
         record=record("data"),
+        content=pairs_content,
         folders=folder_flags,
     resources:
         mem_mb=4000,
@@ -62,19 +63,21 @@ rule take_model:
         setting=alternatives(set(GRID) - set(TUNED)),
     params:
         record=record("sft"),
+        content=base_content,
+        needs=needs_of,
         base=base_flag,
     resources:
         mem_mb=2000,
         runtime=30,
     shell:
-        "python -m poet.train.start --record {params.record:q} {params.base} --output {output} "
-        "2>&1 | tee {log} >&2"
+        "python -m poet.train.start --record {params.record:q} {params.base} "
+        "--needs {params.needs:q} --output {output} 2>&1 | tee {log} >&2"
 
 
 rule load_chats:
     """Conversations to train the start model on, where the configuration names a data set."""
     input:
-        chats_source,
+        chats=chats_folder,
     output:
         chats="results/data/{setting}/chats.parquet",
         summary="results/data/{setting}/chats.json",
@@ -86,6 +89,7 @@ rule load_chats:
         setting=alternatives(TUNED),
     params:
         record=record("chats"),
+        content=chats_content,
         folder=chats_flag,
     resources:
         mem_mb=8000,
@@ -117,6 +121,7 @@ rule tokenize:
     input:
         pairs="results/data/{setting}/pairs.parquet",
         tokenizer="results/models/{setting}/sft",
+        prompts="results/data/{setting}/prompts.jsonl",
     output:
         tokens="results/data/{setting}/tokens.parquet",
         cuts="results/data/{setting}/tokens.json",
@@ -128,12 +133,14 @@ rule tokenize:
     threads: 4
     params:
         record=record("tokenize"),
+        needs=needs_of,
     resources:
         mem_mb=4000,
         runtime=60,
     shell:
         "python -m poet.data.tokenization --record {params.record:q} --pairs {input.pairs} "
-        "--tokenizer {input.tokenizer} --output {output.tokens} --cuts {output.cuts} "
+        "--tokenizer {input.tokenizer} --prompts {input.prompts} --needs {params.needs:q} "
+        "--output {output.tokens} --cuts {output.cuts} "
         "--workers {threads} "
         "2>&1 | tee {log} >&2"
 

@@ -38,7 +38,6 @@ rule annotate:
         prompts="results/data/{setting}/prompts.jsonl",
         generations=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
         model=annotator_model,
-        files=annotator_files,
     output:
         annotations=per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
         usage="results/annotations/{setting}/{annotator}/{method}/usage.json",
@@ -52,6 +51,7 @@ rule annotate:
     params:
         record=record("annotate"),
         settings=annotator_settings,
+        content=annotator_content,
         model=annotator_model_flag,
     resources:
         mem_mb=4000,

@@ -4,15 +4,17 @@
 rule read_questions:
     """The prompts of a benchmark, with the baseline's answers where it has one."""
     input:
-        question_files,
+        question_folders,
     output:
         "results/{rate}/{setting}/prompts.jsonl",
     log:
         "results/logs/read_questions/{rate}-{setting}.log",
     benchmark:
         "results/benchmarks/read_questions/{rate}-{setting}.tsv"
+    priority: 3  # what is wrong with them is to show before the trainings
     params:
         flags=question_flags,
+        content=question_content,
     resources:
         mem_mb=2000,
         runtime=10,
@@ -51,6 +53,7 @@ rule judge_safety:
     params:
         record=record("annotate"),
         settings=annotator_settings,
+        content=annotator_content,
         model=annotator_model_flag,
     resources:
         mem_mb=4000,
@@ -75,7 +78,6 @@ use rule annotate as buy_arena_verdicts with:
         prompts="results/arena/{setting}/prompts.jsonl",
         generations=per_seed("results/arena/{setting}/answers/{method}/seed-{seed}.json"),
         model=[],
-        files=[],
     output:
         annotations=per_seed("results/arena/{setting}/{annotator}/{method}/seed-{seed}.json"),
         usage="results/arena/{setting}/{annotator}/{method}/usage.json",
@@ -89,6 +91,7 @@ use rule annotate as buy_arena_verdicts with:
     params:
         record=arena_record,
         settings=annotator_settings,
+        content=annotator_content,
         model=annotator_model_flag,
 
 

@@ -17,6 +17,8 @@ rule sft:
     threads: lambda wildcards: setting_of(wildcards)["sft"].get("torch_threads", 1)
     params:
         record=record("sft"),
+        content=base_content,
+        needs=needs_of,
         base=base_flag,
     resources:
         mem_mb=4000,
@@ -25,7 +27,8 @@ rule sft:
     shell:
         "python -m poet.devices {resources.gpu} "
         "poet.train.sft --record {params.record:q} --corpus {input.corpus} "
-        "{params.base} --output {output} --checkpoints results/checkpoints/sft/{wildcards.setting} "
+        "{params.base} --needs {params.needs:q} --output {output} "
+        "--checkpoints results/checkpoints/sft/{wildcards.setting} "
         "--logs results/logs/tensorboard/{wildcards.setting}/sft {RUN_FLAGS} 2>&1 | tee {log} >&2"
 
 

@@ -1,5 +1,6 @@
 """The configuration: every wrong key and reference is refused by name, defaults, records."""
 
+import argparse
 import copy
 import json
 import subprocess
@@ -11,7 +12,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poet.config import STAGES, load, main, read, resolve, stage, sweep_cells, truncation_name
+from poet.config import (
+    STAGES,
+    load,
+    main,
+    read,
+    resolve,
+    stage,
+    sweep_cells,
+    truncation_name,
+)
+from poet.config_shortcuts import add_flag
 from poet.files import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +57,7 @@ def everything():
         },
         "model": {"name": "org/model", "revision": "1" * 40},
     }
+    del config["settings"]["hub"]["given_model"]
     config["annotators"].update(own["annotators"])
     return config
 
@@ -191,7 +203,6 @@ WRONG = [
     ("annotators/oracle", {"kind": "human"}, "annotators.oracle.kind: 'human' is not one of"),
     ("methods/other", 1, "methods.other: 1 is not of type 'object'"),
     ("settings/other", 1, "settings.other: 1 is not of type 'object'"),
-    ("pairs", "", "pairs: '' should be non-empty"),
 ]
 
 
@@ -247,12 +258,101 @@ def test_shortcuts_replace_the_only_settings_data_and_model():
     assert not {"pairs", "model"} & set(load(config))
 
 
+def test_a_given_model_is_taken_as_it_is_with_rates_for_a_pretrained_one():
+    """TRL's default for DPO is 1e-6; SimPO's README advises 3e-7 to 1e-6."""
+    given = load({**raw("config/own-data.yaml"), "model": "org/model"})
+    assert "sft" not in given["settings"]["own"] and "given_model" not in given["settings"]["own"]
+    for method, learning_rate in (("dpo-poet", 1e-6), ("simpo-poet", 1e-6)):
+        record = resolve(given, "own", method)
+        assert (record["model"], record["scratch"], record["sft"]) == ("org/model", None, None)
+        assert record["learning_rate"] == learning_rate
+    assert resolve(given, "own", "sft")["reward_model"]["learning_rate"] == 1e-5
+    # What is no matter of a pretrained model stays as it was.
+    scratch = resolve(load(raw("config/own-data.yaml")), "own", "dpo")
+    same = ("beta", "max_length", "max_prompt_length", "global_batch_size", "generation", "data")
+    assert {k: resolve(given, "own", "dpo")[k] for k in same} == {k: scratch[k] for k in same}
+    assert scratch["learning_rate"] == 2e-4 and scratch["sft"]["learning_rate"] == 3e-3
+
+
+def test_a_given_model_is_fine_tuned_where_the_configuration_says_so():
+    config = {**raw("config/own-data.yaml"), "model": "org/model"}
+    own = config["settings"]["own"]
+    own["given_model"]["sft"] = {**own["sft"], "learning_rate": 2e-5}
+    assert load(config)["settings"]["own"]["sft"]["learning_rate"] == 2e-5
+    # A section that given_model does not name stays the setting's own.
+    del own["given_model"]["sft"]
+    assert load(config)["settings"]["own"]["sft"]["learning_rate"] == 3e-3
+
+
+def test_a_model_from_scratch_gives_its_rates_to_no_other():
+    config = {**raw("config/own-data.yaml"), "model": "org/model"}
+    del config["settings"]["own"]["given_model"]
+    with pytest.raises(UserError, match="settings.own is for a model from scratch.*`given_model`"):
+        load(config)
+
+
+def test_a_named_model_gives_way_and_its_setting_stays():
+    config = raw("config/own-data.yaml")
+    own = config["settings"]["own"]
+    given = own.pop("given_model")
+    own |= {"model": {"name": "org/one", "revision": "1" * 40}, "preference": given["preference"]}
+    loaded = load({**config, "model": "org/other"})["settings"]["own"]
+    assert loaded["model"] == {"name": "org/other"}
+    assert loaded["sft"]["learning_rate"] == 3e-3  # as the configuration says by name
+    own["given_model"] = given
+    with pytest.raises(UserError, match="a model.name and a section given_model"):
+        load(config)
+
+
+@pytest.mark.parametrize("name", ["pairs", "model"])
+@pytest.mark.parametrize("value", [None, "", " "])
+def test_an_empty_shortcut_is_an_unset_variable(name, value, tmp_path):
+    """Snakemake makes None of `model=$UNSET`, the programs' `--config` the empty text."""
+    config = {**raw("config/own-data.yaml"), name: value}
+    with pytest.raises(UserError, match=rf"`{name}=` is empty.*`{name}=\$UNSET`"):
+        load(config)
+
+
+def test_home_is_expanded_in_every_path(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = everything()
+    own, world = config["settings"]["own"], config["settings"]["world"]
+    own["data"]["path"] = own["sft"]["dataset"] = "~/a.jsonl"
+    own["given_model"]["sft"] = copy.deepcopy(own["sft"])
+    config["settings"]["hub"]["model"] = {"name": "~/m"}
+    rows = {"path": "~/a.jsonl", "column": "text", "id": "id"}
+    judge = {"kind": "local_judge", "name": "~/m", "judge": "~/j.yaml"}
+    world |= {"safety": {"annotator": "judge", "prompts": rows}, "annotators": ["oracle", "paid"]}
+    api = {"kind": "api", "base_url": "http://x/v1", "price": {"prompt": 0, "completion": 0}}
+    config["annotators"] |= {
+        "judge": judge,
+        "paid": {"kind": "replay", "files": ["~/a.json", "b.json", "x/~/c.json"]},
+        "bought": {**api, "max_cost": 0, "judge": "~/j.yaml", "store": "~/s"},
+    }
+    config |= {"lock": "~/l.yaml", "vllm_python": "~/v/bin/python"}
+    text = json.dumps(load(config))
+    assert text.count(f'"{tmp_path}/') == json.dumps(config).count('"~/') and '"~' not in text
+    assert '"b.json", "x/~/c.json"' in text
+    given = load({**raw("config/own-data.yaml"), "pairs": "~/a.jsonl", "model": "~/m"})
+    assert given["settings"]["own"]["data"]["path"] == f"{tmp_path}/a.jsonl"
+    assert given["settings"]["own"]["model"]["name"] == f"{tmp_path}/m"
+
+
+def test_shortcuts_of_programs_are_pairs_of_key_and_value(capsys):
+    parser = argparse.ArgumentParser()
+    add_flag(parser)
+    args = parser.parse_args(["--config", "pairs=a=b.jsonl", "model="])
+    assert args.config == [["pairs", "a=b.jsonl"], ["model", ""]]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--config", "pairs.jsonl"])
+    assert "expected KEY=VALUE, found 'pairs.jsonl'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("config", "message"),
     [
         ({**raw(), "pairs": "mine.jsonl"}, "found kind world; add `--configfile config/own-data"),
         ({**everything(), "model": "org/model"}, "with one setting, found 3: world, own, hub"),
-        ({**raw("config/own-data.yaml"), "pairs": None}, "settings.own.data names no file"),
     ],
 )
 def test_shortcuts_that_fit_nothing_are_refused(config, message):

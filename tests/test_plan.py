@@ -1,5 +1,6 @@
 """The plan: Snakemake's own counts, work recomputed by hand, what is done, what was assumed."""
 
+import json
 import os
 import subprocess
 import sys
@@ -164,6 +165,29 @@ def test_an_unknown_model_is_said_to_be_assumed(load):
     assert shape.parameters == 8_030_261_248
     (said,) = load.assumed
     assert said.startswith("the shape of org/unheard-of is unknown; that of meta-llama/")
+
+
+@pytest.mark.parametrize(("max_pairs", "counted"), [(2000, "26 + 4 pairs"), (20, "17 + 3 pairs")])
+def test_pairs_and_prompts_of_a_local_file_are_counted(tmp_path, monkeypatch, max_pairs, counted):
+    """30 pairs on 15 prompts, of which 13 % are for tests, rounded up."""
+    monkeypatch.chdir(tmp_path)
+    rows = [{"prompt": f"p {i % 15}", "chosen": f"c {i}", "rejected": "r"} for i in range(30)]
+    Path("p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = read(ROOT / "config/own-data.yaml", pairs="p.jsonl")
+    config["settings"]["own"]["data"]["max_pairs"] = max_pairs
+    load = Workload(config, SHAPES, OF)
+    load.work(train("own"))
+    assert any(f"p.jsonl was not seen: {counted} of" in line for line in load.assumed)
+    answers = load.work(Job("generate", {"setting": "own", "method": "dpo"}))
+    assert answers.amount == 3 * 2 * min(OF["answer_tokens"], 256)
+
+
+def test_a_model_of_another_shape_than_llamas_is_assumed_to_be_one(load, tmp_path):
+    from transformers import GPT2Config
+
+    GPT2Config(n_embd=32).save_pretrained(tmp_path)
+    assert load.shape(str(tmp_path)).parameters == 8_030_261_248
+    assert f"the shape of {tmp_path} is unknown" in next(iter(load.assumed))
 
 
 def test_no_dry_run_no_plan(tmp_path):

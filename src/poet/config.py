@@ -9,12 +9,14 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import re
 from functools import cache
 from pathlib import Path
 
 import yaml
 
+from poet import config_shortcuts
 from poet.config_checks import check_references, known
 from poet.data import lock
 from poet.files import UserError, cli
@@ -63,15 +65,17 @@ def load(config: dict, source: str = "config") -> dict:
     """Validate ``config`` against the schema, check its cross-references, fill in defaults.
 
     The command line's shortcuts ``pairs`` (a file) and ``model`` (an id or a folder) replace those
-    of the only setting. The argument itself stays as it is.
+    of the only setting; with ``model``, what its ``given_model`` says takes the place of what fits
+    a model from scratch. ``~`` is expanded in paths. The argument itself stays as it is.
 
     Raises:
         UserError: naming the key, what was found and what was expected.
     """
     # A copy, in which YAML's dates are text as in JSON.
     config = json.loads(json.dumps(config, default=str))
+    config_shortcuts.refuse_empty(config, source)
     _validate(config, source)
-    _apply_shortcuts(config, source)
+    config_shortcuts.apply(config, source)
     for method in config.get("sweep", {}).get("methods", []):
         known(method, config["methods"], "method (in sweep.methods)")
         for name, scale in sweep_cells(config["sweep"], method).items():
@@ -96,13 +100,6 @@ def read(path: str | Path, **shortcuts: str) -> dict:
     if not isinstance(config, dict):
         raise UserError(f"{path} holds a {type(config).__name__}, expected a mapping of keys")
     return load({**config, **shortcuts}, str(path))
-
-
-def shortcuts(parser: argparse.ArgumentParser) -> None:
-    """Add ``--config KEY=VALUE ...``, as on Snakemake's command line, to a program's flags."""
-    said = "the shortcuts `pairs` and `model`, as on Snakemake's command line"
-    pair = {"type": lambda text: text.split("=", 1), "metavar": "KEY=VALUE"}
-    parser.add_argument("--config", nargs="*", default=[], help=said, **pair)
 
 
 def resolve(config: dict, setting: str, method: str, seed: int | None = None) -> dict:
@@ -208,12 +205,21 @@ def _validator():
             for key, sub in properties.items():
                 if isinstance(sub, dict) and "default" in sub:
                     instance.setdefault(key, copy.deepcopy(sub["default"]))
+                if isinstance(sub, dict) and sub.get("format") == "path" and key in instance:
+                    instance[key] = _expand_home(instance[key])
         yield from Draft202012Validator.VALIDATORS["properties"](
             validator, properties, instance, schema
         )
 
     schema = yaml.safe_load(SCHEMA.read_text())
     return validators.extend(Draft202012Validator, {"properties": fill_defaults})(schema)
+
+
+def _expand_home(path):
+    """``~`` in a path, or in each of a list; what is no text is left to the schema."""
+    if isinstance(path, list):
+        return [_expand_home(each) for each in path]
+    return os.path.expanduser(path) if isinstance(path, str) else path
 
 
 def _validate(config: dict, source: str) -> None:
@@ -243,27 +249,6 @@ def _message(error) -> str:
     if error.validator == "type" and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", str(error.instance)):
         return f"{error.message}; YAML takes it for text without a point, so write 2.0e-4 for 2e-4"
     return error.message if len(error.message) < 300 else error.message[:300] + " ..."
-
-
-def _apply_shortcuts(config: dict, source: str) -> None:
-    pairs, model = config.pop("pairs", None), config.pop("model", None)
-    if pairs is None and model is None:
-        return
-    if len(config["settings"]) != 1:
-        raise UserError(
-            f"{source}: `pairs` and `model` on the command line need a configuration with one "
-            f"setting, found {len(config['settings'])}: {', '.join(config['settings'])}"
-        )
-    (setting,) = config["settings"].values()
-    if pairs is not None:
-        if setting["data"]["kind"] != "file":
-            raise UserError(
-                f"{source}: `pairs` on the command line needs a setting with data of kind file, "
-                f"found kind {setting['data']['kind']}; add `--configfile config/own-data.yaml`"
-            )
-        setting["data"]["path"] = pairs
-    if model is not None:
-        setting["model"] = {"name": model}
 
 
 def main(argv=None) -> None:

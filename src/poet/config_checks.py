@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from poet.evaluate.judges import judge_file
 from poet.files import UserError
 
 SCALAR = ("oracle", "reward_model")  # annotators that give every answer a reward
@@ -30,6 +27,12 @@ def check_references(config: dict, source: str) -> None:
             )
         if "scratch" in setting["model"]:
             _check_scratch(setting, where)
+        elif "given_model" in setting:
+            raise UserError(
+                f"{where} has a model.name and a section given_model, which is for the command "
+                "line's `--config model=...` in place of a model from scratch. Write what it says "
+                "into the setting's own sections, and delete given_model."
+            )
         for section in ("sft", "preference", "reward_model"):
             _check_batch(setting.get(section), f"{where}.{section}")
         preference = setting["preference"]
@@ -116,11 +119,6 @@ def _check_annotator(annotator: dict, setting: dict, where: str) -> None:
                 f"{where}: needs a `name` (hub id or folder), or a section `reward_model` in the "
                 "setting to train one on its pairs"
             )
-    if "judge" in annotator:
-        judge_file(annotator["judge"])
-    for file in annotator.get("files", ()):
-        if not Path(file).is_file():
-            raise UserError(f"{where}: {file} does not exist; expected alpaca-eval's annotations")
 
 
 def scorer_of(config: dict, setting: str, source: str = "config") -> str:
@@ -157,8 +155,6 @@ def _check_rate(rate: str, setting: dict, annotators: dict, where: str) -> None:
     _check_annotator(annotator, setting, f"{where}.{rate}: {section['annotator']}")
     for name in ("prompts", "baseline"):
         rows = section.get(name, {})
-        if "path" in rows and not Path(rows["path"]).is_file():
-            raise UserError(f"{where}.{rate}.{name}: {rows['path']} does not exist")
         if rate == "arena" and "id" not in rows:
             raise UserError(f"{where}.arena.{name} needs the key `id`, to join them by")
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import yaml
 
-from poet.config import read, shortcuts
+from poet.config import read
+from poet.config_shortcuts import add_flag
 from poet.files import UserError, cli, write_json
 from poet.workload import Job, Work, Workload
 
@@ -127,7 +128,7 @@ def as_text(plan: dict) -> str:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--configfile", required=True)
-    shortcuts(parser)
+    add_flag(parser)
     parser.add_argument("--jobs", required=True, help="snakemake --dry-run --forceall, its output")
     parser.add_argument("--pending", required=True, help="snakemake --dry-run, its output")
     parser.add_argument("--models", default="paper/models.yaml", help="shapes of the models")

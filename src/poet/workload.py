@@ -6,13 +6,16 @@ job's inputs exist, their lengths are counted; elsewhere they are assumed (paper
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from math import ceil
 from pathlib import Path
+from sys import maxsize
 
 from poet.architecture import Architecture
 from poet.config import resolve
-from poet.data import lock
+from poet.data import lock, preferences
 from poet.files import read_json
 
 LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
@@ -173,7 +176,9 @@ class Workload:
             return None
         path = Path(name) / "config.json"
         if path.is_file():
-            return Architecture.of(read_json(path))
+            with suppress(KeyError):  # other names for its sizes than Llama's, as GPT-2 has
+                written = read_json(path)
+                return Architecture.of({**written, **(written.get("text_config") or {})})
         if name not in self.shapes:
             self._assume(f"the shape of {name} is unknown; that of {LIKELY} assumed")
         return Architecture.of(self.shapes.get(name, self.shapes[LIKELY]))
@@ -185,6 +190,9 @@ class Workload:
         data = self.config["settings"][job.wildcards["setting"]]["data"]
         if "evaluation" in data:
             return self.of["prompts"]
+        if data["kind"] == "file":
+            prompts = ceil(self._checked(data)["prompts"] * data["test_fraction"])
+            return min(data["max_prompts"], prompts)
         return data.get("prompts") or data["max_prompts"]
 
     def _lengths(self, job: Job, record: dict) -> tuple[float, float, float, tuple[int, int]]:
@@ -195,6 +203,10 @@ class Workload:
         data, of = record["data"], self.of["lengths"]
         if data["kind"] == "world":
             pairs = (data["pairs"], data["test_pairs"])
+        elif data["kind"] == "file":
+            n = min(data["max_pairs"] or maxsize, self._checked(data)["pairs"])
+            test = ceil(n * data["test_fraction"])
+            pairs = (n - test, test)
         else:
             pairs = self.of["pairs"].get(record["dataset"], self.of["pairs"]["default"])
         longest = record["max_length"]
@@ -206,6 +218,10 @@ class Workload:
             f"{of['rejected'] * scale:.0f} rejected tokens assumed"
         )
         return of["prompt"] * scale, chosen * scale, rejected * scale, tuple(pairs)
+
+    def _checked(self, data: dict) -> dict:
+        """What is in the file of a setting's pairs, which the dry runs have checked."""
+        return preferences.check(data["path"], data["bad_rows"], preferences.CHECKED)
 
     def _assume(self, sentence: str) -> None:
         self.assumed[sentence] = None

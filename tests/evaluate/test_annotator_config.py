@@ -8,6 +8,7 @@ import yaml
 
 from poet.config import load
 from poet.files import UserError
+from poet.local_inputs import check
 
 ROOT = Path(__file__).parents[2]
 API = {
@@ -49,13 +50,13 @@ def without(key):
         ({"kind": "reward_model", "name": "a/b", "files": []}, "unknown key files"),
         ({"kind": "oracle", "name": "a/b"}, "unknown key name"),
         ({"kind": "replay"}, "'files' is a required property"),
-        ({"kind": "replay", "files": ["paid.json"]}, "paid.json does not exist"),
+        ({"kind": "replay", "files": ["paid.json"]}, "paid.json: no such file"),
         ({"kind": "human"}, "annotators.mine.kind: 'human' is not one of"),
     ],
 )
 def test_a_mistake_is_named(annotator, message):
     with pytest.raises(UserError) as error:
-        load(config(annotator))
+        check(load(config(annotator)), "my.yaml")
     assert message in str(error.value) and "sk-abc123" not in str(error.value)
 
 
@@ -75,7 +76,7 @@ def test_defaults_are_filled_in():
             "oracle is of kind oracle; expected api or local_judge",
         ),
         ("safety", {"annotator": "other"}, "unknown annotator"),
-        ("safety", {"prompts": {"path": "none.jsonl", "column": "p"}}, "none.jsonl does not exist"),
+        ("safety", {"prompts": {"path": "none.jsonl", "column": "p"}}, "none.jsonl: no such file"),
         ("safety", {"prompts": {"column": "p"}}, "expected exactly one of the keys path, dataset"),
         ("arena", {"annotator": "local"}, "local is of kind local_judge; expected api"),
         ("arena", {}, "settings.world.arena.prompts needs the key `id`"),
@@ -90,5 +91,5 @@ def test_safety_and_arena(tmp_path, section, value, message):
     made = config(API, **{section: right | value})
     made["annotators"]["local"] = {"kind": "local_judge", "name": "a/b"}
     with pytest.raises(UserError) as error:
-        load(made)
+        check(load(made), "my.yaml")
     assert message in str(error.value)

@@ -225,7 +225,7 @@ def test_a_killed_run_ends_the_same(trained, tmp_path):
 
 def test_refusals(trained, tmp_path):
     output = tmp_path / "model"
-    with pytest.raises(UserError, match="max_length is 100, .* only 64 positions"):
+    with pytest.raises(UserError, match="has 64 positions.*\n.*max_length: 100"):
         run(trained["base"], trained["pairs"], output, max_length=100)
     with pytest.raises(UserError, match="global_batch_size 6 is not a multiple"):
         run(trained["base"], trained["pairs"], output, global_batch_size=6)

@@ -2,12 +2,15 @@
 
 import copy
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+
+from poet.files import read_json, write_json
 
 ROOT = Path(__file__).parents[2]
 
@@ -103,3 +106,13 @@ def own_config() -> dict:
     config["seeds"] = [1]
     config["grid"] = {"own": ["sft", "dpo-poet"]}
     return config
+
+
+@pytest.fixture
+def chat_model(start, tmp_path) -> Path:
+    """A folder of a tiny chat model whose positions are enough for config/own-data.yaml."""
+    folder = tmp_path / "a chat model"
+    shutil.copytree(start[0], folder)
+    config = read_json(folder / "config.json")
+    write_json({**config, "max_position_embeddings": 1024}, folder / "config.json")
+    return folder

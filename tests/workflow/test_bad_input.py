@@ -61,7 +61,7 @@ def lines(*rows):
         (lines(GOOD, {**GOOD, "rejected": GOOD["chosen"]}), ("line 2", "chosen")),
         (lines(GOOD, '{"prompt": "broken\n'), ("line 2", "JSON")),
         ("", ("pairs.jsonl", "empty")),
-        (None, ("pairs.jsonl", "no such file")),
+        (None, ("settings.own.data.path is pairs.jsonl", "no such file")),
     ],
 )
 def test_pairs_file(workflow, own_config, content, parts, planted):
@@ -70,6 +70,80 @@ def test_pairs_file(workflow, own_config, content, parts, planted):
         (run.folder / "pairs.jsonl").write_text(content)
     seen = assert_refused(run, run("--config", "pairs=pairs.jsonl"), *parts)
     planted(f"pairs file: {', '.join(parts)}", seen, "no job starts")
+
+
+@pytest.mark.parametrize(
+    ("model", "parts"),
+    [
+        ("", ("`model=` is empty", "`model=$UNSET`")),
+        ("smol", ("smol: no such folder", "and no hub id")),
+        (
+            "few",
+            ("has 64 positions", "preference.max_length: 512", "reward_model.max_length: 1024"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("target", ["all", "diagnose"])
+def test_model(workflow, own_config, chat_model, model, parts, target, planted):
+    run = workflow(own_config)
+    (run.folder / "pairs.jsonl").write_text(lines(GOOD, {**GOOD, "prompt": "Name a lake."}))
+    config = chat_model / "config.json"
+    config.write_text(config.read_text().replace("1024", "64"))
+    chat_model.rename(run.folder / "few")
+    result = run("--config", "pairs=pairs.jsonl", f"model={model}", "--", target)
+    seen = assert_refused(run, result, *parts)
+    planted(f"`model={model}`: {parts[0]}", seen, "no job starts")
+
+
+def test_reward_model_longer_than_a_model_from_scratch(workflow, own_config, planted):
+    setting = own_config["settings"]["own"]
+    for section in ("sft", "preference"):
+        setting[section]["max_length"] = 256
+    setting["preference"]["max_prompt_length"] = 128
+    run = workflow(own_config)
+    (run.folder / "pairs.jsonl").write_text(lines(GOOD, {**GOOD, "prompt": "Name a lake."}))
+    seen = assert_refused(
+        run, run("--config", "pairs=pairs.jsonl"), "reward_model.max_length: 1024"
+    )
+    planted("reward model longer than a model from scratch", seen, "no job starts")
+
+
+@pytest.mark.parametrize("target", ["all", "diagnose"])
+def test_a_model_that_the_lock_lacks(workflow, own_config, target, planted):
+    """A mistyped folder looks like a hub id; what was there stays."""
+    run = workflow(own_config)
+    (run.folder / "pairs.jsonl").write_text(lines(GOOD, {**GOOD, "prompt": "Name a lake."}))
+    kept = run.folder / "results/models/own/sft/model.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("540 MB")
+    result = run("--config", "pairs=pairs.jsonl", "model=models/smol", "--", target)
+    assert result.returncode == 1 and kept.read_text() == "540 MB"
+    message = result.stderr[result.stderr.index("models/smol is not") :]
+    assert "make lock CONFIG=" in message and "pairs=pairs.jsonl model=models/smol" in message
+    assert f"there is no {run.folder}/models/smol" in message
+    assert "Traceback" not in result.stderr and "rule load:" not in result.stderr
+    seen = "\n".join(message.splitlines()[:3])
+    planted("`model=models/smol`, not in the lock", seen, "no job starts")
+
+
+def test_a_judges_key_that_is_not_set(workflow, small_config, monkeypatch, planted):
+    monkeypatch.delenv("UNSET_KEY", raising=False)
+    config = copy.deepcopy(small_config)
+    config["annotators"]["bought"] = {
+        "kind": "api",
+        "judge": "weighted_alpaca_eval_deepseek_v3_0324",
+        "key_variable": "UNSET_KEY",
+        "base_url": "http://127.0.0.1:1/v1",
+        "price": {"prompt": 0, "completion": 0},
+        "max_cost": 0,
+    }
+    config["settings"]["world"]["annotators"].append("bought")
+    run = workflow(config)
+    result = run()
+    assert result.returncode == 1 and not (run.folder / "results/data").exists()
+    message = result.stderr[result.stderr.index("annotators.bought:") :].splitlines()[0]
+    assert "UNSET_KEY is empty" in message
+    planted("a judge's key is not set", message, "no job starts")
 
 
 def test_no_pairs_file_given(workflow, own_config):

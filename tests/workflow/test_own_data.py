@@ -52,14 +52,20 @@ def test_own_pairs_end_to_end(workflow, own_config, rows):
     assert not (results / "tables" / "downstream.csv").exists()
 
 
-def test_a_model_given_on_the_command_line_is_taken(workflow, own_config, rows, start):
+def test_a_model_given_on_the_command_line_is_taken_as_it_is(
+    workflow, own_config, rows, chat_model
+):
     run = workflow(own_config)
     (run.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    given = ("--config", "pairs=pairs.jsonl", f"model={start[0]}")
+    given = ("--config", "pairs=pairs.jsonl", f"model={chat_model}")
     result = run(*given, "--", "results/models/own/sft")
     assert result.returncode == 0, result.stderr[-3000:]
-    record = json.loads((run.folder / "results/models/own/sft/train.json").read_text())["record"]
-    assert record["model"] == str(start[0]) and record["scratch"] is None
+    taken = run.folder / "results/models/own/sft"
+    record = json.loads((taken / "train.json").read_text())["record"]
+    assert record["model"] == str(chat_model)
+    assert record["scratch"] is None and record["sft"] is None
+    weights = [folder / "model.safetensors" for folder in (taken, chat_model)]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
 def test_chats_of_its_own_train_the_start_model(workflow, own_config, rows, tmp_path):

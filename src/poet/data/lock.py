@@ -183,8 +183,9 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description="Write down what the hub has to deliver.")
     parser.add_argument("--configfile", required=True, help="its key `lock` names the file")
     from poet import config as poet_config
+    from poet.config_shortcuts import add_flag
 
-    poet_config.shortcuts(parser)
+    add_flag(parser)
     args = parser.parse_args(argv)
     config = poet_config.read(args.configfile, **dict(args.config))
     entries = renew(config)

@@ -12,19 +12,21 @@ import statistics
 from collections import Counter, defaultdict
 from pathlib import Path
 
+from poet import digests
 from poet.data import pairs as checks
 from poet.data.pairs import collect, digest, read_rows, visible
 from poet.data.repositories import alpacaeval_prompts
 from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
 
+CHECKED = Path(".snakemake/poet-checked.json")  # where the workflow remembers passed checks
 _IDENTITY = ("prompt", "chosen", "rejected", "dataset")
 
 
 def check(path: str | Path, bad_rows: str = "error", cache: str | Path | None = None) -> dict:
     """Check a pairs file -> {"rows", "pairs", "prompts", "dropped": {reason: count}}.
 
-    A passed check is remembered in the JSON file ``cache`` by the file's path, size and time of
-    change (and by this module's text), so that the next start does not read the file.
+    A passed check is remembered in the JSON file ``cache`` by the file's path and stamp
+    (:func:`poet.digests.stamp`, and the reader's text), so that the next start does not read it.
 
     Raises:
         UserError: as :func:`read_rows` and :func:`collect`.
@@ -34,7 +36,7 @@ def check(path: str | Path, bad_rows: str = "error", cache: str | Path | None = 
     name = f"{path.resolve()} {bad_rows}"
     stamp = [digest(Path(checks.__file__).read_text())]
     if path.is_file():
-        stamp += [path.stat().st_size, path.stat().st_mtime_ns]
+        stamp += digests.stamp(path)
         if known.get(name, {}).get("stamp") == stamp:
             return known[name]["summary"]
     pairs, dropped = collect(read_rows(path), str(path), bad_rows)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+_LFS = b"version https://git-lfs"
 # Keys of a resolved record that transformers' from_pretrained takes.
 _LOADING = ("attn_implementation", "trust_remote_code")
 
@@ -121,7 +122,17 @@ def check_model(folder: str | Path, name: str) -> None:
                 f"model {name}: no {pattern} in it. Expected a model in transformers' format with "
                 "safetensors; other weight formats are not loaded."
             )
-    config = read_json(folder / "config.json")
+    try:
+        config = read_json(folder / "config.json")
+    except ValueError as error:
+        raise UserError(f"model {name}: its config.json is no JSON ({error})") from None
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            if stream.read(len(_LFS)) == _LFS:
+                raise UserError(
+                    f"model {name}: {file.name} is Git LFS's note on a file, not the weights. Run "
+                    "`git lfs pull` in the folder."
+                )
     if "auto_map" in config and not any(folder.glob("*.py")):
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 

@@ -23,11 +23,19 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 
-from poet.data.encoding import encode_both
+from poet.data.encoding import encode, encode_both
 from poet.data.ends import Stray, defect
+from poet.data.model_limits import add_needs, check_data
 from poet.data.pairs import BadRow, refuse_bad
-from poet.data.templates import Chat, check_template, options_of, template_hash
-from poet.files import UserError, cli, load_record, publish, write_json
+from poet.data.templates import (
+    Chat,
+    check_template,
+    options_of,
+    render_prompts,
+    row_options,
+    template_hash,
+)
+from poet.files import UserError, cli, load_record, publish, read_jsonl, write_json
 
 BATCH = 1000  # pairs rendered and tokenized at a time
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -184,6 +192,8 @@ def main(argv=None) -> None:
     parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--tokenizer", required=True, help="folder of the start model")
+    parser.add_argument("--prompts", help="prompts.jsonl, to check against the model's positions")
+    add_needs(parser)
     parser.add_argument("--output", required=True, help="tokens.parquet")
     parser.add_argument("--cuts", required=True, help="JSON: what the length limits cut")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
@@ -195,6 +205,11 @@ def main(argv=None) -> None:
     record = load_record(args.record)
     check_template(tokenizer, record["chat_template_kwargs"])
     cuts = tokenize_file(args.pairs, args.output, tokenizer, record, args.workers)
+    if args.prompts:
+        prompts, chat = read_jsonl(args.prompts), Chat.of(tokenizer, record)
+        texts = render_prompts(chat, [p["prompt"] for p in prompts], [*map(row_options, prompts)])
+        ids = encode(tokenizer, texts)
+        check_data(args.tokenizer, tokenizer, args.needs, ids, args.output)
     write_json(cuts, args.cuts)
 
 

@@ -15,6 +15,7 @@ from collections import Counter
 
 from poet.data.encoding import encode
 from poet.data.ends import with_ends
+from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.repositories import loading
 from poet.data.templates import Chat, check_template, render_prompts, row_options, template_hash
 from poet.evaluate.sampling import described, load_model, sample, sample_continuous
@@ -97,12 +98,16 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
     from poet.provenance import provenance
 
     messages, options = [row["prompt"] for row in prompts], [*map(row_options, prompts)]
+    new = record["generation"]["max_new_tokens"]
     rows, runs = {}, []
     for model, seeds in models.items():
         tokenizer = AutoTokenizer.from_pretrained(model)
         chat = Chat.of(tokenizer, record)
         template = check_trained_template(chat, model, tokens_info)
         ids = encode(tokenizer, render_prompts(chat, messages, options))
+        asked = [(f"settings.{record['setting']}.generation.max_new_tokens", new, True)]
+        longest = max(map(len, ids), default=1)
+        check_positions(positions(text_config(model)), asked, model, "the prompts", longest)
         sampling = with_ends(record["generation"], chat, model)
         found, engine = answer(record, sampling, ids, tokenizer, model, seeds, vllm_python)
         for seed, (answers, seconds) in zip(seeds, found, strict=True):

@@ -54,7 +54,10 @@ def load_judge(judge: str) -> dict[str, dict]:
     import yaml
 
     path = judge_file(judge)
-    configs = yaml.safe_load(path.read_text())
+    try:
+        configs = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(configs, dict) or not all(isinstance(c, dict) for c in configs.values()):
         raise UserError(f"{path}: expected alpaca-eval's format, name: {{prompt_template: ...}}")
     return {name: _readable(config, path) for name, config in configs.items()}
@@ -65,7 +68,12 @@ def _readable(config: dict, path: Path) -> dict:
         raise UserError(
             f"{path} asks through {config.get('fn_completions')}; expected openai_completions"
         )
+    for key in ("prompt_template", "completions_kwargs"):
+        if key not in config:
+            raise UserError(f"{path}: no key {key}; found {', '.join(config)}")
     params = {**_DEFAULTS, **config["completions_kwargs"]}
+    if "model_name" not in params:
+        raise UserError(f"{path}: completions_kwargs names no model (model_name)")
     if lacking := {"tokens_to_avoid", "tokens_to_favor"} & set(params):
         raise UserError(f"{path}: {', '.join(lacking)} needs OpenAI's tokenizer, from the network")
     templates = [folder / config["prompt_template"] for folder in (path.parent, _theirs())]

@@ -12,6 +12,7 @@ import argparse
 from pathlib import Path
 
 from poet.data.ends import Stray
+from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.templates import Chat, Options, apply_template, row_options, template_of
 from poet.files import UserError, cli, load_record, write_json
 from poet.progress import track
@@ -128,14 +129,10 @@ def load_tokenizer(base: str | Path, max_length: int):
     Raises:
         UserError: it has no chat template, or the model has fewer positions than ``max_length``.
     """
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    positions = getattr(AutoConfig.from_pretrained(base), "max_position_embeddings", None)
-    if positions is not None and positions < max_length:
-        raise UserError(
-            f"reward_model.max_length is {max_length}, but the base model {base} has only "
-            f"{positions} positions. Set max_length to {positions} or less."
-        )
+    asked = [("reward_model.max_length", max_length, False)]
+    check_positions(positions(text_config(base)), asked, base, "the configuration")
     tokenizer = AutoTokenizer.from_pretrained(base)
     template_of(tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"

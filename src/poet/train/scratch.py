@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from poet.data.model_limits import positions_from_scratch
+
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}"
@@ -47,7 +49,7 @@ def make_model(tokenizer, shape: dict, max_length: int, seed: int):
     sizes = {name: size for name, size in shape.items() if name != "vocab_size"}
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        max_position_embeddings=2 * max_length,
+        max_position_embeddings=positions_from_scratch(max_length),
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

@@ -10,6 +10,7 @@ import argparse
 from array import array
 
 from poet.data.ends import Stray
+from poet.data.model_limits import add_needs, check_ids, largest_id
 from poet.data.pairs import BadRow, refuse_bad
 from poet.data.templates import Chat, row_options
 from poet.files import UserError, cli, load_record, write_json
@@ -18,10 +19,11 @@ from poet.train.arguments import add_run_flags
 BATCH = 1000  # conversations rendered and tokenized at a time
 
 
-def load_model(record: dict, corpus, base=None):
+def load_model(record: dict, corpus, base=None, needs=()):
     """Tokenizer and float32 model of the record; from scratch, the corpus trains the BPE.
 
-    ``base`` is the folder of a model that the hub has; a local one is in the record.
+    ``base`` is the folder of a model that the hub has; a local one is in the record. ``needs``: see
+    :func:`poet.train.start.check_model`.
     """
     if record["scratch"]:
         from poet.train.scratch import make_model, train_tokenizer
@@ -34,14 +36,16 @@ def load_model(record: dict, corpus, base=None):
     from transformers import AutoModelForCausalLM
 
     from poet.data.repositories import loading, model_path
-    from poet.train.start import load_tokenizer
+    from poet.train.start import check_model, load_tokenizer
 
     path = model_path(base or record["model"])
+    tokenizer = load_tokenizer(record, path)
+    check_model(record, path, tokenizer, needs)
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
     model = AutoModelForCausalLM.from_pretrained(
         path, dtype=torch.float32, use_safetensors=True, **loading(record)
     )
-    return load_tokenizer(record, path), model
+    return tokenizer, model
 
 
 def tokenize_corpus(corpus, chat: Chat, max_length: int):
@@ -161,6 +165,7 @@ def main(argv=None) -> None:
     parser.add_argument("--corpus", required=True, help="corpus.parquet: prompt, completion")
     parser.add_argument("--base", help="folder of the hub's model, where the record names one")
     parser.add_argument("--output", required=True, help="model folder")
+    add_needs(parser)
     add_run_flags(parser)
     args = parser.parse_args(argv)
     record = load_record(args.record)
@@ -177,12 +182,14 @@ def main(argv=None) -> None:
     settings = record["sft"]
     torch.set_num_threads(settings.get("torch_threads", record["torch_threads"]))
     corpus = pq.read_table(args.corpus).to_pylist()
-    tokenizer, model = load_model(record, corpus, args.base)
+    tokenizer, model = load_model(record, corpus, args.base, args.needs)
     # Examples of the start model are whole conversations, whatever the pairs' policy.
     chat = Chat(tokenizer, "keep_start", record["chat_template_kwargs"])
     bad_rows = settings["bad_rows"] if settings.get("dataset") else record["bad_rows"]
     clean, dropped = without_strays(corpus, chat, args.corpus, bad_rows)
     dataset = tokenize_corpus(clean, chat, settings["max_length"])
+    largest = largest_id(dataset.data["input_ids"])
+    check_ids(tokenizer, largest, model.config.get_text_config().to_dict(), args.corpus)
     inputs = {"corpus": file_digest(args.corpus)}
     if not record["scratch"]:
         inputs["model"] = model_digest(model.name_or_path)

@@ -7,6 +7,13 @@ import os
 import shutil
 from pathlib import Path
 
+from poet.data.model_limits import (
+    add_needs,
+    check_positions,
+    check_vocabulary,
+    positions,
+    text_config,
+)
 from poet.data.repositories import model_path
 from poet.data.templates import check_template
 from poet.files import UserError, cli, load_record, publish, write_json
@@ -35,14 +42,27 @@ def load_tokenizer(record: dict, folder: str | Path):
     return tokenizer
 
 
-def take(record: dict, source: Path, folder: Path, shared: bool) -> None:
+def check_model(record: dict, source: Path, tokenizer, needs: list) -> None:
+    """Check a published model's positions and vocabulary, before anything is made of it.
+
+    ``needs``: see :func:`poet.data.model_limits.needs`.
+
+    Raises:
+        UserError: as the checks of :mod:`poet.data.model_limits`.
+    """
+    model = text_config(source, record.get("trust_remote_code"))
+    check_positions(positions(model), needs, record["model"], "the configuration")
+    check_vocabulary(tokenizer, model, record["model"])
+
+
+def take(tokenizer, source: Path, folder: Path, shared: bool) -> None:
     """Bring a model's files into ``folder``; ``shared`` weights are linked rather than copied."""
     folder.mkdir()
     for file in source.iterdir():
         if file.suffix in (".safetensors", ".json", ".py"):
             link = shared and file.suffix == ".safetensors"
             (_link_or_copy if link else shutil.copyfile)(file, folder / file.name)
-    load_tokenizer(record, source).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
@@ -56,6 +76,7 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
     parser.add_argument("--base", help="folder of the hub's model, where the record names one")
+    add_needs(parser)
     parser.add_argument("--output", required=True, help="model folder")
     args = parser.parse_args(argv)
     record = load_record(args.record)
@@ -63,9 +84,11 @@ def main(argv=None) -> None:
     from poet.provenance import provenance
 
     source = model_path(args.base or record["model"])
+    tokenizer = load_tokenizer(record, source)
+    check_model(record, source, tokenizer, args.needs)
     with publish(args.output) as folder:
         # Nobody changes what came from the hub; a folder of the user's may change any time.
-        take(record, source, folder, shared=args.base is not None)
+        take(tokenizer, source, folder, shared=args.base is not None)
         write_json({"record": record, "provenance": provenance()}, folder / "train.json")
 
 

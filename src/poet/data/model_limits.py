@@ -1,0 +1,188 @@
+"""What a model can take, its positions and its vocabulary, against what is asked of it.
+
+Beyond its positions a model with learned ones stops with an IndexError; one with rotary ones goes
+on and writes nonsense. A token beyond the embedding's rows is an IndexError, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from poet.files import UserError, read_json
+
+Need = tuple[str, int, bool]  # keys of a setting, tokens, and whether they follow a prompt
+
+
+def needs(config: dict, name: str) -> list[Need]:
+    """What a setting asks of its start model's positions."""
+    setting = config["settings"][name]
+    longest, new = setting["preference"]["max_length"], setting["generation"]["max_new_tokens"]
+    found = [("preference.max_length", longest, False)]
+    if "sft" in setting:
+        found.append(("sft.max_length", setting["sft"]["max_length"], False))
+    if _trains_reward_model(config, setting):
+        found.append(("reward_model.max_length", setting["reward_model"]["max_length"], False))
+    found.append(("generation.max_new_tokens", new, True))
+    if "analysis" in setting:  # prefixes of pairs, and of answers, are completed
+        own = max(setting["analysis"]["own_prefix_lengths"])
+        found.append(("preference.max_length + generation.max_new_tokens", longest + new, False))
+        found.append(("analysis.own_prefix_lengths + generation.max_new_tokens", own + new, True))
+    return [(f"settings.{name}.{keys}", tokens, after) for keys, tokens, after in found]
+
+
+def add_needs(parser: argparse.ArgumentParser) -> None:
+    """Add the flag ``--needs`` to a program that checks a model."""
+    said = "what the setting asks of its positions: JSON, see poet.data.model_limits.needs"
+    parser.add_argument("--needs", type=json.loads, default=[], help=said)
+
+
+def _trains_reward_model(config: dict, setting: dict) -> bool:
+    names = [*setting["annotators"], setting.get("analysis", {}).get("annotator")]
+    used = [config["annotators"][name] for name in names if name is not None]
+    return any(each["kind"] == "reward_model" and "name" not in each for each in used)
+
+
+def positions(config: dict) -> int | None:
+    """Positions by the content of a ``config.json``; None where it does not say, or has no limit.
+
+    Rotary positions may be stretched: then as many as the factor makes of the original ones.
+    """
+    text = {**config, **(config.get("text_config") or {})}
+    found = text.get("max_position_embeddings", text.get("n_positions"))  # GPT-2 and its like
+    if not isinstance(found, int):
+        return None
+    rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+    for part in (rope, *rope.values()):  # for all layers, or for each kind of them
+        if isinstance(part, dict):
+            kind = part.get("rope_type", part.get("type"))
+            if kind in ("linear", "dynamic", "yarn") and part.get("factor"):
+                original = part.get("original_max_position_embeddings") or found
+                found = max(found, int(original * part["factor"]))
+    return found
+
+
+def positions_from_scratch(max_length: int) -> int:
+    """Positions of a model that is made for sequences of ``sft.max_length`` tokens."""
+    return 2 * max_length
+
+
+def check_configuration(config: dict, source: str) -> None:
+    """Check what is known before anything is loaded: models from scratch, and in local folders.
+
+    Raises:
+        UserError: as :func:`check_positions`.
+    """
+    for name in config["grid"]:
+        setting = config["settings"][name]
+        model = setting["model"].get("name", "from scratch, of twice sft.max_length,")
+        written = Path(model) / "config.json"
+        if "scratch" in setting["model"]:
+            found = positions_from_scratch(setting["sft"]["max_length"])
+        else:
+            found = positions(read_json(written)) if written.is_file() else None
+        check_positions(found, needs(config, name), model, source)
+
+
+def check_positions(
+    found: int | None, asked: list[Need], model: str | Path, source: str, prompt: int = 1
+) -> None:
+    """Check that a model has the positions that are asked of it.
+
+    Args:
+        found: its positions; None is no limit.
+        source: the configuration, or the file with the prompts.
+        prompt: tokens of the longest prompt.
+
+    Raises:
+        UserError: naming all keys that ask for more.
+    """
+    lines = []
+    for keys, tokens, after_prompt in asked if found is not None else []:
+        total = tokens + after_prompt * prompt
+        if total > found:
+            first = f"a prompt of {prompt} + " if after_prompt else ""
+            lines.append(f"  {keys}: {first}{tokens} tokens")
+    if lines:
+        raise UserError(
+            f"{source}: the model {model} has {found} positions, fewer than are asked for:\n"
+            + "\n".join(lines)
+            + "\nGive smaller numbers, or a model with more positions."
+        )
+
+
+def text_config(folder: str | Path, trust_remote_code: bool | None = None) -> dict:
+    """A model's configuration of its text part, with what its class adds to ``config.json``."""
+    from transformers import AutoConfig
+
+    written = read_json(Path(folder) / "config.json")
+    if "auto_map" in written and not trust_remote_code:
+        return {**written, **(written.get("text_config") or {})}
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    return config.get_text_config().to_dict()
+
+
+def check_vocabulary(tokenizer, model: dict, name: str) -> None:
+    """Check that the embedding has a row for every token of text, and for BOS, EOS and padding.
+
+    Other added tokens may lie beyond it, as Gemma 3 1B's image token does: they count where they
+    occur, see :func:`check_ids`.
+
+    Args:
+        model: what :func:`text_config` returns.
+
+    Raises:
+        UserError: naming the last token without a row.
+    """
+    added = tokenizer.added_tokens_decoder
+    special = {tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id} - {None}
+    ids = {id for id in tokenizer.get_vocab().values() if id not in added} | special
+    check_ids(tokenizer, max(ids), model, f"the tokenizer of {name}")
+
+
+def check_ids(tokenizer, largest: int | None, model: dict, source: str) -> None:
+    """Check that the embedding has a row for the largest token id that is found in ``source``.
+
+    Raises:
+        UserError: naming the token.
+    """
+    rows = model.get("vocab_size")
+    if largest is not None and rows is not None and largest >= rows:
+        raise UserError(
+            f"{source}: found the token {tokenizer.convert_ids_to_tokens(largest)!r} with the id "
+            f"{largest}, but the model's embedding has {rows} rows. Give the tokenizer that "
+            "belongs to the model, or save the model after "
+            f"model.resize_token_embeddings({largest + 1})."
+        )
+
+
+def largest_id(column) -> int | None:
+    """The largest token id in an Arrow column of lists; None in an empty one."""
+    import pyarrow.compute as pc
+
+    return pc.max(pc.list_flatten(column)).as_py()
+
+
+def check_data(
+    folder: str | Path, tokenizer, asked: list[Need], prompts: list[list[int]], tokens: str | Path
+) -> None:
+    """Check what a setting's start model is to read, once it is tokenized, before any training.
+
+    Args:
+        folder: the start model's.
+        prompts: token ids of the evaluation prompts.
+        tokens: tokens.parquet.
+
+    Raises:
+        UserError: as :func:`check_positions` and :func:`check_ids`.
+    """
+    from pyarrow import parquet
+
+    model = text_config(folder)
+    longest = max(map(len, prompts), default=1)
+    check_positions(positions(model), asked, folder, "evaluation prompts", longest)
+    check_ids(tokenizer, max(map(max, prompts), default=None), model, "evaluation prompts")
+    for name in ("prompt_ids", "chosen_ids", "rejected_ids"):
+        column = parquet.read_table(tokens, columns=[name])[name]
+        check_ids(tokenizer, largest_id(column), model, f"{tokens}, {name}")

@@ -1,0 +1,117 @@
+"""Files and folders that a configuration names on this machine: are they there, with what in them?
+
+They are no inputs of Snakemake's, which compares times: a file that an older one replaces is no
+change to it, and braces in a path are wildcards. Their rules have the digests of what is in them
+as a parameter instead.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from poet.config_checks import RATES, scorer_of
+from poet.data.lock import is_hub_id
+from poet.data.repositories import check_model
+from poet.digests import digest
+from poet.evaluate.judges import labels, load_judge
+from poet.files import UserError, read_json
+from poet.provenance import digest as digest_of_value
+
+
+def check(config: dict, source: str) -> None:
+    """Look for all that the settings of the grid and their annotators name here.
+
+    Raises:
+        UserError: naming the key and the absolute path of what is not there, or is something else.
+    """
+    for name in config["grid"]:
+        setting, where = config["settings"][name], f"{source}: settings.{name}"
+        check_model_name(setting["model"].get("name"), f"{where}.model.name")
+        if setting["data"]["kind"] == "file":
+            _check_file(setting["data"]["path"], f"{where}.data.path")
+        chats = setting.get("sft", {}).get("dataset")
+        if chats and not is_hub_id(chats):
+            _check_file(chats, f"{where}.sft.dataset")
+        for rate in RATES:
+            for key, rows in setting.get(rate, {}).items():
+                if key != "annotator" and "path" in rows:
+                    _check_file(rows["path"], f"{where}.{rate}.{key}.path")
+        for annotator in sorted(_annotators(config, name)):
+            _check_annotator(config["annotators"][annotator], f"{source}: annotators.{annotator}")
+
+
+def _annotators(config: dict, name: str) -> set[str]:
+    """Who judges or scores anything in a setting."""
+    setting = config["settings"][name]
+    rates = {setting[rate]["annotator"] for rate in RATES if rate in setting}
+    scorers = {scorer_of(config, name)} if "analysis" in setting else set()
+    return {*setting["annotators"], *rates, *scorers}
+
+
+def _check_annotator(annotator: dict, where: str) -> None:
+    name = annotator.get("name")
+    check_model_name(name, f"{where}.name")
+    if name and not is_hub_id(name):
+        _check_judging_model(Path(name), annotator["kind"], f"{where}.name is {name}")
+    for file in annotator.get("files", ()):
+        _check_file(file, f"{where}.files")
+    if "judge" in annotator:
+        judge = load_judge(annotator["judge"])
+        if annotator["kind"] == "local_judge":
+            labels(judge)
+
+
+def _check_judging_model(folder: Path, kind: str, where: str) -> None:
+    """What a judge is refused for once it is loaded, after the trainings, as far as files tell."""
+    if not _has_template(folder):
+        raise UserError(f"{where}: its tokenizer has no chat template; a judge needs one")
+    if kind == "reward_model":
+        config = read_json(folder / "config.json")
+        outputs = len(config.get("id2label") or ()) or config.get("num_labels", 2)
+        if outputs != 1:
+            raise UserError(f"{where}, with {outputs} outputs; expected a reward model with one")
+
+
+def _has_template(folder: Path) -> bool:
+    patterns, settings = ("chat_template.*", "additional_chat_templates/*"), {}
+    if (folder / "tokenizer_config.json").is_file():
+        settings = read_json(folder / "tokenizer_config.json")
+    return any(any(folder.glob(each)) for each in patterns) or bool(settings.get("chat_template"))
+
+
+def _check_file(path: str, where: str) -> None:
+    if not Path(path).exists():
+        raise UserError(f"{where} is {path}: no such file ({Path(path).absolute()})")
+
+
+def check_model_name(name: str | None, where: str) -> None:
+    """Check a model's name: of the hub (which the lock knows), or a folder with a model in it.
+
+    Raises:
+        UserError: neither.
+    """
+    if name is None or is_hub_id(name):
+        return
+    folder = Path(name)
+    if not folder.exists():
+        raise UserError(
+            f"{where} is {name}: no such folder ({folder.absolute()}), and no hub id, which would "
+            "be owner/name"
+        )
+    if not folder.is_dir():
+        raise UserError(f"{where} is {name}: found a file, expected a model's folder")
+    check_model(folder, f"{folder.absolute()} ({where})")
+
+
+def content_of_model(name: str | None) -> list[str]:
+    """Digests of a model's folder; none of one from the hub or from scratch."""
+    return [digest(name)] if name and not is_hub_id(name) else []
+
+
+def content_of_annotator(annotator: dict) -> list[str]:
+    """Digests of a section ``annotators.NAME``: its model's folder, files, judge and templates."""
+    found = content_of_model(annotator.get("name"))
+    found += [digest(file) for file in annotator.get("files", ())]
+    if "judge" in annotator:
+        found.append(digest_of_value(load_judge(annotator["judge"])))
+    return found

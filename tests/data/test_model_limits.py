@@ -1,0 +1,171 @@
+"""What a model can take against what is asked of it: positions and vocabulary, before training."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from transformers import AutoTokenizer, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
+
+from poet import config as poet_config
+from poet.data import model_limits
+from poet.files import UserError
+
+ROOT = Path(__file__).parents[2]
+CONFIGURATIONS = ["config.yaml", *sorted(p.name for p in (ROOT / "config").glob("*.yaml"))]
+CONFIGURATIONS.remove("config.schema.yaml")
+
+
+@pytest.fixture
+def own():
+    """config/own-data.yaml, raw."""
+    return yaml.safe_load((ROOT / "config/own-data.yaml").read_text()) | {"pairs": "p.jsonl"}
+
+
+def check(config):
+    model_limits.check_configuration(poet_config.load(config), "my.yaml")
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_shipped_configurations_fit_their_models(name):
+    path = ROOT / ("." if name == "config.yaml" else "config") / name
+    check(yaml.safe_load(path.read_text()) | ({"pairs": "p"} if "own" in name else {}))
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("reward_model", "max_length", 1025),
+        ("preference", "max_length", 1025),
+        ("generation", "max_new_tokens", 1024),
+        ("analysis", "own_prefix_lengths", [800]),
+    ],
+)
+def test_a_model_from_scratch_has_twice_sfts_length(own, section, key, value):
+    """Found before any training; it was after all of them."""
+    setting = own["settings"]["own"]
+    setting[section][key] = value
+    with pytest.raises(UserError, match=rf"my.yaml: .*has 1024 positions.*\n(.*\n)*.*{key}"):
+        check(own)
+    setting["sft"]["max_length"] = 1100
+    check(own)
+
+
+def test_the_case_of_short_training_and_a_long_reward_model(own):
+    for section in ("sft", "preference"):
+        own["settings"]["own"][section]["max_length"] = 256
+    own["settings"]["own"]["preference"]["max_prompt_length"] = 128
+    with pytest.raises(UserError) as error:
+        check(own)
+    assert "has 512 positions" in str(error.value)
+    assert "settings.own.reward_model.max_length: 1024 tokens" in str(error.value)
+    assert "preference.max_length: 256" not in str(error.value)
+    own["annotators"]["reward_model"]["name"] = "org/published"  # then none is trained
+    check(own)
+
+
+@pytest.mark.parametrize("make", ["llama", "gpt2", "nested"])
+@pytest.mark.parametrize("n", [64, 2048])
+def test_a_local_models_positions_are_known_from_its_folder(own, tmp_path, make, n):
+    if make == "gpt2":
+        GPT2Config(n_positions=n).save_pretrained(tmp_path)
+    else:
+        LlamaConfig(max_position_embeddings=n).save_pretrained(tmp_path)
+        if make == "nested":
+            text = json.loads((tmp_path / "config.json").read_text())
+            (tmp_path / "config.json").write_text(json.dumps({"text_config": text}))
+    if n == 2048:
+        return check({**own, "model": str(tmp_path)})
+    with pytest.raises(UserError, match=f"the model {tmp_path} has 64 positions") as error:
+        check({**own, "model": str(tmp_path)})
+    for key in (
+        "preference.max_length: 512",
+        "reward_model.max_length: 1024",
+        "a prompt of 1 + 256",
+    ):
+        assert key in str(error.value)
+    assert "sft.max_length" not in str(error.value)  # a given model is not fine-tuned
+
+
+@pytest.mark.parametrize(
+    ("rope", "expected"),
+    [
+        ({}, 4096),
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 16384),
+        ({"rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, 8192),
+        # Qwen 2.5's, stretched by hand as its card says; and Llama 3.1's, which says the whole.
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0,
+                           "original_max_position_embeddings": 4096}}, 16384),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0,
+                           "original_max_position_embeddings": 512}}, 4096),
+        ({"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 8.0},
+                              "sliding_attention": {"rope_type": "default"}}}, 32768),
+        ({"rope_scaling": None}, 4096),
+    ],
+)  # fmt: skip
+def test_stretched_rotary_positions_count(rope, expected):
+    assert model_limits.positions({"max_position_embeddings": 4096, **rope}) == expected
+    assert model_limits.positions({"model_type": "bloom", **rope}) is None
+
+
+def test_class_defaults_are_known_once_transformers_is_loaded(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert model_limits.positions({"model_type": "llama"}) is None
+    found = model_limits.text_config(tmp_path)
+    assert model_limits.positions(found) == LlamaConfig().max_position_embeddings
+
+
+@given(st.integers(1, 5000), st.integers(1, 3000), st.integers(1, 9000), st.booleans())
+def test_refused_exactly_where_the_sum_is_too_large(prompt, tokens, found, after):
+    asked = [("settings.a.key", tokens, after)]
+    total = tokens + (prompt if after else 0)
+    if total <= found:
+        return model_limits.check_positions(found, asked, "m", "s", prompt)
+    with pytest.raises(UserError, match=f"settings.a.key: .*{tokens} tokens"):
+        model_limits.check_positions(found, asked, "m", "s", prompt)
+
+
+def test_a_tokenizer_larger_than_the_embedding_is_refused(start):
+    _, tokenizer = start
+    for rows in (len(tokenizer), len(tokenizer) + 50):
+        model_limits.check_vocabulary(tokenizer, {"vocab_size": rows}, "m")
+    with pytest.raises(UserError, match=rf"with the id {len(tokenizer) - 1}, .* has 200 rows"):
+        model_limits.check_vocabulary(tokenizer, {"vocab_size": 200}, "m")
+
+
+def test_an_added_token_beyond_the_embedding_counts_where_it_occurs(start):
+    """Gemma 3 1B has one, for images, which no text uses; a padding token is used in each batch."""
+    folder, tokenizer = start
+    n = len(tokenizer)
+    more = AutoTokenizer.from_pretrained(folder)
+    more.add_tokens(["<image>"], special_tokens=True)
+    model_limits.check_vocabulary(more, {"vocab_size": n}, "m")
+    with pytest.raises(UserError, match="pairs: found the token '<image>'"):
+        model_limits.check_ids(more, n, {"vocab_size": n}, "pairs")
+    more.pad_token = "<image>"
+    with pytest.raises(UserError, match="the tokenizer of m: found the token '<image>'"):
+        model_limits.check_vocabulary(more, {"vocab_size": n}, "m")
+    assert isinstance(more, PreTrainedTokenizerFast)
+
+
+@pytest.mark.parametrize(
+    ("longest", "largest", "message"),
+    [(20, 5, None), (100, 5, "has 128 positions.*\n.*a prompt of 100 \\+ 30"), (20, 999, "999")],
+)
+def test_prompts_and_pairs_are_checked_once_they_are_tokens(
+    start, tmp_path, longest, largest, message
+):
+    folder, tokenizer = start
+    columns = {name: [[3, 4], [5]] for name in ("prompt_ids", "chosen_ids", "rejected_ids")}
+    columns["rejected_ids"] = [[3], [largest]]
+    pq.write_table(pa.table(columns), tmp_path / "tokens.parquet")
+    asked = [("settings.a.generation.max_new_tokens", 30, True)]
+    given = (folder, tokenizer, asked, [[4] * 3, [4] * longest], tmp_path / "tokens.parquet")
+    if message is None:
+        return model_limits.check_data(*given)
+    with pytest.raises(UserError, match=message):
+        model_limits.check_data(*given)

@@ -1,0 +1,174 @@
+"""Files and folders of this machine: what is not there, or is something else, is named at once."""
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from poet import config as poet_config
+from poet import local_inputs
+from poet.files import UserError
+
+ROOT = Path(__file__).parents[1]
+API = {"kind": "api", "base_url": "http://x/v1", "price": {"prompt": 0, "completion": 0}}
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A configuration that names every kind of local input, all of them there."""
+    monkeypatch.chdir(tmp_path)
+    config = yaml.safe_load((ROOT / "config/own-data.yaml").read_text())
+    for name in ("pairs.jsonl", "chats.jsonl", "safety.csv", "arena.jsonl", "paid.json"):
+        Path(name).write_text("x\n")
+    for name in ("start", "judge", "scorer"):
+        Path(name).mkdir()
+        Path(name, "config.json").write_text('{"id2label": {"0": "LABEL_0"}}')
+        Path(name, "chat_template.jinja").write_text("{{ messages }}")
+        Path(name, "model.safetensors").write_bytes(b"\x00" * 16)
+    shutil.copy(ROOT / "config/judges/safety.yaml", "mine.yaml")
+    shutil.copy(ROOT / "config/judges/safety.txt", "safety.txt")
+    setting = config["settings"]["own"]
+    del setting["given_model"]
+    setting["data"]["path"] = "pairs.jsonl"
+    setting["sft"]["dataset"] = "chats.jsonl"
+    setting["model"] = {"name": "start"}
+    setting["annotators"] = ["scorer", "paid"]
+    rows = {"path": "arena.jsonl", "column": "text", "id": "id"}
+    setting["arena"] = {"annotator": "bought", "prompts": rows, "baseline": copy.deepcopy(rows)}
+    setting["safety"] = {
+        "annotator": "judge",
+        "prompts": {"path": "safety.csv", "column": "text"},
+    }
+    config["annotators"] = {
+        "scorer": {"kind": "reward_model", "name": "scorer"},
+        "judge": {"kind": "local_judge", "name": "judge", "judge": "mine.yaml"},
+        "paid": {"kind": "replay", "files": ["paid.json"]},
+        "bought": {**API, "max_cost": 0, "judge": "arena_hard"},
+        "unused": {"kind": "reward_model", "name": "nowhere"},
+    }
+    return config
+
+
+def check(config):
+    local_inputs.check(poet_config.load(config), "my.yaml")
+
+
+def test_all_there(own):
+    check(own)
+
+
+@pytest.mark.parametrize(
+    ("path", "key"),
+    [
+        ("pairs.jsonl", "settings.own.data.path"),
+        ("chats.jsonl", "settings.own.sft.dataset"),
+        ("safety.csv", "settings.own.safety.prompts.path"),
+        ("arena.jsonl", "settings.own.arena.prompts.path"),
+        ("paid.json", "annotators.paid.files"),
+        ("start", "settings.own.model.name"),
+        ("judge", "annotators.judge.name"),
+        ("scorer", "annotators.scorer.name"),
+    ],
+)
+def test_what_is_not_there_is_named_with_its_key_and_absolute_path(own, tmp_path, path, key):
+    Path(path).rename("elsewhere")
+    kind = "file" if "." in path else "folder"
+    with pytest.raises(UserError, match=f"my.yaml: {key} is {path}: no such {kind} .{tmp_path}/"):
+        check(own)
+
+
+@pytest.mark.parametrize("name", ["start", "./start", "a/b/start", "/a/start", "~nobody/start"])
+def test_a_models_name_that_is_neither_of_both(own, name):
+    own["settings"]["own"]["model"] = {"name": name}
+    Path("start").rename("elsewhere")
+    with pytest.raises(UserError, match="and no hub id, which would be owner/name"):
+        check(own)
+
+
+@pytest.mark.parametrize("folder", ["start", "judge", "scorer"])
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.json", None, "no config.json in it"),
+        ("config.json", "{", "its config.json is no JSON"),
+        ("model.safetensors", None, r"no \*.safetensors in it"),
+        ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        ("", "text", "found a file, expected a model's folder"),
+    ],
+)
+def test_a_folder_that_is_no_model(own, folder, file, content, message):
+    path = Path(folder, file)
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        check(own)
+    assert folder in str(error.value)
+
+
+@pytest.mark.parametrize("folder", ["judge", "scorer"])
+def test_a_judging_model_has_a_chat_template_somewhere(own, folder):
+    template = Path(folder, "chat_template.jinja")
+    template.unlink()
+    with pytest.raises(UserError, match=f"annotators.{folder}.name is {folder}: .* chat template"):
+        check(own)
+    Path(folder, "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    check(own)
+
+
+@pytest.mark.parametrize(
+    ("config", "outputs"),
+    [({}, 2), ({"id2label": {"0": "a", "1": "b", "2": "c"}}, 3), ({"num_labels": 1}, 1)],
+)
+def test_a_reward_model_has_one_output(own, config, outputs):
+    """A causal model given for one would get a head of random weights."""
+    Path("scorer", "config.json").write_text(json.dumps(config))
+    if outputs == 1:
+        return check(own)
+    with pytest.raises(UserError, match=f"scorer, with {outputs} outputs; expected a reward model"):
+        check(own)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("prompt_template: safety.txt", "prompt_template: none.txt", "no prompt template"),
+        ("  prompt_template: safety.txt\n", "", "no key prompt_template"),
+        ("    model_name: gpt-4o-2024-08-06\n", "", "names no model"),
+        ("safety:\n", "safety: [\n", "is not valid YAML"),
+        ("max_tokens: 1", "max_tokens: 5", "expected max_tokens: 1"),
+        ("openai_completions", "anthropic_completions", "expected openai_completions"),
+    ],
+)
+def test_a_judge_that_cannot_judge_is_named_before_the_trainings(own, old, new, message):
+    text = Path("mine.yaml").read_text()
+    assert old in text
+    Path("mine.yaml").write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        check(own)
+
+
+def test_contents_of_annotators_follow_their_files(own):
+    config = poet_config.load(own)["annotators"]
+
+    def contents():
+        used = list(config.values())[:4]
+        return [local_inputs.content_of_annotator(each) for each in used]
+
+    before = contents()
+    assert [len(each) for each in before] == [1, 2, 1, 1]
+    changes = [
+        ("scorer/config.json", "LABEL_0", "LABEL"),
+        ("safety.txt", "safe", "SAFE"),
+        ("paid.json", "x", "y"),
+    ]
+    for number, (path, old, new) in enumerate(changes):
+        Path(path).write_text(Path(path).read_text().replace(old, new))
+        after = contents()
+        assert [i for i in range(4) if after[i] != before[i]] == [number]
+        before = after
+    assert local_inputs.content_of_model("org/model") == local_inputs.content_of_model(None) == []
+    assert json.dumps(before)
