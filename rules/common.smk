@@ -9,6 +9,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
 from poet import config as poet_config
+from poet import provenance
 from poet.data import lock as locks
 from poet.data import preferences
 from poet.files import UserError
