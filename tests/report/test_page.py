@@ -113,6 +113,7 @@ def test_the_same_answers_are_no_verdict(made):
     assert "the very same as the start model's" in lines[0] and "+1.50" not in lines[0]
     assert re.search(r"not measured; \+1\.50 points, 12 prompts, 3 seeds: with and", seen.text)
     assert "[" not in lines[0] and "None" not in seen.text
+    assert "True reward: +0.2500. " in seen.text
 
 
 @pytest.mark.parametrize(
