@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
 from poet import config as poet_config
-from poet import digests, local_inputs
+from poet import digests, local_inputs, provenance
 from poet.data import lock as locks
 from poet.data import model_limits, preferences
 from poet.files import UserError

@@ -159,6 +159,52 @@ def analysis_files(name, settings=GRID):
     return [path for path in paths if at_hand([path])]
 
 
+def train_of(folders):
+    """What the trainings of model folders wrote of themselves, as far as it is at hand."""
+    return [path for path in (f"{folder}/train.json" for folder in folders) if at_hand([path])]
+
+
+def folders_of(files):
+    """The model folders that files lie in: what the rules know as their outputs."""
+    return [os.path.dirname(path) for path in files]
+
+
+# What says by which version of the code it was made: trainings, answers, annotations, scores.
+MODELS_MADE = train_of(
+    folder
+    for setting in GRID
+    for folder in (f"results/models/{setting}/sft", *sum(trained_models(setting).values(), []))
+)
+# Of the reward models that are trained on a setting's own pairs, with their accuracy.
+JUDGES_MADE = train_of(
+    judging_model(annotator, setting)
+    for setting in GRID
+    for annotator in CONFIG["settings"][setting]["annotators"]
+    if CONFIG["annotators"][annotator]["kind"] == "reward_model"
+    and "name" not in CONFIG["annotators"][annotator]
+)
+ANSWERS_MADE = [
+    path
+    for setting in GRID
+    for method in methods_of("main", setting)
+    for path in [f"results/generations/{setting}/{method}/summary.json"]
+    if at_hand([path])
+]
+SCORES_MADE = [
+    *(
+        path
+        for path in (
+            *(f"results/annotations/{s}/{annotator}/{method}/usage.json"
+              for s, annotator, method, _ in SHOWN_ANSWERS),
+            *(f"results/{rate}/{s}/answers/{method}/summary.json"
+              for rate, settings in RATED.items() for s in settings for method in GRID[s]),
+        )
+        if at_hand([path])
+    ),
+    *COMPARISONS,
+    *(path for row in DOWNSTREAM_ROWS for path in downstream_results(*row)),
+]
+
 TABLES = [
     *expand("results/tables/main.{ext}", ext=TABLE),
     *VARIANT_TABLES,

@@ -6,6 +6,7 @@ rule tabulate_main:
     localrule: True
     input:
         comparisons=COMPARISONS,
+        cautions="results/report/cautions.json",
         reported=f"{PAPER}/reported.csv",
     output:
         report(
@@ -24,7 +25,7 @@ rule tabulate_main:
         runtime=10,
     shell:
         "python -m poet.report.tables main --comparison {input.comparisons} "
-        "--reported {input.reported} --paper-annotators {params.judges} --output {output} "
+        "--cautions {input.cautions} --reported {input.reported} --paper-annotators {params.judges} --output {output} "
         "2>&1 | tee {log} >&2"
 
 

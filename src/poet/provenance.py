@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -28,18 +29,39 @@ def provenance() -> dict:
     """Where the running program's output comes from; no time, host name, home path or environment.
 
     Returns:
-        ``git_commit`` (40 hex digits) and ``git_dirty`` (tracked files differ from it), both None
-        without git; ``versions`` of python and of :data:`PACKAGES`, None where not installed;
-        ``hardware`` (:func:`hardware`); ``command`` (:func:`command`).
+        What :func:`version` says; ``versions`` of python and of :data:`PACKAGES`, None where not
+        installed; ``hardware`` (:func:`hardware`); ``command`` (:func:`command`).
     """
-    commit, dirty = _git()
     return {
-        "git_commit": commit,
-        "git_dirty": dirty,
+        **version(),
         "versions": versions(),
         "hardware": hardware(),
         "command": command(sys.argv[1:]),
     }
+
+
+@cache
+def version() -> dict:
+    """Which code runs.
+
+    Returns:
+        ``git_commit`` (40 hex digits) and ``git_dirty`` (tracked files differ from it), both None
+        without git; ``code``, :func:`code`.
+    """
+    commit, dirty = _git()
+    return {"git_commit": commit, "git_dirty": dirty, "code": code()}
+
+
+def code() -> str:
+    """16 hex digits of the SHA-256 of this package's sources: the same for another document."""
+    package = Path(__file__).parent
+    sources = [*package.rglob("*.py"), *package.glob("report/templates/*")]
+    found = hashlib.sha256()
+    for path in sorted(sources):
+        content = path.read_bytes()
+        found.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode())
+        found.update(content)
+    return found.hexdigest()[:16]
 
 
 def digest(value) -> str:

@@ -12,7 +12,7 @@ import yaml
 from conftest import absent
 from poet import config as poet_config
 from poet.evaluate import compare
-from poet.report import figures, page, tables
+from poet.report import cautions, figures, page, tables
 
 ROOT = Path(__file__).parents[2]
 # Without these Chromium looks for Google's hosts; a sandbox needs an ordinary user.
@@ -103,13 +103,18 @@ def _run(folder: Path) -> None:
          "--gain", "dpo-poet", "dpo", "--gain", "simpo-poet", "simpo"]
     )  # fmt: skip
     comparison = ["--comparison", path("comparison.json")]
+    config["annotators"] = {"judge": {"kind": "reward_model", "name": "a/model"}}
+    cautions.main(
+        [*comparison, "--config-json", json.dumps(config), "--output", path("cautions.json")]
+    )
+    cautioned = ["--cautions", path("cautions.json")]
     reported = ["--reported", str(ROOT / "paper" / "reported.csv")]
-    tables.main(["main", *comparison, *reported, "--output", path("main.csv")])
+    tables.main(["main", *comparison, *cautioned, *reported, "--output", path("main.csv")])
     win_rates = [path("win-rates.svg"), path("win-rates.csv")]
     figures.main(["win-rates", "--table", path("main.csv"), "--output", *win_rates])
     page.main(
-        ["--manifest", path("manifest.json"), *comparison, "--tables", path("main.csv"),
+        ["--manifest", path("manifest.json"), *comparison, *cautioned, "--tables", path("main.csv"),
          "--figures", path("win-rates.svg"), "--output", path("index.html"),
-         *(text for method in METHODS
+         "--answer", path("answer.txt"), *(text for method in METHODS
            for text in ("--annotations", "world", "judge", method, *files(method)))]
     )  # fmt: skip

@@ -107,7 +107,19 @@ def test_quiet_and_readable(opened, plain, size, scheme, tmp_path):
     assert tab.requests == [plain.path.as_uri()]
     # Nothing sticks out: wide tables scroll within their own frame.
     assert tab.page.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
-    places = ("body", ".answer", ".caption", "nav a", ".win", ".loss", "#pairs td", "th", "select")
+    places = (
+        "body",
+        ".answer",
+        ".cautions p",
+        ".cautions li",
+        ".caption",
+        "nav a",
+        ".win",
+        ".loss",
+        "#pairs td",
+        "th",
+        "select",
+    )
     for place in places:
         assert contrast(tab.page, place) >= 4.5, place
 
@@ -152,6 +164,13 @@ def test_numbers_are_those_of_main_csv(opened, plain):
     gain = next(row for row in plain.main if row["method"] == "dpo-poet")
     signed = f"{float(gain['gain_lc']):+.2f}".replace("-", "−")
     assert signed in page.text_content(".answer")
+
+
+def test_cautions_stand_before_the_answer(opened, plain):
+    page = opened(plain).page
+    note = page.get_by_role("note")
+    assert "only 30 evaluation prompts" in note.text_content()
+    assert note.bounding_box()["y"] < page.locator(".answer").bounding_box()["y"]
 
 
 def test_sorting_by_mouse_and_by_keyboard(opened, plain):

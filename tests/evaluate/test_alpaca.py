@@ -215,7 +215,7 @@ def test_a_failed_annotations_length_counts_as_in_alpaca_eval(tmp_path):
         rows[failed] |= {"preference": None, "output_2": "z" * 300}
     found = run(tmp_path, rows, "--allow-missing", gamed=gamed)
     frame = pd.DataFrame(rows).assign(index=range(60))
-    with length_control.offline_regression(gamed, 60) as (metric, _):
+    with length_control.offline_regression(gamed) as (metric, _):
         theirs = metric(frame, save_weights_dir=None, is_add_glm_preference_inplace=False)
     assert found["n_total"] == theirs["n_total"] == 57
     for key in ("win_rate", "standard_error", "length_controlled_winrate", "lc_standard_error"):
@@ -254,6 +254,8 @@ def test_one_sided_judgements_have_scores(tmp_path, preference):
     scores = run(tmp_path, rows, gamed=make_gamed())
     assert scores["win_rate"] == 100 * (preference - 1) and scores["standard_error"] == 0
     assert 0 <= scores["length_controlled_winrate"] <= 100
+    own = run(tmp_path, rows)["length_controlled_minimal_winrate"]
+    assert own == pytest.approx(scores["win_rate"], abs=0.2)
 
 
 def test_instructions_that_repeat_are_counted():
@@ -289,20 +291,31 @@ def test_unreadable_files_are_named(tmp_path):
     (tmp_path / "half.json.gz").write_bytes(gzip.compress(b'[{"a": 1}]' * 100)[:40])
     with pytest.raises(UserError, match="half.json.gz cannot be read"):
         benchmark.read_rows(tmp_path / "half.json.gz")
-    with pytest.raises(UserError, match="at least 5 annotations; found 4"):
-        alpaca.score(alpaca.align(make_rows(4), [r["instruction"] for r in make_rows(4)], "a"))
+    for gamed in (None, make_gamed(4)):
+        with pytest.raises(UserError, match="annotations.json: .* at least 5 annotations; found 4"):
+            run(tmp_path, make_rows(4), n_prompts=4, gamed=gamed)
+
+
+def test_lengths_that_all_differ_alike_control_nothing(tmp_path):
+    """alpaca-eval's regression has no scale then; ours is the win rate."""
+    rows = [{**row, "output_1": "a", "output_2": "bc"} for row in make_rows()]
     with pytest.raises(UserError, match="length differences that differ"):
-        alpaca.score(alpaca.align(
-            [{**row, "output_1": "a", "output_2": "bc"} for row in make_rows()],
-            [row["instruction"] for row in make_rows()], "a.json",
-        ))  # fmt: skip
+        run(tmp_path, rows, gamed=make_gamed())
+    scores = run(tmp_path, rows)
+    assert scores["length_controlled_minimal_winrate"] == pytest.approx(
+        scores["win_rate"], abs=0.02
+    )
+    assert scores["lc_minimal_standard_error"] == pytest.approx(scores["standard_error"], rel=0.01)
 
 
 def test_the_reference_against_itself_scores_half():
     rows = [{**row, "generator_2": "reference", "preference": 1.5} for row in make_rows()]
-    scores, strength = alpaca.score(alpaca.align(rows, [r["instruction"] for r in rows], "a.json"))
-    assert scores["win_rate"] == scores["length_controlled_minimal_winrate"] == 50
-    assert strength is None
+    rows = alpaca.align(rows, [row["instruction"] for row in rows], "a.json")
+    for gamed, key in ((None, "length_controlled_minimal_winrate"),
+                       (make_gamed(), "length_controlled_winrate")):  # fmt: skip
+        scores, strength = alpaca.score(rows, gamed)
+        assert scores["win_rate"] == scores[key] == 50
+        assert strength is None and scores["degenerate"] is False
 
 
 def test_what_no_flag_names_is_fetched_by_the_lock_once(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from poet.data.world_language import ATTRIBUTES, TOWNS
 from poet.evaluate.annotators import annotate, main, pair_up
 from poet.evaluate.scalar import bradley_terry, reward_model
 from poet.files import UserError, read_json, write_json, write_jsonl
+from poet.provenance import version
 
 
 def count_judge(prompts, rows):
@@ -132,6 +133,7 @@ def test_the_program_with_the_oracle(tmp_path):
     assert read_json(tmp_path / "usage.json") == {
         "annotator": "oracle", "kind": "oracle", "judge_models": [], "n_annotations": 6,
         "n_calls": 0, "prompt_tokens": 0, "completion_tokens": 0, "price": 0,
+        "provenance": version(),
     }  # fmt: skip
 
 

@@ -87,6 +87,16 @@ def test_a_missing_length_controlled_rate_is_left_out(tmp_path, table):
     assert "length-controlled win rate" in texts(svg)  # of the second panel
 
 
+def test_a_number_without_an_interval_is_a_dot(tmp_path, table):
+    """Degenerate length control, answers that all win."""
+    unknown = {"lc_win_rate": "50.00", "lc_ci_low": "", "lc_ci_high": ""}
+    varied = {"objective": "dpo", "truncation": "none", "keep": "100", "paper_lc_win_rate": ""}
+    path = table(("world", "dpo", unknown | varied | {"wr_ci_low": "", "wr_ci_high": ""}))
+    for figure in ("win-rates", "lc-length", "ablation"):
+        _, _, data = written(tmp_path, figure, "--table", path)
+        assert all("50.00" in row.values() or row["value"] == "43.21" for row in rows_of(data))
+
+
 def test_length_control_against_length(tmp_path, table):
     path = table(
         ("world", "dpo", {}), ("world", "dpo-poet", {"avg_length": "120.0"}),

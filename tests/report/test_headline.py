@@ -19,7 +19,7 @@ def gain(value, p_holm, method="dpo-poet", **changes) -> dict:
 
 
 def comparison(*gains, setting="world") -> dict:
-    methods = {"dpo-poet": {"n_seeds": 3}, "dpo-sampo": {"n_seeds": 3}}
+    methods = {name: {"n_seeds": 3, "share_as_start": 1.0} for name in ("dpo-poet", "dpo-sampo")}
     return {"setting": setting, "annotator": "judge", "methods": methods, "gains": list(gains)}
 
 
@@ -53,3 +53,44 @@ def test_nothing_shown_is_said():
 )
 def test_signed(value, text):
     assert headline.signed(value) == text
+
+
+UNKNOWN = {"ci_low": None, "ci_high": None, "p_holm": None}
+
+
+def unmeasured(why, **changes) -> dict:
+    return gain(0.0, None) | UNKNOWN | {"not_measured": why} | changes
+
+
+def test_no_verdict_over_answers_that_are_the_same():
+    found = unmeasured("identical answers")
+    text = headline.sentence(headline.poet_gains([comparison(found)], METHODS))
+    assert text == (
+        "Whether POET helps was not measured. dpo-poet over dpo on world, judged by judge: with "
+        "and without POET, every answer is the very same as the start model's, so training moved "
+        "the model too little to tell (learning rate, steps)."
+    )
+    assert headline.effect(found) == "not measured"
+    two = [comparison(found), comparison(found, setting="other")]
+    both = headline.sentence(headline.poet_gains(two, METHODS))
+    assert "on world, judged by judge and dpo-poet over dpo on other, judged by judge: with" in both
+    assert both.count("very same") == 1
+    moved = headline.poet_gains([comparison(found)], METHODS)[0] | {"share_as_start": None}
+    assert "start model" not in headline.sentence([moved])
+
+
+def test_what_was_measured_is_said_beside_what_was_not():
+    raw = {"gain_wr": 2.0, "wr_ci_low": -1.0, "wr_ci_high": 5.0}
+    empty = unmeasured("degenerate length control", **raw)
+    gains = headline.poet_gains(
+        [comparison(gain(4.5, 0.01)), comparison(empty, setting="other")], METHODS
+    )
+    text = headline.sentence(gains)
+    assert text.startswith("POET helps: +4.50 [+2.50, +6.50] points")
+    assert text.endswith(
+        "Not measured: dpo-poet over dpo on other, judged by judge: alpaca-eval's length control "
+        "is degenerate here (its penalty took the model's own term to zero); the raw win rate "
+        "differs by +2.00 points [−1.00, +5.00]."
+    )
+    constant = headline.sentence(headline.poet_gains([comparison(unmeasured(None))], METHODS))
+    assert constant.endswith("nothing varied between the prompts.")

@@ -98,6 +98,54 @@ def test_git_commit_and_dirty_flag(tmp_path, monkeypatch):
     assert provenance._git() == (None, None)  # no git
 
 
+def test_the_digest_of_the_code_is_that_of_programs_and_templates(tmp_path, monkeypatch):
+    (tmp_path / "report" / "templates").mkdir(parents=True)
+    (tmp_path / "report" / "captions").mkdir()
+    files = {
+        name: tmp_path / name
+        for name in ("provenance.py", "report/page.py", "report/templates/page.css", "notes.md",
+                     "report/captions/main.rst")
+    }  # fmt: skip
+    for path in files.values():
+        path.write_text("as it is")
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    before = provenance.code()
+    assert before == provenance.code() and len(before) == 16
+    for name in ("notes.md", "report/captions/main.rst"):
+        files[name].write_text("a document that changed")
+    assert provenance.code() == before
+    seen = {before}
+    for name in ("report/page.py", "report/templates/page.css"):
+        files[name].write_text("a program that changed")
+        seen.add(provenance.code())
+    files["report/page.py"].rename(tmp_path / "report" / "sheet.py")
+    seen.add(provenance.code())
+    assert len(seen) == 4
+
+
+def test_the_manifest_says_which_version_made_which_file(benchmarks, tmp_path):
+    old = {"git_commit": "a" * 40, "git_dirty": False, "code": "1" * 16}
+    new = old | {"git_commit": "b" * 40, "git_dirty": True, "code": "2" * 16}
+    made = {"train": old, "answers": old, "comparison": new, "older": None}
+    paths = {name: tmp_path / f"{name}.json" for name in made}
+    for name, version in made.items():
+        content = {"record": {}} | ({"provenance": {**version, "command": "x"}} if version else {})
+        paths[name].write_text(json.dumps(content))
+    (tmp_path / "main.csv").write_text("x")
+    manifest.main(
+        ["--config-json", "{}", "--benchmarks", str(benchmarks), "--inputs",
+         str(tmp_path / "main.csv"), "--made", *map(str, paths.values()),
+         "--output", str(tmp_path / "m.json")]
+    )  # fmt: skip
+    found = read_json(tmp_path / "m.json")
+    assert found["code"] == provenance.code()
+    assert found["made_by"] == [
+        {**old, "files": [str(paths["train"]), str(paths["answers"])]},
+        {**new, "files": [str(paths["comparison"])]},
+        {**dict.fromkeys(old), "files": [str(paths["older"])]},
+    ]
+
+
 @given(st.dictionaries(st.text(), st.integers() | st.lists(st.text()), min_size=2))
 def test_digest_ignores_the_order_of_keys_only(value):
     reversed_keys = dict(reversed(value.items()))

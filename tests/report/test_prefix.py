@@ -119,3 +119,24 @@ def test_figures_of_analyses_show_units_and_n(tmp_path, figure):
     all_rows = path.read_text().splitlines()
     # Positions that few responses reach are left out of the figure, and of its data.
     assert drawn == (all_rows if figure != "entropy" else [r for r in all_rows if ",3," not in r])
+
+
+@pytest.mark.parametrize("figure", sorted(set(EXPECTED) - {"pair-lengths"}))
+def test_figures_of_analyses_do_without_intervals(tmp_path, figure):
+    """Where nothing varies there is none: prefixes all worth the same, DPO's margins before."""
+    path = tmp_path / "analysis.csv"
+    rows = [{k: "" if "ci_" in k else v for k, v in row.items()} for row in rows_of(figure)]
+    path.write_text(csv_text(rows))
+    svg, *_ = written(tmp_path, figure, "--table", path)
+    assert set(EXPECTED[figure]) <= set(texts(svg))
+
+
+def test_a_gap_without_an_interval_is_no_verdict(measured, request):
+    value = json.loads(measured.read_text())
+    for found in (*value["pairs"]["gaps"], *value["own"]["methods"], *value["own"]["gains"]):
+        found |= {"ci_low": None, "ci_high": None}
+    value["own"]["gains"][0]["p_holm"] = None
+    measured.write_text(json.dumps(value))
+    rows = table(measured, request, "armorm")
+    assert [row["verdict"] for row in rows[:2]] == ["inconclusive", "inconclusive"]
+    assert {row["ci_low"] for row in rows[:2]} == {""} and rows[-1]["p_holm"] == ""

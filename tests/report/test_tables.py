@@ -19,10 +19,10 @@ REPORTED = "paper/reported.csv"
 METHOD = {
     "n_seeds": 3, "n_prompts": 805, "interval": "over prompts and seeds",
     "lc_win_rate": 24.6789, "lc_ci_low": 22.0, "lc_ci_high": 27.357,
-    "lc_prompts_ci_low": 23.0, "lc_prompts_ci_high": 26.0,
+    "lc_prompts_ci_low": 23.0, "lc_prompts_ci_high": 26.0, "lc_degenerate_seeds": 0,
     "win_rate": 9.999, "wr_ci_low": 8.0, "wr_ci_high": 12.0,
     "wr_prompts_ci_low": 8.5, "wr_prompts_ci_high": 11.5, "wr_seed_sd": 1.25, "wr_judge_sd": 0.5,
-    "avg_length": 1543.26, "share_ended": 0.98765,
+    "avg_length": 1543.26, "share_ended": 0.98765, "share_as_start": 0.0125,
     "true_reward": None, "true_reward_ci_low": None, "true_reward_ci_high": None,
 }  # fmt: skip
 
@@ -38,6 +38,7 @@ def comparison(**changes) -> dict:
             {
                 "method": "dpo-poet", "baseline": "dpo", "gain_lc": 4.6789, "ci_low": -0.004,
                 "ci_high": 9.3618, "p_value": 0.02, "p_holm": 0.04, "n_prompts_needed": 700,
+                "share_identical": 0.25, "not_measured": None,
             }
         ],
     } | changes  # fmt: skip
@@ -47,9 +48,11 @@ def comparison(**changes) -> dict:
 def main_files(tmp_path, request):
     path = tmp_path / "comparison.json"
     path.write_text(json.dumps(comparison()))
+    (tmp_path / "cautions.json").write_text('["Only 3 % of it, and_more."]')
     outputs = [tmp_path / f"main.{suffix}" for suffix in ("csv", "md", "tex")]
     reported = request.config.rootpath / REPORTED
-    flags = ["main", "--comparison", str(path), "--reported", str(reported), "--output"]
+    flags = ["main", "--comparison", str(path), "--reported", str(reported)]
+    flags += ["--cautions", str(tmp_path / "cautions.json"), "--output"]
     tables.main([*flags, *map(str, outputs)])
     return [output.read_text() for output in outputs]
 
@@ -57,18 +60,19 @@ def main_files(tmp_path, request):
 def test_main_csv_equals_rows_by_hand(main_files):
     assert main_files[0] == (
         "setting,method,annotator,n_seeds,n_prompts,lc_win_rate,lc_ci_low,lc_ci_high,"
-        "lc_prompts_ci_low,lc_prompts_ci_high,win_rate,wr_ci_low,wr_ci_high,wr_prompts_ci_low,"
-        "wr_prompts_ci_high,wr_seed_sd,wr_judge_sd,avg_length,share_ended,true_reward,"
+        "lc_prompts_ci_low,lc_prompts_ci_high,lc_degenerate_seeds,win_rate,wr_ci_low,wr_ci_high,wr_prompts_ci_low,"
+        "wr_prompts_ci_high,wr_seed_sd,wr_judge_sd,avg_length,share_ended,share_as_start,true_reward,"
         "true_reward_ci_low,true_reward_ci_high,paper_lc_win_rate,verdict,gain_lc,gain_lc_ci_low,"
-        "gain_lc_ci_high,p_holm,n_prompts_needed,paper_gain_lc,gain_verdict,lc_kind,interval\n"
-        "mistral-7b-base,dpo,judge,3,805,20.00,22.00,27.36,23.00,26.00,10.00,8.00,12.00,8.50,11.50,"
-        "1.25,0.50,1543.3,0.9877,,,,12.9,different judge,,,,,,,,length_controlled_v1,"
+        "gain_lc_ci_high,p_holm,n_prompts_needed,share_identical,not_measured,paper_gain_lc,gain_verdict,lc_kind,interval\n"
+        "mistral-7b-base,dpo,judge,3,805,20.00,22.00,27.36,23.00,26.00,0,10.00,8.00,12.00,8.50,11.50,"
+        "1.25,0.50,1543.3,0.9877,0.0125,,,,12.9,different judge,,,,,,,,,,length_controlled_v1,"
         "over prompts and seeds\n"
-        "mistral-7b-base,dpo-poet,judge,3,805,24.68,22.00,27.36,23.00,26.00,10.00,8.00,12.00,8.50,"
-        "11.50,1.25,0.50,1543.3,0.9877,,,,24.7,different judge,4.68,0.00,9.36,0.0400,700,11.8,"
-        "different judge,length_controlled_v1,over prompts and seeds\n"
-        "mistral-7b-base,simpo,judge,,,,,,,,,,,,,,,,,,,,20.0,not run,,,,,,,,length_controlled_v1,\n"
-        "mistral-7b-base,simpo-poet,judge,,,,,,,,,,,,,,,,,,,,24.2,not run,,,,,,,,"
+        "mistral-7b-base,dpo-poet,judge,3,805,24.68,22.00,27.36,23.00,26.00,0,10.00,8.00,12.00,8.50,"
+        "11.50,1.25,0.50,1543.3,0.9877,0.0125,,,,24.7,different judge,4.68,0.00,9.36,0.0400,700,"
+        "0.2500,,11.8,different judge,length_controlled_v1,over prompts and seeds\n"
+        "mistral-7b-base,simpo,judge,,,,,,,,,,,,,,,,,,,,,,20.0,not run,,,,,,,,,,"
+        "length_controlled_v1,\n"
+        "mistral-7b-base,simpo-poet,judge,,,,,,,,,,,,,,,,,,,,,,24.2,not run,,,,,,,,,,"
         "length_controlled_v1,\n"
     )
 
@@ -88,6 +92,9 @@ def test_markdown_shows_the_same_digits(main_files):
     assert shown["seed sd"] == "1.25" and shown["judge sd"] == "0.50"
     assert "Intervals (95 %): over prompts and seeds; " in main_files[1]
     assert "LC: length_controlled_v1." in main_files[1]
+    assert "not measured:" not in main_files[1] and "degenerate:" not in main_files[1]
+    assert main_files[1].endswith("\n\nCaution: Only 3 % of it, and_more.\n")
+    assert "\n% Caution: Only 3 % of it, and_more.\n" in main_files[2]
 
 
 def test_latex_is_a_booktabs_tabular(main_files):
@@ -153,6 +160,38 @@ def test_verdicts_on_the_papers_own_judge(expected):
     assert (poet["verdict"], poet["gain_verdict"]) == (expected, expected)
     _, other = tables.main_rows([found | {"annotator": "another"}], Paper(values, ["judge"]))
     assert (other["verdict"], other["gain_verdict"]) == ("different judge", "different judge")
+
+
+NO_LC = {key: None for key in METHOD if key.startswith("lc_") and "ci_" in key}
+NO_GAIN = {key: None for key in ("ci_low", "ci_high", "p_value", "p_holm", "n_prompts_needed")}
+
+
+@pytest.mark.parametrize("why", ["degenerate length control", "identical answers"])
+def test_a_number_without_an_interval_is_marked_and_no_verdict(why, tmp_path, request):
+    found = comparison()
+    degenerate = why.startswith("degenerate")
+    if degenerate:
+        found["methods"]["dpo-poet"] = METHOD | NO_LC | {
+            "lc_win_rate": 50.0, "lc_degenerate_seeds": 2,
+        }  # fmt: skip
+    found["gains"][0] |= NO_GAIN | {"not_measured": why}
+    values = {("mistral-7b-base", "dpo"): "12.9", ("mistral-7b-base", "dpo-poet"): "24.7"}
+    _, poet = tables.main_rows([found], Paper(values, ["judge"]))
+    assert poet["gain_verdict"] == "inconclusive" and poet["not_measured"] == why
+    if degenerate:
+        assert (poet["lc_degenerate_seeds"], poet["lc_ci_low"]) == ("2", "")
+        assert poet["verdict"] == "inconclusive"
+    (tmp_path / "c.json").write_text(json.dumps(found))
+    (tmp_path / "cautions.json").write_text("[]")
+    tables.main(
+        ["main", "--comparison", str(tmp_path / "c.json"), "--cautions",
+         str(tmp_path / "cautions.json"), "--reported", str(request.config.rootpath / REPORTED),
+         "--output", str(tmp_path / "main.md"), str(tmp_path / "main.tex")]
+    )  # fmt: skip
+    for name in ("main.md", "main.tex"):
+        text = (tmp_path / name).read_text()
+        assert "4.68 (not measured)" in text and f"not measured: {why}." in text
+        assert ("50.00 (degenerate)" in text) == ("degenerate: alpaca" in text) == degenerate
 
 
 def test_two_judges_never_share_a_row():

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from poet.evaluate import statistics
-from poet.evaluate.statistics import Score
+from poet.evaluate.statistics import Score, known
 
 
 def padded(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
@@ -22,9 +22,12 @@ def padded(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
 
 
 def described(name: str, score: Score, low: float = -np.inf, high: float = np.inf) -> dict:
-    """``name``, ``name_ci_low`` and ``name_ci_high``: 95 % over pairs and seeds, clipped."""
+    """``name``, ``name_ci_low`` and ``name_ci_high``: 95 % over pairs and seeds, clipped.
+
+    The bounds are null where nothing varies, see :mod:`poet.evaluate.statistics`.
+    """
     bounds = statistics.over_prompts_and_seeds(score)
-    ends = (float(np.clip(bound, low, high)) for bound in bounds)
+    ends = (known(np.clip(bound, low, high)) for bound in bounds)
     return {
         name: float(score.value),
         **dict(zip((f"{name}_ci_low", f"{name}_ci_high"), ends, strict=True)),
@@ -55,7 +58,7 @@ def curve(name: str, margins: np.ndarray) -> list[dict]:
     score = Score.of_values(np.moveaxis(margins, -1, 0))
     low, high = statistics.over_prompts_and_seeds(score)
     names = (name, f"{name}_ci_low", f"{name}_ci_high")
-    columns = [np.asarray(values).tolist() for values in (score.value, low, high)]
+    columns = [[*map(known, values)] for values in (score.value, low, high)]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
@@ -102,7 +105,7 @@ def order_kept(before: Sequence[float], after: Sequence[float]) -> dict:
 
 
 def mean_interval(values: np.ndarray) -> tuple[float | None, float | None]:
-    """Student's 95 % interval of a mean; (None, None) for fewer than two values."""
+    """Student's 95 % interval of a mean; (None, None) for fewer than two values or all equal."""
     if len(values) < 2:
         return None, None
-    return tuple(map(float, statistics.over_prompts(Score.of_values([values]))))
+    return tuple(map(known, statistics.over_prompts(Score.of_values([values]))))

@@ -8,7 +8,7 @@ from poet.analyse.completion import Completer, Completion, Place, quality
 from poet.data.encoding import encode_pairs
 from poet.data.templates import row_options
 from poet.evaluate import statistics
-from poet.evaluate.statistics import Score
+from poet.evaluate.statistics import Score, known
 from poet.files import UserError
 
 Prefixes = dict[tuple[str, int, int], list[Place]]  # (method, number of the seed, k) -> by prompt
@@ -85,7 +85,7 @@ def measure_own(
 
 
 def _row(method: str, k: int, score: Score, n_prompts: int) -> dict:
-    low, high = map(float, statistics.over_prompts_and_seeds(score))
+    low, high = map(known, statistics.over_prompts_and_seeds(score))
     return {
         "method": method,
         "k": k,
@@ -108,10 +108,10 @@ def _gains(scores: dict[tuple[str, int], Score], gains, ks, n_prompts: int) -> l
             "baseline": baseline,
             "k": k,
             "gain": float(result.gain),
-            "ci_low": float(result.low),
-            "ci_high": float(result.high),
-            "p_value": float(result.p_value),
-            "p_holm": float(p_holm),
+            "ci_low": known(result.low),
+            "ci_high": known(result.high),
+            "p_value": known(result.p_value),
+            "p_holm": known(p_holm),
             "n_seeds": scores[method, k].n_seeds,
             "n_prompts": n_prompts,
             "interval": result.interval,

@@ -1,4 +1,7 @@
-"""AlpacaEval 2 scores from annotations: win rates and alpaca-eval's own length-controlled win rate.
+"""AlpacaEval 2 scores from annotations: win rates and a length-controlled win rate.
+
+With the benchmark's gamed rows the latter is alpaca-eval's own, without them ours; see
+:mod:`poet.evaluate.length_control`.
 
 Annotations are aligned with the benchmark by instruction before anything is computed, so that the
 order of their rows does not matter and no row is lost in silence.
@@ -8,12 +11,22 @@ from __future__ import annotations
 
 import argparse
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from poet.evaluate.benchmark import add_benchmark_flags, read_benchmark, read_rows, require, some
-from poet.evaluate.length_control import MINIMAL, V1, offline_regression
+import numpy as np
+
+from poet.evaluate.benchmark import (
+    MIN_PROMPTS,
+    add_benchmark_flags,
+    read_benchmark,
+    read_rows,
+    require,
+    some,
+)  # fmt: skip
+from poet.evaluate.length_control import MINIMAL, V1, minimal, minimal_error, offline_regression
 from poet.files import UserError, cli, write_json
 
 # The length-controlled win rate and its standard error: only AlpacaEval's own has its names.
@@ -21,7 +34,8 @@ LC_KEYS = {
     V1: ("length_controlled_winrate", "lc_standard_error"),
     MINIMAL: ("length_controlled_minimal_winrate", "lc_minimal_standard_error"),
 }
-FOLDS = 5  # of alpaca-eval's cross-validation
+# alpaca-eval's name of the model's own term in its regression
+OWN_TERM = "not_gamed_baseline.astype(float)"
 COLUMNS = ("instruction", "output_1", "output_2", "generator_1", "generator_2", "preference")
 
 
@@ -96,40 +110,68 @@ def _is_preference(found) -> bool:
     return number and (found == 0 or 1 <= found <= 2)
 
 
-def score(rows: Sequence[dict], gamed=None) -> tuple[dict, float | None]:
-    """alpaca-eval's metrics for aligned annotations, computed by its own code.
+def score(
+    rows: Sequence[dict], gamed=None, source: str | Path = "the annotations"
+) -> tuple[dict, float | None]:
+    """Win rates of aligned annotations, by alpaca-eval's code, and a length-controlled win rate.
 
     Args:
         rows: what :func:`align` returns.
-        gamed: what :func:`poet.evaluate.benchmark.read_gamed` returns. Without it the regression
-            has neither those rows nor difficulty (alpaca-eval's ``length_controlled_minimal``), and
-            its result is not AlpacaEval's: it has keys of its own, :data:`LC_KEYS`.
+        gamed: what :func:`poet.evaluate.benchmark.read_gamed` returns: alpaca-eval's regression.
+            Without it (own data) it is :func:`poet.evaluate.length_control.minimal`, whose result
+            is not AlpacaEval's: it has keys of its own, :data:`LC_KEYS`.
+        source: of the rows, for messages.
 
     Returns:
-        The scores (win rates and standard errors in percent, lengths in characters) and the
-        regression's C, the inverse strength of its L1 penalty, as chosen by cross-validation
-        (None where the model is the reference itself and nothing is fitted).
+        The scores (win rates and standard errors in percent, lengths in characters), and the
+        C of alpaca-eval's regression, the inverse strength of its L1 penalty as chosen by
+        cross-validation (None without gamed rows, and where the model is the reference itself, so
+        that nothing is fitted). ``degenerate``: that penalty took the model's own term to
+        zero, and the length-controlled win rate says nothing of the model.
 
     Raises:
-        UserError: fewer annotations than the cross-validation has folds, or all length differences
-            are equal, so that nothing can be controlled for.
+        UserError: fewer annotations than :data:`poet.evaluate.benchmark.MIN_PROMPTS`, or
+            alpaca-eval's regression and length differences that are all equal.
     """
     import pandas as pd
 
     frame = pd.DataFrame(rows)
-    if (n_found := int(frame["preference"].notna().sum())) < FOLDS:
-        raise UserError(f"length control needs at least {FOLDS} annotations; found {n_found}")
-    if (frame["output_1"].str.len() - frame["output_2"].str.len()).nunique() < 2:
-        raise UserError("length control needs length differences that differ; found all equal")
-    kind = MINIMAL if gamed is None else V1
-    with offline_regression(gamed, max(frame["index"]) + 1) as (metric, fitted):
-        metrics = metric(frame, kind, save_weights_dir=None, is_add_glm_preference_inplace=False)
+    judged = frame["preference"].notna()
+    if (n_found := int(judged.sum())) < MIN_PROMPTS:
+        raise UserError(
+            f"{source}: length control needs at least {MIN_PROMPTS} annotations; found {n_found}. "
+            "Evaluate on more prompts."
+        )
+    delta = frame["output_1"].str.len() - frame["output_2"].str.len()
+    strength, degenerate = None, False
+    if gamed is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from alpaca_eval.metrics import get_winrate
+
+        kind, metrics = MINIMAL, get_winrate(frame)
+        found = (frame["preference"] - 1)[judged].to_numpy(), delta[judged].to_numpy(dtype=float)
+        lc, lc_error = minimal(*found, np.ones((1, n_found)))[0], minimal_error(*found)
+    else:
+        if delta.nunique() < 2:
+            raise UserError(
+                f"{source}: alpaca-eval's length control needs length differences that differ; "
+                "found all equal. --without-gamed scores them."
+            )
+        kind = V1
+        with offline_regression(gamed) as (metric, fitted):
+            metrics = metric(frame, V1, save_weights_dir=None, is_add_glm_preference_inplace=False)
+        lc, lc_error = metrics["length_controlled_winrate"], metrics["lc_standard_error"]
+        if fitted:
+            own = list(fitted[0].feature_names_in_).index(OWN_TERM)
+            strength, degenerate = float(fitted[0].C_[0]), fitted[0].coef_[0][own] == 0
     lc_key, lc_error_key = LC_KEYS[kind]
     scores = {
         "win_rate": float(metrics["win_rate"]),
         "standard_error": float(metrics["standard_error"]),
-        lc_key: float(metrics["length_controlled_winrate"]),
-        lc_error_key: float(metrics["lc_standard_error"]),
+        lc_key: float(lc),
+        lc_error_key: float(lc_error),
+        "degenerate": bool(degenerate),
         "discrete_win_rate": float(metrics["discrete_win_rate"]),
         "avg_length": int(frame["output_2"].str.len().mean()),
         "n_total": int(metrics["n_total"]),
@@ -138,7 +180,7 @@ def score(rows: Sequence[dict], gamed=None) -> tuple[dict, float | None]:
         "mean_reward": _mean(frame, "reward_2"),
         "mean_reward_reference": _mean(frame, "reward_1"),
     }
-    return scores, float(fitted[0].C_[0]) if fitted else None
+    return scores, strength
 
 
 def _mean(frame, column: str) -> float | None:
@@ -175,7 +217,7 @@ def main(argv=None) -> None:
     instructions, gamed = read_benchmark(args)
     for number, path in enumerate(args.annotations):
         rows = align(read_rows(path), instructions, path, args.allow_missing)
-        scores, _ = score(rows, gamed)
+        scores, _ = score(rows, gamed, path)
         if args.generations:
             scores["share_ended"] = share_ended(args.generations[number], rows, path)
         write_json(scores, args.output[number])

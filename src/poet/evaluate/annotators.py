@@ -16,6 +16,7 @@ from pathlib import Path
 from poet.evaluate import scalar
 from poet.evaluate.benchmark import read_rows, require
 from poet.files import UserError, cli, load_record, write_json
+from poet.provenance import version
 
 KINDS = ("oracle", "reward_model", "local_judge", "api", "replay")
 Judge = Callable[[Sequence[dict], Sequence[dict]], list[dict]]
@@ -89,7 +90,7 @@ def annotate(name: str, judge: Judge, prompts: Sequence[dict], methods: Sequence
 
 
 def usage(name: str, kind: str, methods: Sequence[list[dict]]) -> dict:
-    """What the annotations of a method took: calls, tokens and their price (in US dollars).
+    """What the annotations of a method took: calls, tokens, their price (in US dollars), the code.
 
     An answer that serves several rows counts once. Answers that were refused are in no row.
     """
@@ -106,6 +107,7 @@ def usage(name: str, kind: str, methods: Sequence[list[dict]]) -> dict:
         "prompt_tokens": sum(answer["prompt_tokens"] for answer in counted),
         "completion_tokens": sum(answer["completion_tokens"] for answer in counted),
         "price": sum(answer["preference_price_per_example"] for answer in counted),
+        "provenance": version(),
     }
 
 

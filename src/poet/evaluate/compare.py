@@ -6,6 +6,14 @@ or "conditional on one run"); ``*_prompts_ci_*`` the one over prompts, given the
 ``*_seed_sd`` is how far one run's score lies from another's; ``wr_judge_sd``, beside it, how far
 one run's win rate would move if every verdict were drawn once from the judge's own probabilities,
 as a judge does that answers in words (a weighted judge's expectation leaves that spread out).
+
+Bounds and p-values are null where there is nothing to estimate them from: a method whose
+preferences are all the same; a length-controlled win rate that is ``degenerate`` in some seed (see
+:func:`poet.evaluate.alpaca.score`; ``lc_degenerate_seeds`` counts them); two methods that wrote the
+same answers. A gain says why in ``not_measured``: null, or one of :data:`REASONS`.
+``share_as_start`` is the share of a method's answers that are, to the letter, the start model's
+(``sft``) with the same seed to the same prompt, ``share_identical`` that of a method and its
+baseline; null where there is no such seed.
 """
 
 from __future__ import annotations
@@ -17,16 +25,28 @@ import numpy as np
 
 from poet.evaluate import alpaca, benchmark, length_control, statistics
 from poet.evaluate.annotators import KINDS
-from poet.evaluate.statistics import Score
+from poet.evaluate.statistics import Score, known
 from poet.files import UserError, cli, write_json
 from poet.progress import track
+from poet.provenance import version
+
+START = "sft"
+# Why a gain has no interval, the first that holds
+IDENTICAL, DEGENERATE, CONSTANT = REASONS = (
+    "identical answers", "degenerate length control", "nothing varies",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method's scores over its seeds; rates in percent, ``reward`` only where rows carry it."""
+    """One method's scores over its seeds; rates in percent, ``reward`` only where rows carry it.
 
+    ``answers``: [seeds][prompts], texts; ``degenerate``: seeds whose length control is empty.
+    """
+
+    answers: list[list[str]]
     lc: Score
+    degenerate: int
     win_rate: Score
     reward: Score | None
     judge_sd: float
@@ -46,15 +66,19 @@ def load_method(files, generations, instructions, gamed, counts) -> Method:
         UserError: see :func:`poet.evaluate.alpaca.align` and :func:`poet.evaluate.alpaca.score`.
     """
     seeds = [alpaca.align(benchmark.read_rows(path), instructions, path) for path in files]
-    lc, draws = [], []
+    lc, draws, degenerate = [], [], 0
     for rows, path in zip(seeds, files, strict=True):
-        scores, strength = alpaca.score(rows, gamed)
-        if strength is None:
-            raise UserError(f"{path}: the model is the reference itself; nothing to compare")
+        scores, strength = alpaca.score(rows, gamed, path)
         lc.append(scores[alpaca.LC_KEYS[scores["lc_kind"]][0]])
+        degenerate += scores["degenerate"]
         delta = _column(rows, lambda row: len(row["output_1"]) - len(row["output_2"]))
         preference = _column(rows, lambda row: row["preference"]) - 1
-        draws.append(length_control.refit(preference, delta, counts, strength, gamed))
+        if gamed is None:
+            draws.append(length_control.minimal(preference, delta, counts))
+        elif strength is not None:
+            draws.append(length_control.refit(preference, delta, counts, strength, gamed))
+        else:
+            raise UserError(f"{path}: the model is the reference itself; nothing to compare")
     table = np.array([[row["preference"] - 1 for row in rows] for rows in seeds])
     rewards = [[row.get("reward_2") for row in rows] for rows in seeds]
     scored = all(reward is not None for row in rewards for reward in row)
@@ -62,12 +86,15 @@ def load_method(files, generations, instructions, gamed, counts) -> Method:
     if generations:
         triples = zip(generations, seeds, files, strict=True)
         ended = float(np.mean([alpaca.share_ended(*triple) for triple in triples]))
+    answers = [[row["output_2"] for row in rows] for rows in seeds]
     return Method(
+        answers,
         Score.of_draws(np.array(lc), np.array(draws), len(instructions)),
+        degenerate,
         Score.of_values(100 * table),
         Score.of_values(rewards) if scored else None,
         100 * float(np.sqrt((table * (1 - table)).mean() / len(instructions))),
-        float(np.mean([len(row["output_2"]) for rows in seeds for row in rows])),
+        float(np.mean([len(text) for texts in answers for text in texts])),
         ended,
     )
 
@@ -76,19 +103,38 @@ def _column(rows, value) -> np.ndarray:
     return np.array([value(row) for row in rows], dtype=float)
 
 
-def summary(method: Method, n_prompts: int, true_reward: bool) -> dict:
-    """The row of one method: point estimates and both intervals of each score."""
-    return {
+def share_identical(method: Method, other: Method | None) -> float | None:
+    """The share of answers that two methods gave alike, seed by seed and prompt by prompt."""
+    if other is None or other is method or len(other.answers) != len(method.answers):
+        return None
+    pairs = zip(method.answers, other.answers, strict=True)
+    return float(np.mean([a == b for both in pairs for a, b in zip(*both, strict=True)]))
+
+
+def summary(method: Method, start: Method | None, n_prompts: int, true_reward: bool) -> dict:
+    """The row of one method: point estimates and both intervals of each score.
+
+    ``start``: the start model, if it is compared.
+    """
+    row = {
         "n_seeds": method.lc.n_seeds,
         "n_prompts": n_prompts,
         "interval": method.lc.interval,
         **_described("lc_win_rate", "lc", method.lc, 0.0, 100.0),
+        "lc_degenerate_seeds": method.degenerate,
         **_described("win_rate", "wr", method.win_rate, 0.0, 100.0),
         "wr_judge_sd": method.judge_sd,
         "avg_length": method.avg_length,
         "share_ended": method.share_ended,
+        "share_as_start": share_identical(method, start),
         **_described("true_reward", "true_reward", method.reward if true_reward else None),
     }
+    # Preferences that are all the same bound a regression on them no better than their mean.
+    if method.degenerate or row["wr_prompts_ci_low"] is None:
+        row |= dict.fromkeys(key for key in row if key.startswith("lc_") and "ci_" in key)
+    if method.degenerate:
+        row["lc_seed_sd"] = None
+    return row
 
 
 def _described(name: str, short: str, score: Score | None, low=-np.inf, high=np.inf) -> dict:
@@ -97,7 +143,7 @@ def _described(name: str, short: str, score: Score | None, low=-np.inf, high=np.
     if score is None:
         return dict.fromkeys(keys)
     bounds = [*statistics.over_prompts_and_seeds(score), *statistics.over_prompts(score)]
-    bounds = [float(np.clip(bound, low, high)) for bound in bounds]
+    bounds = [known(np.clip(bound, low, high)) for bound in bounds]
     spread = float(score.estimates.std(ddof=1)) if score.n_seeds > 1 else None
     return dict(zip(keys, (float(score.value), *bounds, spread), strict=True))
 
@@ -112,23 +158,46 @@ def gains(methods: dict[str, Method], pairs, n_prompts: int, true_reward: bool) 
     if true_reward:
         kinds["gain_true_reward"] = ("true_reward_", "reward")
     rows = [{"method": method, "baseline": baseline} for method, baseline in pairs]
+    sides = [tuple(methods[name] for name in pair) for pair in pairs]
     for name, (prefix, attribute) in kinds.items():
-        compared = [
-            statistics.paired(*(getattr(methods[side], attribute) for side in pair))
-            for pair in pairs
-        ]
-        corrected = statistics.holm([result.p_value for result in compared])
-        for row, result, p_holm in zip(rows, compared, corrected, strict=True):
+        compared = [_compared(*pair, attribute) for pair in sides]
+        corrected = statistics.holm([result.p_value for result, _ in compared])
+        for row, (result, reason), p_holm in zip(rows, compared, corrected, strict=True):
             row[name] = float(result.gain)
-            row[f"{prefix}ci_low"], row[f"{prefix}ci_high"] = float(result.low), float(result.high)
-            row[f"{prefix}p_value"], row[f"{prefix}p_holm"] = float(result.p_value), float(p_holm)
+            row[f"{prefix}ci_low"], row[f"{prefix}ci_high"] = known(result.low), known(result.high)
+            row[f"{prefix}p_value"], row[f"{prefix}p_holm"] = known(result.p_value), known(p_holm)
             row["interval"] = result.interval
-    for row, (method, baseline) in zip(rows, pairs, strict=True):
-        row["n_prompts"] = n_prompts
-        row["n_prompts_needed"] = statistics.prompts_needed(
-            methods[method].lc, methods[baseline].lc, n_prompts
-        )
+            if attribute == "lc":
+                row["not_measured"] = reason
+    for row, pair in zip(rows, sides, strict=True):
+        scores = [side.lc for side in pair]
+        needed = None if row["not_measured"] else statistics.prompts_needed(*scores, n_prompts)
+        row |= {
+            "share_identical": share_identical(*pair),
+            "n_prompts": n_prompts,
+            "n_prompts_needed": needed,
+        }
     return rows
+
+
+def _compared(method: Method, baseline: Method, attribute: str):
+    """The comparison of a score, and why it has no interval: one of REASONS, or None."""
+    both = method, baseline
+
+    def paired(score: str) -> statistics.Comparison:
+        return statistics.paired(*(getattr(side, score) for side in both))
+
+    result, reason = paired(attribute), None
+    if share_identical(*both) == 1:
+        reason = IDENTICAL
+    elif attribute == "lc" and any(side.degenerate for side in both):
+        reason = DEGENERATE
+    # Length control fits preferences: where they do not vary, neither does what it says of them.
+    elif np.isnan([result.low, attribute == "lc" and paired("win_rate").low]).any():
+        reason = CONSTANT
+    if reason:
+        result = result._replace(low=np.nan, high=np.nan, p_value=np.nan)
+    return result, reason
 
 
 def _named(entries, flag: str) -> dict[str, list[str]]:
@@ -186,8 +255,12 @@ def main(argv=None) -> None:
         "annotator": args.annotator,
         "lc_kind": length_control.MINIMAL if gamed is None else length_control.V1,
         "n_prompts": n_prompts,
-        "methods": {n: summary(m, n_prompts, true_reward) for n, m in methods.items()},
+        "methods": {
+            name: summary(method, methods.get(START), n_prompts, true_reward)
+            for name, method in methods.items()
+        },
         "gains": gains(methods, args.gain, n_prompts, true_reward),
+        "provenance": version(),
     }
     write_json(result, args.output)
 

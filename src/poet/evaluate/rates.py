@@ -2,7 +2,8 @@
 
 ``ci_low`` and ``ci_high`` bound the 95 % interval that the key ``interval`` names ("over prompts
 and seeds", or "conditional on one run"), see :mod:`poet.evaluate.statistics`. A safety rate of one
-run has Wilson's interval.
+run, or of runs that all agree on one verdict, has Wilson's interval. Bounds are null where nothing
+varies.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 from poet.evaluate import arena, statistics
 from poet.evaluate.benchmark import read_rows, require
 from poet.evaluate.length_control import draw_prompts
-from poet.evaluate.statistics import Score
+from poet.evaluate.statistics import Score, known
 from poet.files import UserError, cli, write_json
 
 NEEDED = {"safety": ("safe",), "arena": ("wins", "battles", "verdicts")}
@@ -45,14 +46,14 @@ def summary(metric: str, score: Score, seeds: Sequence[list[dict]]) -> dict:
     from scipy.stats import binomtest
 
     low, high = statistics.over_prompts_and_seeds(score)
-    if metric == "safety" and score.n_seeds == 1:
+    if metric == "safety" and (score.n_seeds == 1 or np.isnan(low)):
         safe = sum(row["safe"] for row in seeds[0])
         wilson = binomtest(safe, len(seeds[0])).proportion_ci(method="wilson")
         low, high = 100 * wilson.low, 100 * wilson.high
     row = {
         "value": float(score.value),
-        "ci_low": float(max(low, 0.0)),
-        "ci_high": float(min(high, 100.0)),
+        "ci_low": known(np.maximum(low, 0.0)),
+        "ci_high": known(np.minimum(high, 100.0)),
         "interval": score.interval,
         "n_seeds": score.n_seeds,
         "n_prompts": len(seeds[0]),
@@ -78,10 +79,10 @@ def gains(scores: dict[str, Score], pairs: Sequence[tuple[str, str]]) -> list[di
             "method": method,
             "baseline": baseline,
             "gain": float(result.gain),
-            "ci_low": float(result.low),
-            "ci_high": float(result.high),
-            "p_value": float(result.p_value),
-            "p_holm": float(p_holm),
+            "ci_low": known(result.low),
+            "ci_high": known(result.high),
+            "p_value": known(result.p_value),
+            "p_holm": known(p_holm),
             "interval": result.interval,
         }
         for (method, baseline), result, p_holm in zip(pairs, found, corrected, strict=True)

@@ -17,6 +17,9 @@ estimated by (MS_prompt - MS_residual) / (S P) and MS_seed / (S P): together the
 The interval over prompts and seeds can come out narrower than the one over prompts, where the runs
 happen to agree better than their answers to single prompts suggest.
 
+Where nothing varies (all answers win, two methods write the same answers) there is nothing to
+estimate a variance from: bounds and p-values are NaN then, never an interval of width zero.
+
 Arrays may carry leading axes, so that a simulation is one call.
 """
 
@@ -44,23 +47,27 @@ class Score:
         replicates: [..., S, R], what shows the variance over prompts: values per prompt, or refits
             on R draws of the prompts. Prompts, or draws, are the same for all seeds and methods.
         factor: (variance of an estimate over prompts) / (variance over replicates).
+        freedom: degrees of freedom of the variance over prompts, P - 1 whatever R is.
     """
 
     estimates: np.ndarray
     replicates: np.ndarray
     factor: float
+    freedom: int
 
     @classmethod
     def of_values(cls, values) -> Score:
         """A mean over prompts, from one value per seed and prompt, [..., S, P]."""
         values = np.asarray(values, dtype=float)
-        return cls(values.mean(-1), values, 1 / values.shape[-1])
+        n_prompts = values.shape[-1]
+        return cls(values.mean(-1), values, 1 / n_prompts, n_prompts - 1)
 
     @classmethod
     def of_draws(cls, estimates, draws, n_prompts: int) -> Score:
         """Any statistic, from its value [..., S] and its bootstrap over prompts [..., S, R]."""
         # A bootstrap's variance is that of the plug-in distribution: (P - 1) / P too small.
-        return cls(np.asarray(estimates), np.asarray(draws), n_prompts / (n_prompts - 1))
+        factor = n_prompts / (n_prompts - 1)
+        return cls(np.asarray(estimates), np.asarray(draws), factor, n_prompts - 1)
 
     @property
     def value(self):
@@ -93,12 +100,17 @@ class Score:
 
 
 class Interval(NamedTuple):
+    """Bounds; NaN where nothing varied."""
+
     low: np.ndarray
     high: np.ndarray
 
 
 class Comparison(NamedTuple):
-    """Method minus baseline; ``interval`` says what low, high and p_value are over."""
+    """Method minus baseline; ``interval`` says what low, high and p_value are over.
+
+    These three are NaN where the two sides never differ from their mean difference.
+    """
 
     gain: np.ndarray
     low: np.ndarray
@@ -110,8 +122,8 @@ class Comparison(NamedTuple):
 def over_prompts(score: Score, level: float = 0.95) -> Interval:
     """Confidence interval over prompts, given these trained models (MS_prompt, Student's t)."""
     mean = score.replicates.mean(-2)
-    error = np.sqrt(score.factor * mean.var(-1, ddof=1))
-    half = stats.t.ppf((1 + level) / 2, mean.shape[-1] - 1) * error
+    error = np.sqrt(_known(score.factor * mean.var(-1, ddof=1), score))
+    half = stats.t.ppf((1 + level) / 2, score.freedom) * error
     return Interval(score.value - half, score.value + half)
 
 
@@ -119,12 +131,12 @@ def over_prompts_and_seeds(score: Score, level: float = 0.95) -> Interval:
     """Confidence interval over prompts and training runs; with one seed, :func:`over_prompts`."""
     if score.n_seeds == 1:
         return over_prompts(score, level)
-    prompts = _prompt_variance(score.replicates.mean(-2), score.factor, score.residual_variance)
     seeds = score.seed_variance
-    variance = np.maximum(prompts + seeds, np.finfo(float).tiny)
-    t_prompts, t_seeds = stats.t.ppf(
-        (1 + level) / 2, [score.replicates.shape[-1] - 1, score.n_seeds - 1]
+    prompts = _prompt_variance(
+        score.replicates.mean(-2), score.factor, score.residual_variance, seeds
     )
+    variance = _known(prompts + seeds, score)
+    t_prompts, t_seeds = stats.t.ppf((1 + level) / 2, [score.freedom, score.n_seeds - 1])
     half = (prompts * t_prompts + seeds * t_seeds) / np.sqrt(variance)
     return Interval(score.value - half, score.value + half)
 
@@ -139,18 +151,18 @@ def paired(method: Score, baseline: Score, level: float = 0.95) -> Comparison:
     """
     pair = (method, baseline)
     difference = method.replicates.mean(-2) - baseline.replicates.mean(-2)
-    terms, residual = [], 0.0
+    terms, residual, seeds = [], 0.0, 0.0
     if repeated := min(score.n_seeds for score in pair) > 1:
         residual = method.residual_variance + baseline.residual_variance
         degrees = [score.n_seeds - 1 for score in pair]
         spreads = [score.estimates.var(-1, ddof=1) for score in pair]
         pooled = np.average(spreads, axis=0, weights=degrees)
-        terms = [(pooled * sum(1 / score.n_seeds for score in pair), sum(degrees))]
-    prompts = _prompt_variance(difference, method.factor, residual)
-    terms.append((prompts, difference.shape[-1] - 1))
-    variance = np.maximum(sum(part for part, _ in terms), np.finfo(float).tiny)
-    with np.errstate(divide="ignore"):  # no variance at all: infinite degrees of freedom
-        freedom = 1 / sum((part / variance) ** 2 / degrees for part, degrees in terms)
+        seeds = pooled * sum(1 / score.n_seeds for score in pair)
+        terms = [(seeds, sum(degrees))]
+    prompts = _prompt_variance(difference, method.factor, residual, seeds)
+    terms.append((prompts, method.freedom))
+    variance = _known(sum(part for part, _ in terms), *pair)
+    freedom = 1 / sum((part / variance) ** 2 / degrees for part, degrees in terms)
     gain, error = method.value - baseline.value, np.sqrt(variance)
     half = stats.t.ppf((1 + level) / 2, freedom) * error
     p_value = 2 * stats.t.sf(np.abs(gain) / error, freedom)
@@ -158,17 +170,33 @@ def paired(method: Score, baseline: Score, level: float = 0.95) -> Comparison:
     return Comparison(gain, gain - half, gain + half, p_value, over)
 
 
-def _prompt_variance(means, factor: float, residual):
-    """(MS_prompt - MS_residual) / (S P), at least zero; ``means`` [..., R] over the seeds."""
-    return np.maximum(factor * means.var(-1, ddof=1) - residual, 0.0)
+def _prompt_variance(means, factor: float, residual, seeds):
+    """(MS_prompt - MS_residual) / (S P), at least zero; ``means`` [..., R] over the seeds.
+
+    Where that and the seeds' variance both come out zero, MS_prompt / (S P): given these models.
+    """
+    found = factor * means.var(-1, ddof=1)
+    without = np.maximum(found - residual, 0.0)
+    return np.where(without + seeds > 1e-9 * found, without, found)
+
+
+def _known(variance, *scores: Score):
+    """``variance``, NaN where it is no more than the rounding of numbers that are all the same."""
+    size = sum(np.abs(score.replicates).max((-1, -2)) for score in scores)
+    return np.where(variance > (1e-9 * size) ** 2, variance, np.nan)
+
+
+def known(number) -> float | None:
+    """A bound or p-value as JSON has it: null in place of NaN."""
+    return None if np.isnan(number) else float(number)
 
 
 def holm(p_values) -> np.ndarray:
-    """Holm's step-down correction of the p-values of one table."""
+    """Holm's step-down correction of the p-values of one table; NaN is none, and stays NaN."""
     p_values = np.asarray(p_values, dtype=float)
-    order = np.argsort(p_values)
+    order = np.argsort(p_values)[: np.count_nonzero(~np.isnan(p_values))]  # NaN is sorted last
     steps = (len(order) - np.arange(len(order))) * p_values[order]
-    corrected = np.empty_like(p_values)
+    corrected = np.full_like(p_values, np.nan)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected
 

@@ -81,8 +81,9 @@ def _dodged(axis, methods: dict) -> None:
         style = styles[method]
         values = [float(row["value"]) for row in points]
         axis.plot(at, values, markersize=4, linewidth=1, label=method, **style)
-        low, high = ([float(row[end]) for row in points] for end in ("ci_low", "ci_high"))
-        axis.vlines(at, low, high, colors=style["color"], linewidth=1)
+        bounded = [(x, row) for x, row in zip(at, points, strict=True) if row["ci_low"]]
+        low, high = ([float(row[end]) for _, row in bounded] for end in ("ci_low", "ci_high"))
+        axis.vlines([x for x, _ in bounded], low, high, colors=style["color"], linewidth=1)
     axis.legend(fontsize=8)
 
 

@@ -10,7 +10,7 @@ import csv
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from poet.files import UserError, publish
@@ -26,10 +26,13 @@ class Layout:
     Attributes:
         shown: heading -> (column,), or three columns that are put into ``pattern``.
         pattern: a format with three places: value and interval, or value and two standard errors.
+        marks: heading -> (column, word): the word stands behind a value where the column says so
+            (it is neither empty nor 0).
     """
 
     shown: dict[str, tuple[str, ...]]
     pattern: str
+    marks: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def headings(self, rows: list[dict]) -> list[str]:
         """The headings under which at least one row has something to say."""
@@ -40,6 +43,9 @@ class Layout:
     def cell(self, row: dict, heading: str) -> str:
         """The text of a row under a heading; only the value where the row has no bounds."""
         value, *bounds = (row.get(column, "") for column in self.shown[heading])
+        column, word = self.marks.get(heading, ("", ""))
+        if value and row.get(column, "") not in ("", "0"):
+            return f"{value} ({word})"
         if not (value and any(bounds)):
             return value
         return self.pattern.format(value, *(bound or "-" for bound in bounds))

@@ -1,6 +1,7 @@
 """The answer in one sentence: does POET help, by how much, how sure?
 
-A gain is shown to exist where Holm's corrected p-value is below 5 %; the intervals are 95 %.
+A gain is shown to exist where Holm's corrected p-value is below 5 %; the intervals are 95 %. Where
+a gain has neither (``not_measured`` says why), nothing was measured, and the sentence says that.
 """
 
 from __future__ import annotations
@@ -16,10 +17,17 @@ def poet_gains(comparisons: list[dict], methods: dict[str, dict]) -> list[dict]:
     Args:
         comparisons: what ``poet.evaluate.compare`` writes.
         methods: that section of the configuration.
+
+    Returns:
+        The gains with setting, annotator, and the method's n_seeds and share_as_start (None where
+        the start model was not compared).
     """
     return [
         {"setting": comparison["setting"], "annotator": comparison["annotator"]}
-        | {"n_seeds": comparison["methods"][gain["method"]]["n_seeds"]}
+        | {
+            key: comparison["methods"][gain["method"]].get(key)
+            for key in ("n_seeds", "share_as_start")
+        }
         | gain
         for comparison in comparisons
         for gain in comparison["gains"]
@@ -33,20 +41,35 @@ def is_poet(method: str, methods: dict[str, dict]) -> bool:
 
 
 def effect(gain: dict) -> str:
-    """``helps``, ``hurts`` or ``no effect shown``."""
+    """``helps``, ``hurts``, ``no effect shown``, or ``not measured``."""
+    if gain["p_holm"] is None:
+        return "not measured"
     if gain["p_holm"] >= LEVEL:
         return "no effect shown"
     return "helps" if gain["gain_lc"] > 0 else "hurts"
 
 
 def sentence(gains: list[dict]) -> str:
-    """One sentence with its intervals.
+    """The answer with its intervals, and what of it was not measured.
 
     Args:
         gains: what :func:`poet_gains` returns.
     """
     if not gains:
         return "This run compares no method with and without POET."
+    measured = [gain for gain in gains if effect(gain) != "not measured"]
+    places: dict[str, list[str]] = {}
+    for gain in gains:
+        if effect(gain) == "not measured":
+            places.setdefault(why_not(gain), []).append(_place(gain))
+    missing = "; ".join(f"{' and '.join(of)}: {why}" for why, of in places.items())
+    if not measured:
+        return f"Whether POET helps was not measured. {missing}."
+    found = _measured(measured)
+    return f"{found} Not measured: {missing}." if missing else found
+
+
+def _measured(gains: list[dict]) -> str:
     effects = [effect(gain) for gain in gains]
     found = [word for word in ("helps", "hurts") if word in effects]
     if not found:
@@ -68,13 +91,43 @@ def sentence(gains: list[dict]) -> str:
     return f"{answer}{lead}{joint.join(map(_named, named))} (95 % intervals {intervals})."
 
 
+def why_not(gain: dict) -> str:
+    """Why a gain was not measured, and what to do."""
+    match gain.get("not_measured"):
+        case "identical answers":
+            if gain["share_as_start"] == 1:
+                return (
+                    "with and without POET, every answer is the very same as the start model's, so "
+                    "training moved the model too little to tell (learning rate, steps)"
+                )
+            return "with and without POET, every answer is the very same"
+        case "degenerate length control":
+            return (
+                "alpaca-eval's length control is degenerate here (its penalty took the model's own "
+                f"term to zero); the raw win rate differs by {signed(gain['gain_wr'])} points "
+                f"{interval(gain, 'wr_')}".rstrip()
+            )
+    return "nothing varied between the prompts"
+
+
 def _named(gain: dict) -> str:
-    low, high = (signed(gain[bound]) for bound in ("ci_low", "ci_high"))
     return (
-        f"{signed(gain['gain_lc'])} [{low}, {high}] points of length-controlled win rate for "
+        f"{signed(gain['gain_lc'])} {interval(gain)} points of length-controlled win rate for "
+        f"{_place(gain)}"
+    )
+
+
+def _place(gain: dict) -> str:
+    return (
         f"{gain['method']} over {gain['baseline']} on {gain['setting']}, judged by "
         f"{gain['annotator']}"
     )
+
+
+def interval(gain: dict, prefix: str = "", decimals: int = 2) -> str:
+    """``[low, high]`` of a gain whose keys begin with ``prefix``; empty where there is none."""
+    low, high = (gain[f"{prefix}{bound}"] for bound in ("ci_low", "ci_high"))
+    return "" if low is None else f"[{signed(low, decimals)}, {signed(high, decimals)}]"
 
 
 def signed(value: float, decimals: int = 2) -> str:

@@ -32,9 +32,10 @@ LAYOUT = Layout(
     "{} [{}, {}]",
 )
 NOTES = [
-    "True reward: mean, in [0, 1], and its 95 % interval over prompts (answers to one prompt are "
-    "averaged first). perfect: share of answers worth 1; ended: share of answers that ended by "
-    "themselves, where a model wrote them. The corpus's answers are to its own prompts."
+    "True reward: mean, in [0, 1], and its 95 % interval over prompts, where they differ (answers "
+    "to one prompt are averaged first). perfect: share of answers worth 1; ended: share of answers "
+    "that ended by themselves, where a model wrote them. The corpus's answers are to its own "
+    "prompts."
 ]
 
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from poet.files import cli, load_record, write_json
+from poet.files import cli, load_record, read_json, write_json
 from poet.provenance import digest, provenance
+
+VERSION = ("git_commit", "git_dirty", "code")
 
 
 def costs(folder: str | Path) -> dict[str, dict]:
@@ -37,13 +40,35 @@ def _cost(jobs: list[dict]) -> dict:
     }
 
 
-def manifest(config: dict, benchmarks: str | Path, files: list[str]) -> dict:
-    """Provenance of the run, its ``config``, what each rule cost, and the SHA-256 of ``files``."""
+def made_by(files: Sequence[str | Path]) -> list[dict]:
+    """The versions of the code that made ``files``: JSON whose key ``provenance`` says it.
+
+    Returns:
+        One row per version, that with most files first: ``git_commit``, ``git_dirty``, ``code``
+        (see :func:`poet.provenance.version`; None where a file does not say) and ``files``.
+    """
+    versions: dict[tuple, list[str]] = {}
+    for file in files:
+        said = read_json(file).get("provenance", {})
+        versions.setdefault(tuple(map(said.get, VERSION)), []).append(str(file))
+    ordered = sorted(versions.items(), key=lambda item: -len(item[1]))
+    return [dict(zip(VERSION, of, strict=True)) | {"files": found} for of, found in ordered]
+
+
+def manifest(
+    config: dict, benchmarks: str | Path, files: Sequence[str], made: Sequence[str]
+) -> dict:
+    """Provenance of the run, its ``config``, what each rule cost, and the SHA-256 of ``files``.
+
+    ``made_by`` is of the files ``made``, which the tables are made of; the rest of the provenance
+    is this program's.
+    """
     import torch  # noqa: F401  provenance names the GPUs only where torch is there to ask
 
     rules = costs(benchmarks)
     return {
         **provenance(),
+        "made_by": made_by(made),
         "config_digest": digest(config),
         "config": config,
         "seconds": round(sum(rule["seconds"] for rule in rules.values()), 2),
@@ -57,10 +82,11 @@ def main(argv=None) -> None:
     parser.add_argument("--config-json", required=True, help="resolved config: JSON or a file")
     parser.add_argument("--benchmarks", required=True, help="folder of Snakemake's benchmark files")
     parser.add_argument("--inputs", nargs="+", required=True, help="files to take checksums of")
+    parser.add_argument("--made", nargs="*", default=[], help="JSON files that say what made them")
     parser.add_argument("--output", required=True, help="manifest.json")
     args = parser.parse_args(argv)
     config = load_record(args.config_json)
-    write_json(manifest(config, args.benchmarks, args.inputs), args.output)
+    write_json(manifest(config, args.benchmarks, args.inputs, args.made), args.output)
 
 
 if __name__ == "__main__":

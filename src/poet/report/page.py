@@ -144,11 +144,48 @@ def policy(*scripts: str) -> str:
     )
 
 
-def render(comparisons, made_of, shown_tables, shown_figures, diagnoses, answers: dict) -> str:
+def several_versions(made_of: dict) -> list[str]:
+    """A caution where results come from several versions of the code; of documents none matters.
+
+    Args:
+        made_of: the manifest; one of an older release does not say what made the results.
+    """
+    rows = [row for row in made_of.get("made_by", []) if row["code"] or row["git_commit"]]
+    codes = {row["code"] or row["git_commit"] for row in rows}
+    codes.add(made_of.get("code") or made_of["git_commit"])
+    if len(codes - {None}) < 2:
+        return []
+    found = "; ".join(f"{version(row)}: {len(row['files'])} files" for row in rows)
+    return [
+        f"These results were made by several versions of the code ({found}; this page: "
+        f"{version(made_of)}). To make all with one, run the same command with --forceall (make "
+        "results ARGS=--forceall), or remove results/ before."
+    ]
+
+
+def version(row: dict) -> str:
+    """A version of the code, as the page names it."""
+    commit = f"commit {row['git_commit'][:12]}" if row["git_commit"] else "not under git"
+    changed = ", with uncommitted changes" if row["git_dirty"] else ""
+    return commit + changed + (f", code {row['code']}" if row.get("code") else "")
+
+
+def answer_text(answer: str, cautions: list[str], made_of: dict, path: str) -> str:
+    """What the end of a run says: the answer, the cautions, the code, and where the page is."""
+    return "\n".join(
+        [answer, *(f"Caution: {text}" for text in cautions), f"Code: {version(made_of)}.",
+         f"Page: {path}", ""]
+    )  # fmt: skip
+
+
+def render(
+    answer: str, gains, cautions, made_of, shown_tables, shown_figures, diagnoses, answers: dict
+) -> str:
     """The page as HTML.
 
     Args:
-        comparisons: of the main table.
+        answer: of :func:`poet.report.headline.sentence`; gains: what it is made of.
+        cautions: sentences that stand before it.
         made_of: the manifest.
         shown_tables: what :func:`table` returns; shown_figures: what :func:`figure` returns.
         diagnoses: what ``poet.analyse.diagnose`` writes.
@@ -164,12 +201,14 @@ def render(comparisons, made_of, shown_tables, shown_figures, diagnoses, answers
     )  # fmt: skip
     environment.filters["signed"] = headline.signed
     environment.filters["effect"] = headline.effect
-    gains = headline.poet_gains(comparisons, made_of["config"]["methods"])
+    environment.filters["why_not"] = headline.why_not
+    environment.filters["interval"] = headline.interval
+    environment.filters["version"] = version
     script, style = library()
     script += "\n" + (TEMPLATES / "page.js").read_text(encoding="utf-8")
     style += "\n" + (TEMPLATES / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
-        answer=headline.sentence(gains), gains=gains, tables=shown_tables, figures=shown_figures,
+        answer=answer, gains=gains, cautions=cautions, tables=shown_tables, figures=shown_figures,
         diagnoses=diagnoses, manifest=made_of,
         configuration=yaml.safe_dump(made_of["config"], sort_keys=False),
         answers=packed(answers) if answers["pairs"] else None,
@@ -181,6 +220,7 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--manifest", required=True, help="manifest.json")
     parser.add_argument("--comparison", nargs="+", required=True, help="the main table's")
+    parser.add_argument("--cautions", required=True, help="what poet.report.cautions writes")
     parser.add_argument("--tables", nargs="+", required=True, help=".csv files, in their order")
     parser.add_argument("--figures", nargs="+", required=True, help=".svg files beside their .csv")
     parser.add_argument("--diagnosis", nargs="*", default=[], help="diagnosis.json files")
@@ -189,20 +229,29 @@ def main(argv=None) -> None:
         metavar="SETTING ANNOTATOR METHOD FILE", help="one file per seed; repeat for each method",
     )  # fmt: skip
     parser.add_argument("--output", required=True, help="index.html")
+    parser.add_argument("--answer", required=True, help="the answer and the cautions as plain text")
     args = parser.parse_args(argv)
     made_of = read_json(args.manifest)
     config = made_of["config"]
     annotations = [(s, a, m, files) for s, a, m, *files in args.annotations]
+    gains = headline.poet_gains([*map(read_json, args.comparison)], config["methods"])
+    answer = headline.sentence(gains)
+    cautions = [*read_json(args.cautions), *several_versions(made_of)]
     html = render(
-        [*map(read_json, args.comparison)],
+        answer,
+        gains,
+        cautions,
         made_of,
         [*map(table, args.tables)],
         [*map(figure, args.figures)],
         [*map(read_json, args.diagnosis)],
         bundle(annotations, config["gains"], config["methods"], config["seeds"]),
     )
-    with publish(args.output) as path:
-        path.write_text(html, encoding="utf-8")
+    for text, path in (
+        (html, args.output), (answer_text(answer, cautions, made_of, args.output), args.answer),
+    ):  # fmt: skip
+        with publish(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,17 @@ def read_reported(path: str | Path) -> list[dict]:
         if missing := COLUMNS - set(reader.fieldnames or ()):
             raise UserError(f"{path}, line 1: columns missing: {', '.join(sorted(missing))}")
         return list(reader)
+
+
+def interval_of(found: dict, prefix: str):
+    """The :class:`~poet.evaluate.statistics.Interval` of a row; one that is null excludes nothing.
+
+    So a number without an interval is inconclusive, and never a verdict.
+    """
+    from poet.evaluate.statistics import Interval
+
+    low, high = found[f"{prefix}_low"], found[f"{prefix}_high"]
+    return Interval(-math.inf, math.inf) if low is None else Interval(low, high)
 
 
 @dataclass(frozen=True)
@@ -77,11 +89,11 @@ class Paper:
         return round(method - baseline, 1)  # both are printed with one decimal
 
     def _verdict(self, comparison, found, prefix: str, value: float, gain) -> str:
-        from poet.evaluate.statistics import Interval, same_direction, verdict
+        from poet.evaluate.statistics import same_direction, verdict
 
-        interval = found and Interval(found[f"{prefix}_low"], found[f"{prefix}_high"])
+        interval = found and interval_of(found, prefix)
         of_gain = self._gain_value(comparison["setting"], gain)
         direction = None
         if of_gain is not None:
-            direction = same_direction(Interval(gain["ci_low"], gain["ci_high"]), of_gain)
+            direction = same_direction(interval_of(gain, "ci"), of_gain)
         return verdict(interval, value, comparison["annotator"] in self.annotators, direction)

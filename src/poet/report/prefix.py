@@ -7,6 +7,7 @@ never ``reproduced``, its sign is what is compared. Surviving orders are in perc
 from __future__ import annotations
 
 from poet.report.formats import PERCENT, SHARE, Layout, fixed
+from poet.report.paper import interval_of
 
 LAYOUT = Layout(
     {
@@ -80,9 +81,9 @@ def _cells(found: dict, values: dict, same: bool, digits: int) -> dict:
 
 
 def _verdict(found: dict, paper: float, same: bool) -> str:
-    from poet.evaluate.statistics import Interval, same_direction, verdict
+    from poet.evaluate.statistics import same_direction, verdict
 
-    interval = Interval(found["ci_low"], found["ci_high"])
+    interval = interval_of(found, "ci")
     if "k" not in found:  # surviving orders, in percent
         return verdict(interval, paper, same)
     return verdict(interval, paper, same, same_direction(interval, paper), margin=0.0)

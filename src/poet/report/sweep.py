@@ -8,7 +8,7 @@ from collections import defaultdict
 from poet.files import cli, read_json
 from poet.report.formats import SHARE, Layout, fixed, write
 from poet.report.paper import Paper
-from poet.report.tables import GAIN, SCORES, SHOWN_SCORES, main_rows
+from poet.report.tables import GAIN, MARKS, SCORES, SHOWN_SCORES, main_rows
 
 VALIDATED = ("validation_reward", "validation_reward_se", "pair_accuracy")
 LAYOUT = Layout(
@@ -24,6 +24,7 @@ LAYOUT = Layout(
         **SHOWN_SCORES,
     },
     "{} [{}, {}]",
+    MARKS,
 )
 NOTES = (
     "validation reward: mean true reward of one answer, by the first seed's model, to the prompt "
@@ -44,7 +45,7 @@ def rows_of(validations: list[dict], comparisons: list[dict]) -> list[dict]:
     scores = defaultdict(list)
     for row in main_rows(comparisons, Paper({})):  # the paper swept nothing
         scores[row["setting"], row["method"]].append(row)
-    kept = ("annotator", *SCORES, *GAIN, "lc_kind", "interval")
+    kept = ("annotator", *SCORES, *GAIN, "not_measured", "lc_kind", "interval")
     rows = []
     for found in validations:
         for cell in found["cells"]:

@@ -16,16 +16,16 @@ from poet.report.paper import Paper, read_reported
 SCORES = {
     "n_seeds": 0, "n_prompts": 0,
     "lc_win_rate": PERCENT, "lc_ci_low": PERCENT, "lc_ci_high": PERCENT,
-    "lc_prompts_ci_low": PERCENT, "lc_prompts_ci_high": PERCENT,
+    "lc_prompts_ci_low": PERCENT, "lc_prompts_ci_high": PERCENT, "lc_degenerate_seeds": 0,
     "win_rate": PERCENT, "wr_ci_low": PERCENT, "wr_ci_high": PERCENT,
     "wr_prompts_ci_low": PERCENT, "wr_prompts_ci_high": PERCENT,
     "wr_seed_sd": PERCENT, "wr_judge_sd": PERCENT,
-    "avg_length": LENGTH, "share_ended": SHARE,
+    "avg_length": LENGTH, "share_ended": SHARE, "share_as_start": SHARE,
     "true_reward": SHARE, "true_reward_ci_low": SHARE, "true_reward_ci_high": SHARE,
 }  # fmt: skip
 GAIN = {
     "gain_lc": PERCENT, "gain_lc_ci_low": PERCENT, "gain_lc_ci_high": PERCENT, "p_holm": SHARE,
-    "n_prompts_needed": 0,
+    "n_prompts_needed": 0, "share_identical": SHARE,
 }  # fmt: skip
 SHOWN_SCORES = {
     "annotator": ("annotator",),
@@ -37,6 +37,7 @@ SHOWN_SCORES = {
     "judge sd": ("wr_judge_sd",),
     "length": ("avg_length",),
     "ended": ("share_ended",),
+    "as start": ("share_as_start",),
     "true reward": ("true_reward", "true_reward_ci_low", "true_reward_ci_high"),
     "paper's LC": ("paper_lc_win_rate",),
     "verdict": ("verdict",),
@@ -45,6 +46,10 @@ SHOWN_SCORES = {
     "prompts needed": ("n_prompts_needed",),
     "paper's gain": ("paper_gain_lc",),
     "gain's verdict": ("gain_verdict",),
+}
+MARKS = {
+    "LC win rate %": ("lc_degenerate_seeds", "degenerate"),
+    "gain LC": ("not_measured", "not measured"),
 }
 # The columns before the scores, which are the same in all of these tables.
 FIRST = {
@@ -61,7 +66,7 @@ def layout(table: str, columns: list[str]) -> Layout:
     if table == "prefix":
         return prefix.LAYOUT
     first = {column: (column,) for column in FIRST[table]}
-    return Layout(first | SHOWN_SCORES, "{} [{}, {}]")
+    return Layout(first | SHOWN_SCORES, "{} [{}, {}]", MARKS)
 
 
 def main_rows(comparisons: list[dict], paper: Paper) -> list[dict]:
@@ -86,6 +91,7 @@ def main_rows(comparisons: list[dict], paper: Paper) -> list[dict]:
                 | {column: fixed(found.get(column), n) for column, n in SCORES.items()}
                 | paper.score(comparison, method)
                 | {column: fixed(of_gain[column], n) for column, n in GAIN.items()}
+                | {"not_measured": gain.get("not_measured") or ""}
                 | paper.gain(comparison, gain)
                 | {"lc_kind": comparison["lc_kind"], "interval": found.get("interval", "")}
             )
@@ -156,21 +162,32 @@ def _order(row: dict) -> tuple:
 
 
 def notes(rows: list[dict]) -> list[str]:
-    """What the columns are, below a table of scores."""
+    """What the columns are, below a table of scores, and why numbers have no interval."""
 
     def said(column: str) -> str:
         return "; ".join(dict.fromkeys(row[column] for row in rows if row[column]))
 
+    missing = []
+    if any(row["lc_degenerate_seeds"] not in ("", "0") for row in rows):
+        missing.append(
+            "degenerate: alpaca-eval's cross-validation chose a penalty that took the model's own "
+            "term out of its regression, in as many seeds as the CSV says; that number says "
+            "nothing of the model. Look at the win rate."
+        )
+    if why := said("not_measured"):
+        missing.append(f"not measured: {why}.")
     return [
         f"Intervals (95 %): {said('interval')}; the CSV has those over prompts alone, given these "
         f"models, as well. LC: {said('lc_kind')}. seed sd, judge sd: standard deviations of one "
         "run's win rate, from run to run, and where every verdict is drawn once from the judge's "
         "probabilities; prompts needed: to see a gain of that size at 80 % power. "
         "length: characters; "
-        "ended: share of answers that ended by themselves; gain LC: percentage points over the "
+        "ended: share of answers that ended by themselves; as start: share of answers that are the "
+        "start model's to the letter; gain LC: percentage points over the "
         "same objective without POET. verdict: reproduced (the paper's judge, and the interval "
         "within 3 points of its number), direction only (the gain has the paper's sign), "
-        "contradicts, inconclusive, different judge, not run."
+        "contradicts, inconclusive, different judge, not run.",
+        *missing,
     ]
 
 
@@ -180,7 +197,9 @@ def main(argv=None) -> None:
     for name in FIRST:
         table = tables.add_parser(name, help="win rates, one row per setting, method, annotator")
         table.add_argument("--comparison", nargs="+", required=True, help="comparison.json files")
-        if name != "main":
+        if name == "main":
+            table.add_argument("--cautions", required=True, help="what poet.report.cautions writes")
+        else:
             table.add_argument("--methods", required=True, help="that section of the config: JSON")
     of_prefixes = tables.add_parser("prefix", help="quality of prefixes")
     of_prefixes.add_argument("--measured", nargs="+", required=True, help="prefix_quality.json")
@@ -215,6 +234,8 @@ def main(argv=None) -> None:
         else:
             rows = variant_rows(args.table, comparisons, paper, load_record(args.methods))
         below = notes(rows)
+        if args.table == "main":
+            below += [f"Caution: {text}" for text in read_json(args.cautions)]
     columns = [*dict.fromkeys(column for row in rows for column in row)]
     write(rows, layout(args.table, columns), below, args.output)
 

@@ -1,0 +1,176 @@
+"""What stands before the answer: the reasons why the numbers may not mean what they seem to.
+
+Each is a sentence, made of what the run wrote anyway. What is not there (in an archive of scores
+alone, say) is unknown or left out, and no failure.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+
+from poet.files import cli, load_record, read_json, write_json
+
+FEW_PROMPTS = 100  # a win rate's 95 % interval is then some 15 points wide or wider
+CUT_OFF = 0.1  # share of a model's answers that do not end by themselves
+# Lower bound of the interval of a reward model's accuracy on held-out pairs. People agree with one
+# another on two thirds to three quarters of such pairs.
+LOW_ACCURACY = 0.7
+ALIKE = 0.9  # share of a method's answers that are the start model's to the letter
+
+
+def cautions(
+    comparisons: Sequence[dict], config: dict, judges: Sequence[dict], summaries: Sequence[dict]
+) -> list[str]:
+    """The sentences, the gravest first, none twice.
+
+    Args:
+        comparisons: what ``poet.evaluate.compare`` writes, of the main table.
+        config: the validated configuration; ``annotators`` and each setting's ``model`` are read.
+        judges: ``train.json`` of the reward models trained on the settings' own pairs.
+        summaries: of the rule generate.
+    """
+    stops = {
+        (found["record"]["setting"], found["record"]["method"]): found["runs"]
+        for found in summaries
+    }
+    trained = {found["record"]["setting"]: found for found in judges}
+    sentences = []
+    for kind in (
+        _identical, _degenerate, lambda of: _cut_off(of, stops), _few,
+        lambda of: _judge(of, config["annotators"][of["annotator"]], trained), _one_seed,
+        lambda of: _scratch(of, config["settings"][of["setting"]]),
+    ):  # fmt: skip
+        sentences += [text for of in comparisons for text in kind(of)]
+    return [*dict.fromkeys(sentences)]
+
+
+def _identical(comparison: dict) -> Iterator[str]:
+    shares = {
+        name: found.get("share_as_start") or 0.0 for name, found in comparison["methods"].items()
+    }
+    same = [name for name, share in shares.items() if share == 1]
+    if same:
+        yield (
+            f"{comparison['setting']}: every answer of {_listed(same)} is the very same as the "
+            "start model's. Training moved the model too little to tell: look at the learning rate "
+            "and the number of steps."
+        )
+    alike = [name for name, share in shares.items() if ALIKE <= share < 1]
+    if alike:
+        yield (
+            f"{comparison['setting']}: most answers are the start model's to the letter "
+            f"({_shares(alike, shares)}). Training moved the model little: look at the learning "
+            "rate and the number of steps."
+        )
+    for gain in comparison["gains"]:
+        if gain.get("share_identical") == 1 and gain["method"] not in same:
+            yield (
+                f"{comparison['setting']}: every answer of {gain['method']} is the very same as "
+                f"{gain['baseline']}'s."
+            )
+
+
+def _degenerate(comparison: dict) -> Iterator[str]:
+    empty = [
+        f"{name} ({found['lc_degenerate_seeds']} of {found['n_seeds']} seeds)"
+        for name, found in comparison["methods"].items()
+        if found.get("lc_degenerate_seeds")
+    ]
+    if empty:
+        yield (
+            f"{comparison['setting']}, {comparison['annotator']}: alpaca-eval's length-controlled "
+            f"win rate is degenerate for {_listed(empty)}: its penalty took the model's own term "
+            "to zero, and the number says nothing. Look at the win rate."
+        )
+
+
+def _cut_off(comparison: dict, stops: dict) -> Iterator[str]:
+    setting = comparison["setting"]
+    shares = {
+        name: 1 - found["share_ended"]
+        for name, found in comparison["methods"].items()
+        if found["share_ended"] is not None and 1 - found["share_ended"] > CUT_OFF
+    }
+    if shares:
+        runs = [run for name in shares for run in stops.get((setting, name), [])]
+        tokens = sorted({token for run in runs for token in run.get("stop_token_ids", [])})
+        ends = f" (an answer ends at the token ids {', '.join(map(str, tokens))})" if tokens else ""
+        yield (
+            f"{setting}: many answers do not end and are cut off at max_new_tokens: "
+            f"{_shares(shares, shares)}{ends}. Scores judge those fragments: raise "
+            "generation.max_new_tokens, or name the token that ends a turn in "
+            "generation.stop_token_ids."
+        )
+
+
+def _few(comparison: dict) -> Iterator[str]:
+    if comparison["n_prompts"] < FEW_PROMPTS:
+        yield (
+            f"{comparison['setting']}: only {comparison['n_prompts']} evaluation prompts; fewer "
+            f"than {FEW_PROMPTS} show nothing but large effects."
+        )
+
+
+def _judge(comparison: dict, annotator: dict, trained: dict) -> Iterator[str]:
+    setting, name, model = comparison["setting"], comparison["annotator"], annotator.get("name")
+    if annotator["kind"] not in ("reward_model", "local_judge"):
+        return
+    if model is not None:
+        yield f"{setting}: judged by {name} ({model}), whose accuracy on such pairs is unknown."
+        return
+    judged = f"{setting}: judged by {name}, a reward model trained on these pairs"
+    if setting not in trained:
+        yield f"{judged}, whose held-out accuracy is unknown."
+        return
+    found = trained[setting]
+    low, high = (found[f"test_accuracy_ci_{end}"] for end in ("low", "high"))
+    weak = " That is too low or too uncertain to trust its verdicts." if low < LOW_ACCURACY else ""
+    yield (
+        f"{judged}, with accuracy {found['test_accuracy']:.2f} [{low:.2f}, {high:.2f}] on "
+        f"{found['n_test']} held-out pairs.{weak}"
+    )
+
+
+def _one_seed(comparison: dict) -> Iterator[str]:
+    seeds = [found["n_seeds"] for name, found in comparison["methods"].items() if name != "sft"]
+    if seeds and max(seeds) == 1:
+        yield (
+            f"{comparison['setting']}: one seed only. Intervals hold for these trained models; "
+            "another run may differ by more."
+        )
+
+
+def _scratch(comparison: dict, setting: dict) -> Iterator[str]:
+    if "scratch" in setting["model"]:
+        yield (
+            f"{comparison['setting']}: the model is trained from scratch, which shows the "
+            "mechanism and not what a good model would do."
+        )
+
+
+def _shares(names, shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * shares[name]:.0f} %" for name in names)
+
+
+def _listed(names: Sequence[str]) -> str:
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--comparison", nargs="+", required=True, help="the main table's")
+    parser.add_argument("--config-json", required=True, help="resolved config: JSON or a file")
+    parser.add_argument("--judges", nargs="*", default=[], help="train.json of reward models")
+    parser.add_argument("--summaries", nargs="*", default=[], help="of the answers, per method")
+    parser.add_argument("--output", required=True, help="JSON: a list of sentences")
+    args = parser.parse_args(argv)
+    files = (args.comparison, args.judges, args.summaries)
+    comparisons, judges, summaries = ([*map(read_json, paths)] for paths in files)
+    found = cautions(comparisons, load_record(args.config_json), judges, summaries)
+    write_json(found, args.output)
+
+
+if __name__ == "__main__":
+    cli(main)
