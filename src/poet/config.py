@@ -26,12 +26,16 @@ OBJECTIVES = ("dpo", "simpo", "ipo", "ln_dpo", "rpo")  # each with its section u
 # What each program needs of the record, so that a change re-runs the rules that it concerns.
 _RUN = ("setting", "torch_threads")
 _LOADING = ("attn_implementation", "trust_remote_code")
+_TEXT = ("length_policy", "chat_template_kwargs")
 _PARAMETERS = ("beta", "gamma_beta_ratio", "rpo_alpha")
 STAGES = {
     "data": ("setting", "data"),
     "chats": ("chats",),
-    "sft": (*_RUN, "model", "model_revision", *_LOADING, "scratch", "sft", "sft_seed"),
-    "tokenize": ("setting", "max_length", "max_prompt_length", "length_policy"),
+    "sft": (
+        *_RUN, "model", "model_revision", *_LOADING, "scratch", "sft", "sft_seed",
+        "chat_template_kwargs",
+    ),
+    "tokenize": ("setting", *_TEXT, "max_length", "max_prompt_length"),
     "reference": (
         *_RUN, *_LOADING, "reference_batch_size", "forward", "token_budget", "dtype",
     ),
@@ -42,15 +46,13 @@ STAGES = {
         "length_policy", "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim",
         "forward", "token_budget", "gradient_checkpointing", "dtype", "lora", "seed",
     ),
-    "generate": (*_RUN, "method", "length_policy", "generation", *_LOADING),
+    "generate": (*_RUN, "method", *_TEXT, "generation", *_LOADING),
     "annotate": (*_RUN, "method", "reference_name"),
-    "reward_model": (*_RUN, "reward_model"),
+    "reward_model": (*_RUN, "reward_model", "chat_template_kwargs"),
     "downstream": (*_RUN, "method", "downstream", *_LOADING),
-    "diagnose": (
-        "setting", "data", "scratch", "max_length", "max_prompt_length", "length_policy",
-    ),
+    "diagnose": ("setting", "data", "scratch", *_TEXT, "max_length", "max_prompt_length"),
     "prefix_quality": (
-        *_RUN, *_LOADING, "analysis", "data", "generation", "length_policy", "sft_seed",
+        *_RUN, *_LOADING, *_TEXT, "analysis", "data", "generation", "sft_seed",
     ),
     "reward_gap": (*_RUN, *_LOADING, "analysis", "reference_batch_size", "dtype"),
 }  # fmt: skip
@@ -65,7 +67,8 @@ def load(config: dict, source: str = "config") -> dict:
     Raises:
         UserError: naming the key, what was found and what was expected.
     """
-    config = copy.deepcopy(config)
+    # A copy, in which YAML's dates are text as in JSON.
+    config = json.loads(json.dumps(config, default=str))
     _validate(config, source)
     _apply_shortcuts(config, source)
     for method in config.get("sweep", {}).get("methods", []):
@@ -131,6 +134,7 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "dataset": data.get("dataset") or data.get("path") or f"world:{data.get('variant')}",
         "dataset_revision": _commit(config, data.get("dataset"), data.get("revision"), "datasets/"),
         "data": data,
+        "chat_template_kwargs": chosen["chat_template_kwargs"],
         "objective": objective,
         "truncation": choice.get("truncation", {"strategy": "none", "keep": 1.0}),
         "weighting": choice.get("weighting", "uniform"),

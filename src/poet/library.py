@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from poet.data.templates import Chat, options_of
 from poet.data.tokenization import encode_pairs, encode_texts, limit_lengths, pair_hash
 from poet.data.truncation import truncate_pair
 
@@ -20,6 +21,7 @@ def equal_length(
     strategy: str = "poet",
     keep: float = 1.0,
     max_length: int | None = None,
+    chat_template_kwargs: dict | None = None,
 ) -> Dataset:
     """Tokenize a preference data set and truncate both responses of a pair; see ``truncate_pair``.
 
@@ -30,6 +32,9 @@ def equal_length(
     Args:
         max_length: tokens of prompt and response, a plain cut before the truncation; a prompt that
             leaves no room keeps its last half of that. None: no limit.
+        chat_template_kwargs: variables of the chat template, for all rows; a row's own, in the
+            columns ``chat_template_kwargs`` and ``tools``, go before them. ``strftime_now`` is the
+            date that a template writes which asks for today's, by default 2024-07-26.
 
     Returns:
         ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (token ids) and ``pair_hash`` in place of
@@ -41,15 +46,19 @@ def equal_length(
     """
     from trl.data_utils import is_conversational, maybe_extract_prompt
 
+    chat = Chat(tokenizer, "keep_start", chat_template_kwargs or {})
     known = [name for name in ("prompt", "chosen", "rejected") if name in dataset.column_names]
 
     def convert(batch: dict) -> dict:
         rows = zip(*(batch[name] for name in known), strict=True)
         pairs = [maybe_extract_prompt(dict(zip(known, row, strict=True))) for row in rows]
-        encoded = encode_pairs if is_conversational(pairs[0]) else encode_texts
-        prompts = [pair["prompt"] for pair in pairs]
-        prompt_ids, chosen = encoded(tokenizer, prompts, [pair["chosen"] for pair in pairs])
-        _, rejected = encoded(tokenizer, prompts, [pair["rejected"] for pair in pairs])
+        columns = [[pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected")]
+        prompts, *sides = columns
+        if is_conversational(pairs[0]):
+            encoded = [encode_pairs(chat, prompts, side, options_of(batch)) for side in sides]
+        else:
+            encoded = [encode_texts(chat, prompts, side) for side in sides]
+        (prompt_ids, chosen), (_, rejected) = encoded
         out = {name: [] for name in ("prompt_ids", "chosen_ids", "rejected_ids", "pair_hash")}
         for ids in zip(prompt_ids, chosen, rejected, strict=True):
             if max_length:

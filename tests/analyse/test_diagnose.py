@@ -18,6 +18,7 @@ from poet.analyse.pair_counts import histogram, measure, poet
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
 from poet.analyse.pair_tokens import Ids, Tokens, Words
 from poet.analyse.recommendation import markdown, recommend
+from poet.data.templates import Chat
 from poet.data.world_language import words_of
 from poet.files import read_json, write_jsonl
 from poet.train.sft import load_model
@@ -116,6 +117,7 @@ def test_prompts_of_the_real_pairs(real):
 RECORD = {
     "setting": "world", "scratch": {"vocab_size": 640},
     "max_length": 256, "max_prompt_length": 128, "length_policy": "keep_start",
+    "chat_template_kwargs": {},
 }  # fmt: skip
 
 
@@ -136,7 +138,9 @@ def test_the_diagnosis_predicts_the_measured_share_of_surviving_orders(
     """Predicted from the training pairs before training, measured on others by completing them."""
     monkeypatch.setattr(completion, "sample", average_writer().sample)
     score = open_scorer("oracle", {"kind": "oracle"})
-    completer = Completer(None, early.tokenizer, {"stop_token_ids": []}, 0, score)
+    completer = Completer(
+        None, Chat(early.tokenizer, "keep_start", {}), {"stop_token_ids": [1]}, 0, score
+    )
     settings = {"prefix_lengths": [2], "completions": 1, "order_completions": 16}
     pairs = read_pairs(early.pairs, early.tokens, 1000)
     section, _ = measure_pairs(pairs, settings, completer, "early")

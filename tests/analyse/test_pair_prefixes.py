@@ -18,6 +18,7 @@ from poet.analyse.held_out import held_out_rows
 from poet.analyse.intervals import mean_interval, order_kept
 from poet.analyse.pair_prefixes import MIN_LENGTH, exact_gaps, measure_pairs, read_pairs
 from poet.analyse.pair_tokens import Ids
+from poet.data.templates import Chat
 from poet.data.tokenization import encode_pairs
 from poet.data.world import continue_expected_reward
 from poet.data.world_language import reward
@@ -30,8 +31,9 @@ SETTINGS = {"prefix_lengths": KS, "completions": 2, "order_completions": 16}
 @pytest.fixture
 def completer(early):
     """A completer without a model: who continues is patched in."""
-    sampling = {"stop_token_ids": []}
-    return Completer(None, early.tokenizer, sampling, 0, open_scorer("oracle", {"kind": "oracle"}))
+    sampling = {"stop_token_ids": [1]}
+    oracle = open_scorer("oracle", {"kind": "oracle"})
+    return Completer(None, Chat(early.tokenizer, "keep_start", {}), sampling, 0, oracle)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +103,7 @@ def test_numbers_are_made_of_the_completions(monkeypatch, pairs, completer, aver
             response = pairs.responses[side][row]
             length = k or min(len(pairs.responses[s][row]) for s in ("chosen", "rejected"))
             for each in rows[row]:
-                assert each.prefix == completer.tokenizer.decode(
+                assert each.prefix == completer.chat.tokenizer.decode(
                     response[:length], skip_special_tokens=True
                 )
                 assert each.text.startswith(each.prefix)
@@ -130,7 +132,7 @@ def test_a_whole_response_is_scored_once_and_never_continued(completer, monkeypa
         return []
 
     monkeypatch.setattr(completion, "sample", refuse)
-    tokenizer = completer.tokenizer
+    tokenizer = completer.chat.tokenizer
     ask, answer = "What are the river and the dish of Arlen?", "Its dish is soup."
     ids = (*tokenizer(answer)["input_ids"], tokenizer.eos_token_id)
     prompts = [{"prompt": [{"role": "user", "content": ask}], "instruction": ask}]
@@ -187,16 +189,18 @@ def test_a_response_of_the_papers_policy_loses_its_header(early):
     tokenizer.chat_template = (
         "{% for m in messages %}{{ '[' + m['role'] + ']\n' + m['content'] }}{% endfor %}"
     )
+    chat = Chat(tokenizer, "paper", {})
     prompt = [{"role": "user", "content": "Q"}]
     answer = [{"role": "assistant", "content": "It is."}]
-    _, (ids,) = encode_pairs(tokenizer, [prompt], [answer], "paper")
-    header = response_header(tokenizer, "paper")
-    assert header == "[assistant]\n" and response_header(tokenizer, "keep_start") == ""
-    completer = Completer(None, tokenizer, {"stop_token_ids": []}, 0, None, header)
+    _, (ids,) = encode_pairs(chat, [prompt], [answer])
+    assert response_header(chat) == "[assistant]\n"
+    assert response_header(Chat(tokenizer, "keep_start", {})) == ""
+    completer = Completer(None, chat, {"stop_token_ids": [1]}, 0, None)
     assert completer.text(ids) == "It is."
     texts = [completer.text(ids[:k]) for k in range(1, len(ids) + 1)]
     assert texts[0] == "" and all("It is.".startswith(text) for text in texts)
     limits = {"max_length": 99, "max_prompt_length": 50, "length_policy": "paper"}
+    limits["chat_template_kwargs"] = {}
     ids_of = Ids(tokenizer, limits)
     (tokens,) = ids_of([{"prompt": prompt, "chosen": answer, "rejected": answer}])
     assert tokens.chosen == ids

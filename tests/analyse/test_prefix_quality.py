@@ -14,7 +14,7 @@ from poet.evaluate.statistics import Score, over_prompts_and_seeds, paired
 from poet.files import UserError, read_json, read_jsonl, write_json
 
 SAMPLING = {
-    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "stop_token_ids": [], "batch_size": 64,
+    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "stop_token_ids": [1], "batch_size": 64,
 }  # fmt: skip
 ANALYSIS = {
     "pairs": 15, "prompts": 6, "completions": 2, "order_completions": 3,
@@ -45,6 +45,7 @@ def run(early, models, generations, folder):
     record = {
         "setting": "world", "torch_threads": 1, "sft_seed": 1, "data": early.data,
         "length_policy": "keep_start",
+        "chat_template_kwargs": {},
         "generation": SAMPLING, "analysis": ANALYSIS,
     }  # fmt: skip
     flags = ["--record", json.dumps(record), "--start", models["sft"][0]]

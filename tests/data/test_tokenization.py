@@ -24,6 +24,7 @@ from tokenizers import (
 )
 from transformers import PreTrainedTokenizerFast
 
+from poet.data.templates import Chat, render_prompts
 from poet.data.tokenization import (
     BATCH,
     encode,
@@ -31,7 +32,6 @@ from poet.data.tokenization import (
     limit_lengths,
     main,
     pair_hash,
-    render_prompts,
     tokenize_file,
 )
 from poet.files import UserError, read_json
@@ -161,6 +161,10 @@ def tokenizers():
     return {name: make() for name, make in TOKENIZERS.items()}
 
 
+def chat(tokenizer, policy="keep_start", **template_kwargs):
+    return Chat(tokenizer, policy, template_kwargs)
+
+
 def user(text):
     return {"role": "user", "content": text}
 
@@ -220,8 +224,9 @@ def text_of(tokenizer, ids):
 @pytest.mark.parametrize("name", NAMES)
 def test_keep_start_is_the_template_up_to_the_end_of_the_answer(tokenizers, name):
     tokenizer = tokenizers[name]
-    prompt_ids, response_ids = encode_pairs(tokenizer, PROMPTS, RESPONSES)
-    assert prompt_ids == encode(tokenizer, render_prompts(tokenizer, PROMPTS))  # as in generation
+    prompt_ids, response_ids = encode_pairs(chat(tokenizer), PROMPTS, RESPONSES)
+    generating = encode(tokenizer, render_prompts(chat(tokenizer), PROMPTS))
+    assert prompt_ids == generating
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token or ""
     _, _, answered, end = pieces(name)
     for prompt, [answer], p, r in zip(PROMPTS, RESPONSES, prompt_ids, response_ids, strict=True):
@@ -237,7 +242,7 @@ def test_keep_start_is_the_template_up_to_the_end_of_the_answer(tokenizers, name
 @pytest.mark.parametrize("name", NAMES)
 def test_paper_is_the_released_codes_text(tokenizers, name):
     tokenizer = tokenizers[name]
-    prompt_ids, response_ids = encode_pairs(tokenizer, PROMPTS, RESPONSES, "paper")
+    prompt_ids, response_ids = encode_pairs(chat(tokenizer, "paper"), PROMPTS, RESPONSES)
     eos, bos = tokenizer.eos_token_id, tokenizer.bos_token or ""
     _, _, answered, end = pieces(name)
     for prompt, [answer], p, r in zip(PROMPTS, RESPONSES, prompt_ids, response_ids, strict=True):
@@ -264,8 +269,8 @@ def test_the_empty_system_message_of_gemma_changes_nothing(tokenizers):
     released = copy.deepcopy(own)
     released.chat_template = GEMMA_RELEASED
     empty = [[{"role": "system", "content": ""}, *prompt] for prompt in PROMPTS]
-    assert encode_pairs(own, PROMPTS, RESPONSES, "paper") == encode_pairs(
-        released, empty, RESPONSES, "paper"
+    assert encode_pairs(chat(own, "paper"), PROMPTS, RESPONSES) == encode_pairs(
+        chat(released, "paper"), empty, RESPONSES
     )
 
 
@@ -273,24 +278,24 @@ def test_the_empty_system_message_of_gemma_changes_nothing(tokenizers):
 def test_a_system_message_of_the_pairs_is_kept(tokenizers, policy):
     prompts = [[{"role": "system", "content": "hello"}, user("a")]]
     for name in SUPPORTS_SYSTEM:
-        ids, _ = encode_pairs(tokenizers[name], prompts, [[assistant("b")]], policy)
+        ids, _ = encode_pairs(chat(tokenizers[name], policy), prompts, [[assistant("b")]])
         text = text_of(tokenizers[name], ids[0])
         assert text.count("system") == 1 and text.count("hello") == 1
     with pytest.raises(UserError, match="System role not supported\n  roles found: system, user"):
-        encode_pairs(tokenizers["gemma"], prompts, [[assistant("b")]], policy)
+        encode_pairs(chat(tokenizers["gemma"], policy), prompts, [[assistant("b")]])
 
 
 def test_arguments_stay_as_they_are(tokenizers):
     before = json.dumps([PROMPTS, RESPONSES])
-    encode_pairs(tokenizers["zephyr"], PROMPTS, RESPONSES, "paper")
+    encode_pairs(chat(tokenizers["zephyr"], "paper"), PROMPTS, RESPONSES)
     assert json.dumps([PROMPTS, RESPONSES]) == before
 
 
 def test_rows_do_not_depend_on_their_batch(tokenizers):
     for policy in ("keep_start", "paper"):
-        together = encode_pairs(tokenizers["llama-base"], PROMPTS, RESPONSES, policy)
+        together = encode_pairs(chat(tokenizers["llama-base"], policy), PROMPTS, RESPONSES)
         alone = [
-            encode_pairs(tokenizers["llama-base"], [p], [r], policy)
+            encode_pairs(chat(tokenizers["llama-base"], policy), [p], [r])
             for p, r in zip(PROMPTS, RESPONSES, strict=True)
         ]
         assert together == ([p for [p], _ in alone], [r for _, [r] in alone])
@@ -301,7 +306,7 @@ def test_bos_where_the_template_and_the_tokenizer_both_write_it():
     template_only = byte_level(LLAMA, "<|begin|>", "<|eot_id|>", HEADERS[:2], adds_bos=False)
     neither = byte_level(ZEPHYR, "<s>", "</s>", adds_bos=False)
     for tokenizer, n in ((both, 1), (template_only, 1), (neither, 0)):
-        (ids,) = encode(tokenizer, render_prompts(tokenizer, PROMPTS[:1]))
+        (ids,) = encode(tokenizer, render_prompts(chat(tokenizer), PROMPTS[:1]))
         assert ids.count(tokenizer.bos_token_id) == n
 
 
@@ -310,7 +315,8 @@ def test_one_token_for_bos_and_eos_is_no_bos():
     template = BARE.replace("['content'] ", "['content'] + '<|endoftext|>' ")
     tokenizer = byte_level(template, None, "<|endoftext|>")
     tokenizer.bos_token = "<|endoftext|>"
-    prompts, responses = encode_pairs(tokenizer, [[user("the mill")]], [[assistant("is old")]])
+    pair = [[user("the mill")]], [[assistant("is old")]]
+    prompts, responses = encode_pairs(chat(tokenizer), *pair)
     assert prompts == [ids_of(tokenizer, "the mill") + [tokenizer.eos_token_id]]
     assert responses == [ids_of(tokenizer, "is old") + [tokenizer.eos_token_id]]
 
@@ -332,11 +338,11 @@ MERGING = [
 def test_boundary_merges(make, asked, answer):
     tokenizer = make()
     eos, pair = tokenizer.eos_token_id, ([[user(asked)]], [[assistant(answer)]])
-    (p,), (r,) = encode_pairs(tokenizer, *pair)
+    (p,), (r,) = encode_pairs(chat(tokenizer), *pair)
     assert p == [tokenizer.bos_token_id, *ids_of(tokenizer, asked)]  # as generation has it
     assert r.count(eos) == 1 and r[-1] == eos
     assert tokenizer.decode((p + r)[1:-1]) == (asked + answer).rstrip()
-    (p,), (r,) = encode_pairs(tokenizer, *pair, "paper")  # as the released code has it
+    (p,), (r,) = encode_pairs(chat(tokenizer, "paper"), *pair)  # as the released code has it
     whole = [tokenizer.bos_token_id, *ids_of(tokenizer, asked + answer), eos]
     assert p + r == whole
     alone = [tokenizer.bos_token_id, *ids_of(tokenizer, asked)]
@@ -353,7 +359,7 @@ def test_merges_do_happen():
 def test_a_template_that_rewrites_the_prompt_is_refused():
     rewriting = byte_level("{{ messages | length }}" + BARE, None, "</s>")
     with pytest.raises(UserError, match="renders a prompt differently once it has an answer"):
-        encode_pairs(rewriting, PROMPTS, RESPONSES)
+        encode_pairs(chat(rewriting), PROMPTS, RESPONSES)
 
 
 # Length limits
@@ -453,6 +459,7 @@ def record(policy, max_length=40, max_prompt_length=30):
         "max_length": max_length,
         "max_prompt_length": max_prompt_length,
         "length_policy": policy,
+        "chat_template_kwargs": {},
     }
 
 
@@ -482,8 +489,8 @@ def test_file_holds_limited_pairs_and_counts_the_cuts(tmp_path, tokenizers, many
         "int32",
     ]
     prompts = [prompt for prompt, _, _ in many]
-    p, c = encode_pairs(tokenizer, prompts, [[assistant(text)] for _, text, _ in many], policy)
-    _, r = encode_pairs(tokenizer, prompts, [[assistant(text)] for _, _, text in many], policy)
+    sides = [[[assistant(pair[side])] for pair in many] for side in (1, 2)]
+    (p, c), (_, r) = (encode_pairs(chat(tokenizer, policy), prompts, side) for side in sides)
     expected = [limit_lengths(*pair, 40, 30, policy) for pair in zip(p, c, r, strict=True)]
     names = ["prompt_ids", "chosen_ids", "rejected_ids"]
     columns = [got[name].to_pylist() for name in names]

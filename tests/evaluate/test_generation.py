@@ -10,7 +10,8 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from poet.data.tokenization import encode, render_prompts, template_hash
+from poet.data.templates import Chat, render_prompts, template_hash
+from poet.data.tokenization import encode
 from poet.evaluate import sampling as samplers
 from poet.evaluate.generation import main
 from poet.evaluate.sampling import described, sample, sample_continuous
@@ -20,7 +21,7 @@ SAMPLING = {
     "temperature": 1.0,
     "top_p": 1.0,
     "max_new_tokens": 12,
-    "stop_token_ids": [],
+    "stop_token_ids": [1],
     "batch_size": 4,
     "backend": "transformers",
 }
@@ -44,7 +45,7 @@ ENGINES = [sample, sample_continuous]
 
 def generate(model, tokenizer, prompts, sampling, seed, engine=sample):
     """Answers as the program writes them."""
-    ids = encode(tokenizer, render_prompts(tokenizer, prompts))
+    ids = encode(tokenizer, render_prompts(Chat(tokenizer, "keep_start", {}), prompts))
     return described(tokenizer, engine(model, tokenizer, ids, sampling, seed, "test"))
 
 
@@ -92,13 +93,13 @@ def test_greedy_is_the_plain_loop(model, start, monkeypatch, engine, batch_size,
     eos = tokenizer.eos_token_id
     free = [plain_loop(model, tokenizer, prompt, 12, {eos}) for prompt in PROMPTS]
     assert len({tuple(tokens) for tokens in free}) == len(PROMPTS)
-    stop = [free[0][5], free[4][0]]  # some answers end by themselves, one at once
+    stop = [eos, free[0][5], free[4][0]]  # some answers end by themselves, one at once
     sampling = {**GREEDY, "batch_size": batch_size, "stop_token_ids": stop}
     answers = generate(model, tokenizer, PROMPTS, sampling, 0, engine)
     reasons = set()
     for prompt, answer in zip(PROMPTS, answers, strict=True):
-        tokens = plain_loop(model, tokenizer, prompt, 12, {eos, *stop})
-        ended = tokens[-1] in {eos, *stop}
+        tokens = plain_loop(model, tokenizer, prompt, 12, stop)
+        ended = tokens[-1] in stop
         assert answer == {
             "output": tokenizer.decode(tokens, skip_special_tokens=True),
             "n_tokens": len(tokens),
@@ -264,7 +265,8 @@ def program(tmp_path, folder, seeds, *flags, length_policy="keep_start", **sampl
     write_jsonl(rows, tmp_path / "prompts.jsonl")
     record = {
         "setting": "world", "method": "dpo", "torch_threads": 1,
-        "length_policy": length_policy, "generation": SAMPLING | sampling,
+        "length_policy": length_policy, "chat_template_kwargs": {},
+        "generation": SAMPLING | sampling,
     }  # fmt: skip
     main(
         ["--record", json.dumps(record), "--prompts", str(tmp_path / "prompts.jsonl")]
@@ -305,7 +307,7 @@ def test_program_writes_a_file_per_seed_and_a_summary(tmp_path, start, backend):
 
 def test_another_chat_template_than_the_trained_one_is_refused(tmp_path, start):
     info = tmp_path / "tokens.json"
-    write_json({"chat_template_sha256": template_hash(start[1], "")}, info)
+    write_json({"chat_template_sha256": template_hash(start[1])}, info)
     program(tmp_path, start[0], [1], "--tokens-info", str(info))
     write_json({"chat_template_sha256": "0" * 64}, info)
     with pytest.raises(UserError, match="another chat template than it was trained with"):
@@ -323,11 +325,11 @@ def test_the_papers_policy_opens_prompts_as_its_training_does(tmp_path, start):
         "{% if add_generation_prompt %}<|assistant|>{% endif %}"
     )
     for policy, opening in (("paper", "<|user|><|end|><|user|>a"), ("keep_start", "<|user|>a")):
-        (text,) = render_prompts(tokenizer, PROMPTS[1:2], policy)
+        (text,) = render_prompts(Chat(tokenizer, policy, {}), PROMPTS[1:2])
         assert text == f"{opening}<|end|><|assistant|>"
-    answers = [[{"role": "assistant", "content": "b"}]]
-    (prompt,), (response,) = encode_pairs(tokenizer, PROMPTS[1:2], answers, "paper")
-    (seen,) = encode(tokenizer, render_prompts(tokenizer, PROMPTS[1:2], "paper"))
+    answers, paper = [[{"role": "assistant", "content": "b"}]], Chat(tokenizer, "paper", {})
+    (prompt,), (response,) = encode_pairs(paper, PROMPTS[1:2], answers)
+    (seen,) = encode(tokenizer, render_prompts(paper, PROMPTS[1:2]))
     assert (prompt + response)[: len(seen)] == seen
 
 

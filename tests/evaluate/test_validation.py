@@ -6,6 +6,7 @@ import json
 import pytest
 
 from poet.data.preferences import write_parquet
+from poet.data.templates import Chat
 from poet.data.world_language import reward
 from poet.evaluate import validation
 from poet.evaluate.sampling import generate, load_model
@@ -14,9 +15,10 @@ from poet.report import sweep
 from poet.train.scratch import make_model
 
 SAMPLING = {
-    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop_token_ids": [], "batch_size": 4,
+    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop_token_ids": [1], "batch_size": 4,
 }  # fmt: skip
 RECORD = {"setting": "world", "method": "dpo", "torch_threads": 1, "generation": SAMPLING}
+RECORD |= {"length_policy": "keep_start", "chat_template_kwargs": {}}
 QUESTIONS = [f"What is the {asked} of Arlen?" for asked in ("river", "mayor", "river", "dish")]
 
 
@@ -69,7 +71,9 @@ def test_chooses_by_true_reward_on_held_out_prompts(start, pairs, tmp_path, monk
     expected = {}
     for name, folder in models.items():
         tokenizer, model = load_model(folder)
-        answers = generate(model, tokenizer, prompts, SAMPLING, 5, "expected")
+        answers = generate(
+            model, Chat.of(tokenizer, RECORD), prompts, None, SAMPLING, 5, "expected"
+        )
         shares = [answer["output"].count("e") / 8 for answer in answers]
         expected[name] = (1 + sum(shares)) / 2
     assert {c["method"]: c["validation_reward"] for c in found["cells"]} == pytest.approx(expected)

@@ -12,11 +12,12 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from poet.data.tokenization import encode, render_prompts
+from poet.data.templates import Chat, render_prompts
+from poet.data.tokenization import encode
 from poet.evaluate import vllm_client
 from poet.evaluate.generation import main
 from poet.evaluate.local_judge import LocalJudge
-from poet.evaluate.sampling import sample, stop_ids
+from poet.evaluate.sampling import sample
 from poet.files import UserError, read_json, write_jsonl
 
 STAND_IN = '''
@@ -74,7 +75,7 @@ class LLM:
 REAL = os.environ.get("POET_VLLM_PYTHON")
 PROMPTS = [[{"role": "user", "content": text}] for text in ("the river", "a", "is the Morin.")]
 SAMPLING = {
-    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop_token_ids": [], "batch_size": 4,
+    "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop_token_ids": [1], "batch_size": 4,
     "backend": "vllm",
 }  # fmt: skip
 
@@ -118,7 +119,7 @@ def program(tmp_path, model, python, seeds, **changes):
     write_jsonl(rows, tmp_path / "prompts.jsonl")
     record = {
         "setting": "s", "method": "sft", "torch_threads": 1,
-        "length_policy": "keep_start", "generation": SAMPLING | changes,
+        "length_policy": "keep_start", "chat_template_kwargs": {}, "generation": SAMPLING | changes,
     }  # fmt: skip
     outputs = [tmp_path / f"{seed}.json" for seed in seeds]
     main(
@@ -131,9 +132,9 @@ def program(tmp_path, model, python, seeds, **changes):
 
 
 def test_greedy_answers_are_those_of_transformers(tmp_path, start, model, python):
-    ids = encode(start[1], render_prompts(start[1], PROMPTS))
+    ids = encode(start[1], render_prompts(Chat(start[1], "keep_start", {}), PROMPTS))
     free = sample(model[1], start[1], ids, SAMPLING | {"temperature": 0}, 0, "test")
-    changes = {"temperature": 0, "stop_token_ids": [free[0][0][4]]}
+    changes = {"temperature": 0, "stop_token_ids": [1, free[0][0][4]]}
     expected = sample(model[1], start[1], ids, SAMPLING | changes, 0, "test")
     (found,), summary = program(tmp_path, model[0], python, [1], **changes)
     assert [(row["n_tokens"], row["finish_reason"]) for row in found] == [
@@ -155,10 +156,9 @@ def test_all_seeds_of_a_model_share_one_call(tmp_path, model, python, monkeypatc
     assert alone == second  # whichever seeds share the call
 
 
-def test_the_request_says_all_that_decides_an_answer(start):
-    sampling = SAMPLING | {"temperature": 0.9, "top_p": 0.8, "stop_token_ids": [7]}
-    stop = stop_ids(start[1], sampling)
-    request = vllm_client.make_request("folder", [[5], [6, 7]], sampling, stop, [3, 4])
+def test_the_request_says_all_that_decides_an_answer():
+    sampling = SAMPLING | {"temperature": 0.9, "top_p": 0.8, "stop_token_ids": [1, 7]}
+    request = vllm_client.make_request("folder", [[5], [6, 7]], sampling, [3, 4])
     assert json.loads(json.dumps(request)) == request
     assert request["engine"] == {
         "model": "folder", "dtype": "bfloat16", "skip_tokenizer_init": True,

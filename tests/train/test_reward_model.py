@@ -88,7 +88,8 @@ def make_pairs(path, n_train=240, n_test=80, longest=8):
 
 
 def arguments(base, pairs, output, **settings):
-    record = {"setting": "own", "torch_threads": 1, "reward_model": {**SETTINGS, **settings}}
+    record = {"setting": "own", "torch_threads": 1, "chat_template_kwargs": {}}
+    record["reward_model"] = {**SETTINGS, **settings}
     return (
         ["--record", json.dumps(record), "--pairs", str(pairs), "--base", str(base)]
         + ["--output", str(output), "--report-to", "--logs", "unused", "--save-steps", "5"]
@@ -161,7 +162,7 @@ def test_reward_is_the_same_alone_and_in_any_batch(tmp_path, pad_token):
         [{"role": "user", "content": "sea"}, {"role": "assistant", "content": " ".join(GOOD * n)}]
         for n in (3, 1, 5, 2)
     ]
-    sequences, _ = reward_model.encode(tokenizer, conversations, 48)
+    sequences, _ = reward_model.encode(tokenizer, conversations, 48, {})
     assert sequences[1][-1] == tokenizer.eos_token_id
     batched = reward_model.rewards(model, sequences, 4, "batch")
     alone = [model(torch.tensor([ids])).logits.item() for ids in sequences]

@@ -8,6 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from poet.data.preferences import write_parquet
+from poet.data.templates import Chat
 from poet.files import UserError, read_json
 from poet.train import sft
 from training_runs import start_and_end
@@ -47,6 +48,7 @@ def record(scratch=True, model="scratch", **settings):
     return {
         "setting": "world", "torch_threads": 1, "model": str(model), "model_revision": None,
         "scratch": SHAPE if scratch else None, "sft": {**SETTINGS, **settings}, "sft_seed": 3,
+        "chat_template_kwargs": {},
     }  # fmt: skip
 
 
@@ -121,7 +123,7 @@ def test_the_loss_is_on_every_answer_and_nothing_else(start):
     tokenizer = start[1]
     rows = [chat("a b", "c"), chat("the sea", "is it", "Arlen", "runs to"), chat("a b", "c", "d")]
     rows[2]["completion"] = rows[2]["completion"][:1]
-    data = sft.tokenize_corpus(rows, tokenizer, 64)
+    data = sft.tokenize_corpus(rows, Chat(tokenizer, "keep_start", {}), 64)
     answers = [["c"], ["is it", "runs to"], ["c"]]
     for row, example, expected in zip(rows, data, answers, strict=True):
         whole = row["prompt"] + row["completion"]
@@ -138,7 +140,9 @@ def test_a_template_that_rewrites_history_gives_an_example_per_answer(start):
         "else m['content'][:2]) + '<|end|>' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
     )
-    data = sft.tokenize_corpus([chat("hi", "long one", "ho", "end")], tokenizer, 64)
+    data = sft.tokenize_corpus(
+        [chat("hi", "long one", "ho", "end")], Chat(tokenizer, "keep_start", {}), 64
+    )
     assert [learned(tokenizer, example) for example in data] == [
         ["long one<|end|>"],
         ["end<|end|>"],
@@ -148,10 +152,10 @@ def test_a_template_that_rewrites_history_gives_an_example_per_answer(start):
 def test_examples_are_cut_and_those_without_an_answer_left_out(start):
     tokenizer = start[1]
     rows = [chat("a" * 40, "b"), chat("a", "bcdefghij")]
-    data = sft.tokenize_corpus(rows, tokenizer, 8)
+    data = sft.tokenize_corpus(rows, Chat(tokenizer, "keep_start", {}), 8)
     ids = tokenizer.apply_chat_template(
         rows[1]["prompt"] + rows[1]["completion"], return_dict=False
     )
     assert data["input_ids"][:] == [ids[:8]] and len(data["labels"][0]) == 8
     with pytest.raises(UserError, match="each of the 1 prompts of the corpus fills sft.max_length"):
-        sft.tokenize_corpus(rows[:1], tokenizer, 8)
+        sft.tokenize_corpus(rows[:1], Chat(tokenizer, "keep_start", {}), 8)

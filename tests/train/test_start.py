@@ -11,6 +11,7 @@ from poet.files import UserError
 from poet.train import start as program
 
 RECORD = {"model": "org/model", "model_revision": "a" * 40, "trust_remote_code": False}
+RECORD["chat_template_kwargs"] = {}
 
 
 def run(tmp_path, record, *flags):
@@ -58,7 +59,7 @@ def test_a_tokenizer_that_cannot_chat_is_refused(published, tmp_path, token, wor
         tokenizer.save_pretrained(published)
     else:
         (published / "chat_template.jinja").unlink()
-    with pytest.raises(UserError, match=f"org/model has no {word}"):
+    with pytest.raises(UserError, match=f"has no {word}"):
         run(tmp_path, RECORD, "--base", str(published))
     assert not (tmp_path / "out").exists()
 

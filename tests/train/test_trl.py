@@ -11,6 +11,7 @@ from trl import DPOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
+from poet.data.templates import Chat
 from poet.data.tokenization import encode_pairs
 from poet.data.truncation import truncate_pair
 from poet.train.reference import compute
@@ -146,8 +147,9 @@ def test_simpo_is_trls_cpo(start, trainer_of, training_arguments):
     chosen = [message("assistant", i + 1, 1 + i % 7) for i in range(40)]
     rejected = [message("assistant", i + 2, 1 + i % 4) for i in range(40)]
     messages = {"prompt": prompts, "chosen": chosen, "rejected": rejected}
-    prompt_ids, chosen_ids = encode_pairs(tokenizer, prompts, chosen)
-    _, rejected_ids = encode_pairs(tokenizer, prompts, rejected)
+    chat = Chat(tokenizer, "keep_start", {})
+    prompt_ids, chosen_ids = encode_pairs(chat, prompts, chosen)
+    _, rejected_ids = encode_pairs(chat, prompts, rejected)
     rows = {
         "prompt_ids": prompt_ids, "chosen_ids": chosen_ids, "rejected_ids": rejected_ids,
         "ref_chosen_logps": [[0.0] * len(ids) for ids in chosen_ids],

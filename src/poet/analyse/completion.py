@@ -1,17 +1,19 @@
 """Q, the quality of a prefix: completed by the start model, then scored as a whole.
 
-A prefix is a tuple of response token ids. One that has EOS in it is a whole response and is scored
-as it is. Equal prefixes of a prompt share their completions, whoever wrote them: their quality is
-the same, so no noise should come between them.
+A prefix is a tuple of response token ids. One that has an answer's end in it is a whole response
+and is scored as it is. Equal prefixes of a prompt share their completions, whoever wrote them:
+their quality is the same, so no noise should come between them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from poet.data.templates import Chat
 from poet.data.tokenization import encode_pairs
 from poet.data.world import continue_expected_reward, reward
 from poet.evaluate import scalar
@@ -40,19 +42,23 @@ class Completer:
     """The start model and a scorer; ``sampling``: see :func:`poet.evaluate.sampling.sample`."""
 
     model: object
-    tokenizer: object
+    chat: Chat
     sampling: dict
     seed: int
     score: Score
-    header: str = ""  # see response_header
+
+    @cached_property
+    def header(self) -> str:
+        """See :func:`response_header`."""
+        return response_header(self.chat)
 
     def text(self, ids: Sequence[int]) -> str:
         """What a response's token ids, or its first ones, say."""
-        return without_header(decode(self.tokenizer, [*ids]), self.header)
+        return without_header(decode(self.chat.tokenizer, [*ids]), self.header)
 
     def is_whole(self, prefix: Sequence[int]) -> bool:
         """Has the response ended within the prefix? A template may write more after that."""
-        return bool({self.tokenizer.eos_token_id, *self.sampling["stop_token_ids"]} & {*prefix})
+        return not {*self.sampling["stop_token_ids"]}.isdisjoint(prefix)
 
     def __call__(
         self,
@@ -72,7 +78,7 @@ class Completer:
         begun = [p for p, n in wanted.items() if not self.is_whole(p[1]) for _ in range(n)]
         written = sample(
             self.model,
-            self.tokenizer,
+            self.chat.tokenizer,
             [[*prompt_ids[row], *prefix] for row, prefix in begun],
             self.sampling,
             self.seed,
@@ -106,16 +112,16 @@ def open_scorer(name: str, settings: dict, model: str | None = None) -> Score:
     return lambda prompts, texts: judge.rewards(prompts, texts)[0]
 
 
-def response_header(tokenizer, length_policy: str) -> str:
+def response_header(chat: Chat) -> str:
     """What stands before the answer in the text of a response's tokens.
 
     With the policy ``paper`` a response begins with the template's head of the assistant's turn.
     """
-    if length_policy != "paper":
+    if chat.length_policy != "paper":
         return ""
     question, answer = ([{"role": role, "content": "X"}] for role in ("user", "assistant"))
-    _, (ids,) = encode_pairs(tokenizer, [question], [answer], length_policy)
-    return decode(tokenizer, ids).partition("X")[0]
+    _, (ids,) = encode_pairs(chat, [question], [answer])
+    return decode(chat.tokenizer, ids).partition("X")[0]
 
 
 def without_header(text: str, header: str) -> str:

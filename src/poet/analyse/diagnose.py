@@ -41,7 +41,7 @@ from poet.analyse.expected_order import SIDES, Scorer, as_it_stands, expected_or
 from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.analyse.recommendation import markdown, recommend
 from poet.data.preferences import instruction
-from poet.data.templates import template_hash
+from poet.data.templates import template_of
 from poet.evaluate.benchmark import read_instructions
 from poet.files import cli, load_record, publish, write_json
 from poet.progress import track
@@ -114,7 +114,7 @@ def find_tokens(args, record: dict | None) -> Words | Ids:
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-        template_hash(tokenizer, args.tokenizer)
+        template_of(tokenizer)
         return Ids(tokenizer, record)
     if record and record["scratch"] and args.corpus:
         import pyarrow.parquet as pq

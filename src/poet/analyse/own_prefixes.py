@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poet.analyse.completion import Completer, Completion, Place, quality
+from poet.data.templates import row_options
 from poet.data.tokenization import encode_pairs
 from poet.evaluate import statistics
 from poet.evaluate.statistics import Score
@@ -14,36 +15,42 @@ Prefixes = dict[tuple[str, int, int], list[Place]]  # (method, number of the see
 
 
 def read_prefixes(
-    tokenizer, prompts: Sequence[dict], generations: dict[str, list[list[dict]]], ks: Sequence[int]
+    completer: Completer,
+    prompts: Sequence[dict],
+    generations: dict[str, list[list[dict]]],
+    ks: Sequence[int],
 ) -> tuple[Prefixes, list[list[int]]]:
     """The first k tokens of every answer, and the prompts' token ids.
 
     Answers are tokenized anew, as training does it; an answer that did not end by itself has no
-    EOS. ``generations`` holds, by method and seed, a row per prompt.
+    end. ``generations`` holds, by method and seed, a row per prompt.
 
     Raises:
         UserError: answers to other prompts.
     """
     prefixes: Prefixes = {}
-    messages = [prompt["prompt"] for prompt in prompts]
+    messages, options = [prompt["prompt"] for prompt in prompts], [*map(row_options, prompts)]
     for method, seeds in generations.items():
         for seed, rows in enumerate(seeds):
             rows = rows[: len(prompts)]
             if [row["instruction"] for row in rows] != [p["instruction"] for p in prompts]:
                 raise UserError(f"the answers of {method} are to other prompts; generate again")
             texts = [[{"role": "assistant", "content": row["output"]}] for row in rows]
-            prompt_ids, answers = encode_pairs(tokenizer, messages, texts)
+            prompt_ids, answers = encode_pairs(completer.chat, messages, texts, options)
             for k in ks:
                 prefixes[method, seed, k] = [
-                    (index, tuple(_without_eos(ids, row, tokenizer.eos_token_id)[:k]))
+                    (index, tuple(_without_end(ids, row, completer)[:k]))
                     for index, (ids, row) in enumerate(zip(answers, rows, strict=True))
                 ]
     return prefixes, prompt_ids
 
 
-def _without_eos(ids: list[int], row: dict, eos: int) -> list[int]:
-    cut = row["finish_reason"] == "length" and len(ids) > 1 and ids[-1] == eos
-    return ids[:-1] if cut else ids
+def _without_end(ids: list[int], row: dict, completer: Completer) -> list[int]:
+    """A response's tokens up to its end, where it was cut off before that; one at least."""
+    if row["finish_reason"] == "length":
+        ends = [i for i, token in enumerate(ids) if i and completer.is_whole([token])]
+        return ids[: ends[0]] if ends else ids
+    return ids
 
 
 def measure_own(
@@ -58,7 +65,7 @@ def measure_own(
     ``settings``: own_prefix_lengths, completions. ``gains``: pairs (method, baseline).
     """
     ks = settings["own_prefix_lengths"]
-    prefixes, prompt_ids = read_prefixes(completer.tokenizer, prompts, generations, ks)
+    prefixes, prompt_ids = read_prefixes(completer, prompts, generations, ks)
     wanted = {place: settings["completions"] for places in prefixes.values() for place in places}
     found = completer(wanted, prompts, prompt_ids, "prefix quality of answers")
     by_prefix = {key: [found[place] for place in places] for key, places in prefixes.items()}

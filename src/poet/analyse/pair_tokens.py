@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from poet.analyse.completion import response_header, without_header
 from poet.data.preferences import instruction
+from poet.data.templates import Chat, row_options
 from poet.data.tokenization import encode_both, limit_lengths
 from poet.evaluate.sampling import decode
 
@@ -50,9 +51,9 @@ class Ids:
     unit = "tokens"
 
     def __init__(self, tokenizer, record: dict | None = None):
-        self.tokenizer, self.record = tokenizer, record
-        self.policy = record["length_policy"] if record else "keep_start"
-        self.header = response_header(tokenizer, self.policy)
+        self.record = record
+        self.chat = Chat.of(tokenizer, record) if record else Chat(tokenizer, "keep_start", {})
+        self.header = response_header(self.chat)
 
     def __call__(self, pairs: Sequence[dict]) -> Iterator[Tokens]:
         for start in range(0, len(pairs), BATCH):
@@ -60,7 +61,8 @@ class Ids:
             rows = {
                 name: [pair[name] for pair in batch] for name in ("prompt", "chosen", "rejected")
             }
-            for parts in encode_both(self.tokenizer, rows, self.policy):
+            rows["options"] = [*map(row_options, batch)]
+            for parts in encode_both(self.chat, rows):
                 before = tuple(map(len, parts))
                 if self.record:
                     names = ("max_length", "max_prompt_length", "length_policy")
@@ -69,7 +71,7 @@ class Ids:
 
     def prefix(self, text: str, tokens: Sequence[int], k: int) -> str:
         """The text of a response's first ``k`` tokens."""
-        return without_header(decode(self.tokenizer, list(tokens[:k])), self.header)
+        return without_header(decode(self.chat.tokenizer, list(tokens[:k])), self.header)
 
 
 def text_of(pair: dict, side: str) -> str:

@@ -39,10 +39,12 @@ from __future__ import annotations
 import argparse
 import json
 
-from poet.analyse.completion import Completer, open_scorer, response_header
+from poet.analyse.completion import Completer, open_scorer
 from poet.analyse.own_prefixes import measure_own
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
+from poet.data.ends import with_ends
 from poet.data.repositories import loading
+from poet.data.templates import Chat
 from poet.evaluate.sampling import load_model
 from poet.files import UserError, cli, load_record, publish, read_json, read_jsonl, write_json
 from poet.report.formats import csv_text
@@ -130,9 +132,9 @@ def main(argv=None) -> None:
     torch.set_num_threads(record["torch_threads"])
     score = open_scorer(args.annotator, json.loads(args.settings), args.model)
     tokenizer, model = load_model(args.start, **loading(record))
-    header = response_header(tokenizer, record["length_policy"])
-    sampling, seed = record["generation"], record["sft_seed"]
-    completer = Completer(model, tokenizer, sampling, seed, score, header)
+    chat = Chat.of(tokenizer, record)
+    sampling = with_ends(record["generation"], chat, args.start)
+    completer = Completer(model, chat, sampling, record["sft_seed"], score)
     pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
     of_pairs, pair_completions = measure_pairs(
         pairs, settings, completer, record["data"].get("variant")

@@ -1,80 +1,291 @@
-"""Chat templates: messages to text, the same for training and for generation."""
+"""Chat templates: messages to text, the same on every day, for training and for generation.
+
+A template sees the messages, the tokenizer's special tokens, a setting's ``chat_template_kwargs``
+and those of the row, with its ``tools``, as in TRL. Of the clock it sees nothing: the function
+``strftime_now``, with which Llama-3.2's and others write today's date, writes a fixed one.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import inspect
+import json
+import os
+import string
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
 
 from poet.files import UserError
 
+DATE = "2024-07-26"  # Llama-3.2's own, for those who have no clock
+# A conversation that shows what a template does.
+PROBE = [{"role": "user", "content": "Hello"}]
+PROBE_ANSWER = [{"role": "assistant", "content": "Xyzzy"}]
+Options = Sequence[dict | None] | None  # of rows, see row_options
 
-def render_prompts(
-    tokenizer, prompts: list[list[dict]], length_policy: str = "keep_start"
-) -> list[str]:
+
+@dataclass(frozen=True)
+class Chat:
+    """How a model's conversations become text and tokens.
+
+    Attributes:
+        length_policy: ``keep_start`` or ``paper``, see :mod:`poet.data.tokenization`.
+        template_kwargs: variables of the template; ``strftime_now`` is the date (ISO) that its
+            function of that name writes, DATE if absent. A row's own take precedence.
+    """
+
+    tokenizer: object
+    length_policy: str
+    template_kwargs: dict
+
+    @classmethod
+    def of(cls, tokenizer, record: dict) -> Chat:
+        """With a record's ``length_policy`` and ``chat_template_kwargs``."""
+        return cls(tokenizer, record["length_policy"], record["chat_template_kwargs"])
+
+    def text(self, conversations: list[list[dict]], options: Options = None, **how) -> list[str]:
+        """See :func:`apply_template`."""
+        return apply_template(self.tokenizer, self.template_kwargs, conversations, options, **how)
+
+
+def row_options(row: dict) -> dict | None:
+    """What a row says to its template: its ``chat_template_kwargs`` and ``tools``; None if nothing.
+
+    Both may be JSON text. Values that are None, as a table fills them in, are not there.
+
+    Raises:
+        UserError: neither JSON text nor a value of the kind.
+    """
+    options = {}
+    for name, kind in (("tools", list), ("chat_template_kwargs", dict)):
+        value = row.get(name)
+        try:
+            value = json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise UserError(f"{name} is not JSON; found {value[:100]!r}") from None
+        if value and not isinstance(value, kind):
+            raise UserError(f"{name}: expected a {kind.__name__}; found {str(value)[:100]!r}")
+        if value:
+            options |= {"tools": value} if kind is list else value
+    return {key: value for key, value in options.items() if value is not None} or None
+
+
+def options_of(rows: dict[str, list]) -> list[dict | None] | None:
+    """:func:`row_options` of every row of a table's columns; None if no row has any."""
+    names = [name for name in ("chat_template_kwargs", "tools") if any(rows.get(name) or [])]
+    columns = zip(*(rows[name] for name in names), strict=True)
+    return [row_options(dict(zip(names, row, strict=True))) for row in columns] or None
+
+
+def render_prompts(chat: Chat, prompts: list[list[dict]], options: Options = None) -> list[str]:
     """The text that the model continues: chat template with generation prompt.
 
     Raises:
         UserError: see :func:`apply_template`.
     """
-    if length_policy == "paper":
-        prompts = with_system(tokenizer, prompts)
-    return apply_template(tokenizer, prompts, add_generation_prompt=True)
+    if chat.length_policy == "paper":
+        prompts = with_system(chat, prompts)
+    return chat.text(prompts, options, add_generation_prompt=True)
 
 
-def template_hash(tokenizer, folder: str) -> str:
-    """The SHA-256 of a tokenizer's chat template.
-
-    Raises:
-        UserError: it has none.
-    """
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"the tokenizer in {folder} has no chat template; expected one, because prompts and "
-            "answers are chat messages. Save the tokenizer with `chat_template` set."
-        )
-    return hashlib.sha256(tokenizer.chat_template.encode()).hexdigest()
-
-
-def apply_template(tokenizer, conversations: list[list[dict]], **kwargs) -> list[str]:
+def apply_template(
+    tokenizer,
+    template_kwargs: dict,
+    conversations: list[list[dict]],
+    options: Options = None,
+    **how,
+) -> list[str]:
     """The text of conversations; a list that occurs twice, as a pair's prompt, is rendered once.
 
+    Args:
+        template_kwargs: for all of them, see :class:`Chat`; ``options``: each one's own.
+        how: ``apply_chat_template``'s, add_generation_prompt.
+
     Raises:
-        UserError: the template refuses the messages (a system message, turns out of order).
+        UserError: the template refuses the messages (a system message, turns out of order), or is
+            given what is no variable of a template.
     """
     from jinja2 import TemplateError
 
-    distinct = {id(messages): messages for messages in conversations}
-    try:
-        texts = tokenizer.apply_chat_template(list(distinct.values()), tokenize=False, **kwargs)
-        text_of = dict(zip(distinct, texts, strict=True))
-        return [text_of[id(messages)] for messages in conversations]
-    except TemplateError as error:
-        roles = sorted({tuple(m["role"] for m in messages) for messages in conversations})
+    options = [None] * len(conversations) if options is None else options
+    names = [json.dumps(row or {}, sort_keys=True) for row in options]
+    groups: dict[str, dict] = defaultdict(dict)
+    for name, messages in zip(names, conversations, strict=True):
+        groups[name][id(messages)] = messages
+    text_of = {}
+    for name, distinct in groups.items():
+        arguments = _arguments(tokenizer, {**template_kwargs, **json.loads(name)})
+        try:
+            texts = tokenizer.apply_chat_template(
+                list(distinct.values()), tokenize=False, **arguments, **how
+            )
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            roles = sorted({tuple(m["role"] for m in messages) for messages in distinct.values()})
+            raise UserError(
+                f"the chat template refuses some messages: {error}\n"
+                f"  roles found: {'; '.join(', '.join(turns) for turns in roles[:5])}\n"
+                "Change the messages, or give the tokenizer a template that takes them."
+            ) from None
+        text_of |= {(name, key): text for key, text in zip(distinct, texts, strict=True)}
+    return [
+        text_of[name, id(messages)] for name, messages in zip(names, conversations, strict=True)
+    ]
+
+
+def _arguments(tokenizer, variables: dict) -> dict:
+    """``apply_chat_template``'s keyword arguments for a template's variables."""
+    day = variables.pop("strftime_now", DATE)
+    taken = {"messages", *inspect.signature(tokenizer.apply_chat_template).parameters}
+    if wrong := sorted(variables.keys() & (taken - {"tools", "documents"})):
         raise UserError(
-            f"the chat template refuses some messages: {error}\n"
-            f"  roles found: {'; '.join(', '.join(turns) for turns in roles[:5])}\n"
-            "Change the messages, or give the tokenizer a template that takes them."
+            f"chat_template_kwargs has the key {', '.join(wrong)}, which says how a template is "
+            "applied; expected variables of the chat template. Leave it out."
+        )
+    template = template_of(tokenizer, variables.get("tools"))
+    return {"chat_template": _dated(template, day), **variables}
+
+
+def _dated(template: str, day: str) -> str:
+    """A template whose ``strftime_now`` writes that day, as the first moment of it.
+
+    transformers passes no functions to a template, so the function is a macro before it.
+    """
+    if "strftime_now" not in template:
+        return template
+    try:
+        moment = date.fromisoformat(day)
+    except (TypeError, ValueError):
+        raise UserError(
+            f"chat_template_kwargs.strftime_now is {day!r}; expected a date like {DATE}"
         ) from None
+    letters = string.ascii_letters.replace("s", "")  # %s is seconds, which depend on the time zone
+    written = {"%%": "\0"}
+    written |= {
+        f"%{flag}{c}": moment.strftime(f"%{flag}{c}") for c in letters for flag in ("-", "")
+    }
+    written |= {"\0": "%"}
+    steps = "".join(f"|replace({json.dumps(a)}, {json.dumps(b)})" for a, b in written.items())
+    # Jinja drops the newline after a block, so the template begins a line, as it does alone.
+    return f"{{% macro strftime_now(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}\n{template}"
 
 
-def with_system(tokenizer, prompts: list[list[dict]]) -> list[list[dict]]:
+def template_of(tokenizer, tools: list | None = None) -> str:
+    """The chat template as transformers chooses it: of several named ones ``default``.
+
+    With ``tools`` it is the one named ``tool_use``, if there is such.
+
+    Raises:
+        UserError: there is none, or several without a ``default``.
+    """
+    found = tokenizer.chat_template
+    if not found:
+        raise UserError(
+            f"the tokenizer in {tokenizer.name_or_path or 'memory'} has no chat template; expected "
+            "one, because prompts and answers are chat messages. Save the tokenizer with "
+            "`chat_template` set."
+        )
+    if isinstance(found, dict) and "default" not in found:
+        raise UserError(
+            f"the tokenizer in {tokenizer.name_or_path or 'memory'} has several chat templates, "
+            f"named {', '.join(sorted(found))}; expected one named default, which is the one that "
+            "is used. Save the tokenizer with `chat_template` set to the template you mean."
+        )
+    return tokenizer.get_chat_template(tools=tools)
+
+
+def template_hash(tokenizer) -> str:
+    """The SHA-256 of a tokenizer's chat template, and of the one for tools if that is another.
+
+    Raises:
+        UserError: see :func:`template_of`.
+    """
+    texts = dict.fromkeys(template_of(tokenizer, tools) for tools in (None, [{}]))
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def check_day(tokenizer, template_kwargs: dict) -> None:
+    """Refuse a tokenizer whose text depends on the day, as one with code of its own may.
+
+    Raises:
+        UserError: see above, and :func:`apply_template`.
+    """
+    texts = []
+    for zone in ("POET12", "POET-14"):  # 26 hours apart: never the same date
+        with _time_zone(zone):
+            texts += apply_template(tokenizer, template_kwargs, [PROBE], add_generation_prompt=True)
+    if texts[0] != texts[1]:
+        raise UserError(
+            f"the tokenizer in {tokenizer.name_or_path} writes another prompt on another day, so "
+            "training and generation would see different ones.\n"
+            f"  on one day:     {texts[0][:200]!r}\n  on another day: {texts[1][:200]!r}\n"
+            "Give it a chat template that takes the date from chat_template_kwargs."
+        )
+
+
+@contextmanager
+def _time_zone(name: str) -> Iterator[None]:
+    before = os.environ.get("TZ")
+    os.environ["TZ"] = name
+    time.tzset()
+    try:
+        yield
+    finally:
+        os.environ.pop("TZ")
+        if before is not None:
+            os.environ["TZ"] = before
+        time.tzset()
+
+
+def with_system(chat: Chat, prompts: list[list[dict]]) -> list[list[dict]]:
     """The ``paper`` policy's prompts: an empty system message first, where the template has one."""
     empty = {"role": "system", "content": ""}
-    if not _takes_system(tokenizer, empty):
+    if not _takes_system(chat, empty):
         return prompts
     return [p if p[0]["role"] == "system" else [empty, *p] for p in prompts]
 
 
-def _takes_system(tokenizer, empty: dict) -> bool:
+def _takes_system(chat: Chat, empty: dict) -> bool:
     """The released code's test, but for templates that name the role only to refuse it.
 
     Gemma-2's own is such a one. The released code replaces it by one that takes the empty message
     and trims it away, which gives the text of no message.
     """
-    template = tokenizer.chat_template
+    template = template_of(chat.tokenizer)
     if "system" not in template and "<|im_start|>" not in template:
         return False
     try:
-        apply_template(tokenizer, [[empty, {"role": "user", "content": "Hello"}]])
+        chat.text([[empty, *PROBE]])
     except UserError:
         return False
     return True
+
+
+def check_alone(chat: Chat) -> None:
+    """Refuse a template for ``paper``, which takes a response from the assistant's message alone.
+
+    Raises:
+        UserError: alone, the message is refused or gets something that it has not after a prompt: a
+            default system text, a date.
+    """
+    (prompt,) = with_system(chat, [PROBE])
+    try:
+        alone, asked, whole = chat.text([PROBE_ANSWER, prompt, prompt + PROBE_ANSWER])
+    except UserError as error:
+        raise UserError(
+            f"length_policy: paper renders an answer without its prompt; {error}"
+        ) from None
+    bos = chat.tokenizer.bos_token or ""
+    if not whole.endswith(alone.removeprefix(bos)):
+        text = PROBE_ANSWER[0]["content"]
+        found, _, _ = alone.removeprefix(bos).partition(text)
+        expected, _, _ = whole.removeprefix(asked).partition(text)
+        raise UserError(
+            "length_policy: paper takes a response from the chat template of the assistant's "
+            "message alone, which this template begins with more than the assistant's turn.\n"
+            f"  found:    {found!r}\n  expected: {expected!r}\n"
+            "Set `length_policy: keep_start`, or give the tokenizer a template that does not."
+        )

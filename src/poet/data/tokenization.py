@@ -24,7 +24,16 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from os.path import commonprefix
 
-from poet.data.templates import apply_template, render_prompts, template_hash, with_system
+from poet.data.templates import (
+    Chat,
+    Options,
+    check_alone,
+    check_day,
+    options_of,
+    render_prompts,
+    template_hash,
+    with_system,
+)
 from poet.files import UserError, cli, load_record, publish, write_json
 
 BATCH = 1000  # pairs rendered and tokenized at a time
@@ -48,18 +57,23 @@ def encode(tokenizer, texts: list[str]) -> list[list[int]]:
 
 
 def encode_pairs(
-    tokenizer,
+    chat: Chat,
     prompts: list[list[dict]],
     responses: list[list[dict]],
-    length_policy: str = "keep_start",
+    options: Options = None,
 ) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of chat messages, prompts and their responses, before length limits."""
-    render = _render_paper if length_policy == "paper" else _render
-    return encode_texts(tokenizer, *render(tokenizer, prompts, responses), length_policy)
+    """Token ids of chat messages, prompts and their responses, before length limits.
+
+    Raises:
+        UserError: see :func:`poet.data.templates.apply_template` and, with the policy ``paper``,
+            :func:`poet.data.templates.check_alone`.
+    """
+    render = _render_paper if chat.length_policy == "paper" else _render
+    return encode_texts(chat, *render(chat, prompts, responses, options))
 
 
 def encode_texts(
-    tokenizer, prompt_texts: list[str], response_texts: list[str], length_policy: str = "keep_start"
+    chat: Chat, prompt_texts: list[str], response_texts: list[str]
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of prompts and of the responses that continue them; a response ends with EOS.
 
@@ -68,13 +82,14 @@ def encode_texts(
     training sees the prompt as generation does; ``paper`` moves the boundary back to before the
     merged tokens (TRL 0.9.6 does so by one token, and stops with an error where that is too few).
     """
+    tokenizer = chat.tokenizer
     prompt_ids = encode(tokenizer, prompt_texts)
     joined = [p + r for p, r in zip(prompt_texts, response_texts, strict=True)]
     response_ids = []
     for row, full in enumerate(encode(tokenizer, joined)):
         start = len(prompt_ids[row])
         if full[:start] != prompt_ids[row]:
-            if length_policy == "paper":
+            if chat.length_policy == "paper":
                 prompt_ids[row] = commonprefix([full, prompt_ids[row]])
                 start = len(prompt_ids[row])
             else:
@@ -83,16 +98,15 @@ def encode_texts(
     return prompt_ids, response_ids
 
 
-def encode_both(
-    tokenizer, rows: dict[str, list], length_policy: str = "keep_start"
-) -> list[tuple[list[int], list[int], list[int]]]:
+def encode_both(chat: Chat, rows: dict[str, list]) -> list[tuple[list[int], list[int], list[int]]]:
     """Token ids of prompt, chosen and rejected of every pair, before length limits.
 
-    ``rows`` holds the pairs' messages as columns of those names.
+    ``rows`` holds the pairs' messages as columns of those names, and, where
+    any row says something to the template, ``options``: see ``row_options``.
     """
-    n = len(rows["prompt"])
+    n, options = len(rows["prompt"]), rows.get("options")
     prompts, responses = encode_pairs(
-        tokenizer, rows["prompt"] * 2, rows["chosen"] + rows["rejected"], length_policy
+        chat, rows["prompt"] * 2, rows["chosen"] + rows["rejected"], options and options * 2
     )
     pairs = []
     for p, q, c, r in zip(prompts[:n], prompts[n:], responses[:n], responses[n:], strict=True):
@@ -103,10 +117,9 @@ def encode_both(
     return pairs
 
 
-def _render(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
-    prompt_texts = render_prompts(tokenizer, prompts)
-    conversations = [p + r for p, r in zip(prompts, responses, strict=True)]
-    whole = apply_template(tokenizer, conversations)
+def _render(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:
+    prompt_texts = render_prompts(chat, prompts, options)
+    whole = chat.text([p + r for p, r in zip(prompts, responses, strict=True)], options)
     response_texts = []
     for prompt, text in zip(prompt_texts, whole, strict=True):
         if not text.startswith(prompt):
@@ -121,11 +134,11 @@ def _render(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
     return prompt_texts, response_texts
 
 
-def _render_paper(tokenizer, prompts, responses) -> tuple[list[str], list[str]]:
-    prompts = with_system(tokenizer, prompts)
-    bos = tokenizer.bos_token or ""
-    texts = [apply_template(tokenizer, messages) for messages in (prompts, responses)]
-    return texts[0], [text.removeprefix(bos) for text in texts[1]]
+def _render_paper(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:
+    check_alone(chat)
+    bos = chat.tokenizer.bos_token or ""
+    answers = [text.removeprefix(bos) for text in chat.text(responses, options)]
+    return chat.text(with_system(chat, prompts), options), answers
 
 
 def _encode_alone(tokenizer, text: str) -> list[int]:
@@ -180,11 +193,12 @@ def count_cuts(counts: Counter, before: dict[str, list[int]], after: dict[str, l
         counts[f"{name}_tokens_dropped"] += len(before[name]) - len(after[name])
 
 
-def tokenize_rows(tokenizer, rows: dict[str, list], record: dict) -> tuple[dict, Counter]:
+def tokenize_rows(chat: Chat, rows: dict[str, list], record: dict) -> tuple[dict, Counter]:
     """Columns of ``tokens.parquet`` for columns of ``pairs.parquet``, and what was cut."""
     limits = [record[k] for k in ("max_length", "max_prompt_length", "length_policy")]
     out, cuts = {name: [] for name in (*IDS, "pair_hash")}, Counter()
-    for pair in encode_both(tokenizer, rows, limits[-1]):
+    rows = {**rows, "options": options_of(rows)}
+    for pair in encode_both(chat, rows):
         before = dict(zip(IDS, pair, strict=True))
         after = dict(zip(IDS, limit_lengths(*pair, *limits), strict=True))
         count_cuts(cuts, before, after)
@@ -210,7 +224,8 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
     )
     # Processes and not the tokenizer's threads: templates, cuts and hashes are Python. Forked, so
     # that none of them imports or loads anything.
-    pool = ProcessPoolExecutor(workers, get_context("fork"), _set_up, (tokenizer, record, schema))
+    chat = Chat.of(tokenizer, record)
+    pool = ProcessPoolExecutor(workers, get_context("fork"), _set_up, (chat, record, schema))
     counts: Counter[str] = Counter()
     with pool, pq.ParquetFile(source) as file, publish(target) as temporary:
         total = -(-file.metadata.num_rows // BATCH)
@@ -222,7 +237,8 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
     return {
         **counts,
         "length_policy": record["length_policy"],
-        "chat_template_sha256": template_hash(tokenizer, "the tokenizer"),
+        "chat_template_sha256": template_hash(tokenizer),
+        "chat_template_kwargs": record["chat_template_kwargs"],
     }
 
 
@@ -246,8 +262,8 @@ def _set_up(*shared) -> None:
 def _tokenize_batch(batch):
     import pyarrow as pa
 
-    tokenizer, record, schema = _SHARED
-    rows, cuts = tokenize_rows(tokenizer, batch.to_pydict(), record)
+    chat, record, schema = _SHARED
+    rows, cuts = tokenize_rows(chat, batch.to_pydict(), record)
     return pa.table(rows, schema=schema), cuts
 
 
@@ -264,8 +280,8 @@ def main(argv=None) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    template_hash(tokenizer, args.tokenizer)
     record = load_record(args.record)
+    check_day(tokenizer, record["chat_template_kwargs"])
     cuts = tokenize_file(args.pairs, args.output, tokenizer, record, args.workers)
     write_json(cuts, args.cuts)
 

@@ -9,50 +9,64 @@ sampling parameters; they draw different random numbers.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections import Counter
 
+from poet.data.ends import with_ends
 from poet.data.repositories import loading
-from poet.data.tokenization import encode, render_prompts, template_hash
-from poet.evaluate.sampling import described, load_model, sample, sample_continuous, stop_ids
+from poet.data.templates import Chat, check_day, render_prompts, row_options, template_hash
+from poet.data.tokenization import encode
+from poet.evaluate.sampling import described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 
+LOUD = 0.1  # of a model's answers
 
-def check_template(tokenizer, model: str, tokens_info: str | None) -> str:
-    """The SHA-256 of a model's chat template; that of its training data must be the same.
+
+def check_template(chat: Chat, model: str, tokens_info: str | None) -> str:
+    """The SHA-256 of a model's chat template; it and its variables must be the training data's.
 
     Args:
         tokens_info: ``tokens.json`` of the pairs that the model was trained on; None for a model
             that was not trained here.
 
     Raises:
-        UserError: the model has no template, or another than its training data.
+        UserError: the model has no template, or another or other variables than its training data;
+            or what it writes depends on the day.
     """
-    found = template_hash(tokenizer, model)
-    trained = read_json(tokens_info)["chat_template_sha256"] if tokens_info else found
+    check_day(chat.tokenizer, chat.template_kwargs)
+    found = template_hash(chat.tokenizer)
+    info = read_json(tokens_info) if tokens_info else {}
+    trained = info.get("chat_template_sha256", found)
     if found != trained:
         raise UserError(
             f"{model} would generate with another chat template than it was trained with.\n"
             f"  expected: {trained} (SHA-256, in {tokens_info})\n  found:    {found}\n"
             "Train it again, or give it back the tokenizer of its start model."
         )
+    variables = info.get("chat_template_kwargs", chat.template_kwargs)
+    if variables != chat.template_kwargs:
+        raise UserError(
+            f"{model} would generate with other chat_template_kwargs than it was trained with.\n"
+            f"  expected: {variables} (in {tokens_info})\n  found:    {chat.template_kwargs}\n"
+            "Train it again, or set them back."
+        )
     return found
 
 
-def answer(record: dict, ids, tokenizer, model: str, seeds: list[int], vllm_python: str):
-    """Every seed's answers of one model folder, by the record's engine.
+def answer(
+    record: dict, sampling: dict, ids, tokenizer, model: str, seeds: list[int], vllm_python: str
+):
+    """Every seed's answers of one model folder, by the engine that ``sampling`` names.
 
     Returns:
         Per seed the list of (token ids, finish reason) and the seconds that sampling took, and
         the engine's version.
     """
-    sampling = record["generation"]
     if sampling["backend"] == "vllm":
         from poet.evaluate import vllm_client
 
-        found, seconds, version = vllm_client.sample(
-            vllm_python, model, ids, sampling, stop_ids(tokenizer, sampling), seeds
-        )
+        found, seconds, version = vllm_client.sample(vllm_python, model, ids, sampling, seeds)
         return [(each, seconds / len(seeds)) for each in found], f"vllm {version}"
     import transformers
 
@@ -82,13 +96,15 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
 
     from poet.provenance import provenance
 
-    messages = [row["prompt"] for row in prompts]
+    messages, options = [row["prompt"] for row in prompts], [*map(row_options, prompts)]
     rows, runs = {}, []
     for model, seeds in models.items():
         tokenizer = AutoTokenizer.from_pretrained(model)
-        template = check_template(tokenizer, model, tokens_info)
-        ids = encode(tokenizer, render_prompts(tokenizer, messages, record["length_policy"]))
-        found, engine = answer(record, ids, tokenizer, model, seeds, vllm_python)
+        chat = Chat.of(tokenizer, record)
+        template = check_template(chat, model, tokens_info)
+        ids = encode(tokenizer, render_prompts(chat, messages, options))
+        sampling = with_ends(record["generation"], chat, model)
+        found, engine = answer(record, sampling, ids, tokenizer, model, seeds, vllm_python)
         for seed, (answers, seconds) in zip(seeds, found, strict=True):
             name = f"{record['setting']}/{record['method']}/seed-{seed}"
             rows[model, seed] = [
@@ -106,11 +122,30 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
                     "prompt_tokens": sum(map(len, ids)),
                     "new_tokens": sum(len(tokens) for tokens, _ in answers),
                     "seconds": round(seconds, 3),
+                    "stop_token_ids": sampling["stop_token_ids"],
                     "finish_reasons": {key: reasons[key] for key in ("stop", "length")},
                 }
             )
-            print(f"{name}: {reasons['length']} of {len(ids)} answers cut off", flush=True)
+            _say_cut(name, reasons["length"], len(ids), tokenizer, sampling)
     return rows, {"runs": runs, "record": record, "provenance": provenance()}
+
+
+def _say_cut(name: str, n_cut: int, n: int, tokenizer, sampling: dict) -> None:
+    """How many answers did not end; loudly if they are more than LOUD of all."""
+    print(f"{name}: {n_cut} of {n} answers cut off", flush=True)
+    if n_cut > LOUD * n:
+        ends = sampling["stop_token_ids"]
+        tokens = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ends)))
+        print(
+            f"WARNING {name}: {n_cut} of {n} answers did not end within max_new_tokens "
+            f"({sampling['max_new_tokens']}), so that unfinished text is judged.\n"
+            f"  An answer ends at {tokens} (ids {', '.join(map(str, ends))}).\n"
+            "If the model ends its turns with another token, name its id in "
+            "generation.stop_token_ids; if it writes longer answers, raise max_new_tokens; else it "
+            "has not learned to end, and its scores say little.",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def main(argv=None) -> None:

@@ -22,7 +22,8 @@ class LocalJudge:
         vllm_python: an interpreter that has vLLM, which then reads the prompts.
 
     Raises:
-        UserError: no chat template, or no token for a label.
+        UserError: no chat template (:func:`poet.data.templates.template_of`), or no token for a
+            label.
     """
 
     def __init__(
@@ -37,12 +38,12 @@ class LocalJudge:
         from transformers import AutoTokenizer
 
         from poet.data.repositories import model_path
+        from poet.data.templates import template_of
 
         self.name, self.batch_size, self.folder = name, batch_size, model_path(model)
         self.model_name, self.vllm_python = model_name or str(model), vllm_python
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
-        if self.tokenizer.chat_template is None:
-            raise UserError(f"{model}: its tokenizer has no chat template; a judge needs one")
+        template_of(self.tokenizer)
         self.tokens = {label: self._tokens_of(label, model) for label in labels}
 
     def _tokens_of(self, label: str, model: str) -> list[int]:
@@ -64,13 +65,15 @@ class LocalJudge:
         return answers
 
     def _encode(self, conversations: list[list[dict]]) -> list[list[int]]:
-        from poet.data.tokenization import encode, render_prompts
+        from poet.data.templates import Chat, render_prompts
+        from poet.data.tokenization import encode
 
+        chat = Chat(self.tokenizer, "keep_start", {})
         try:
-            return encode(self.tokenizer, render_prompts(self.tokenizer, conversations))
+            return encode(self.tokenizer, render_prompts(chat, conversations))
         except UserError:  # a template without a system role (Gemma's): it opens the user's turn
             merged = [_without_system(messages) for messages in conversations]
-            return encode(self.tokenizer, render_prompts(self.tokenizer, merged))
+            return encode(self.tokenizer, render_prompts(chat, merged))
 
     def _read_with_vllm(self, ids: list[list[int]]) -> list[list[float]]:
         """log P(label | prompt), among the labels, [prompts][labels]."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from poet.data.tokenization import encode, render_prompts
+from poet.data.templates import Chat, Options, render_prompts
+from poet.data.tokenization import encode
 from poet.files import UserError
 
 # New tokens before the answers that have ended leave their batch; each later round is twice as
@@ -16,15 +17,16 @@ def sample(
 ) -> list[tuple[list[int], str]]:
     """Continue token sequences, in batches of like lengths, padded on the left.
 
-    ``sampling`` has temperature (0 is greedy), top_p, max_new_tokens, stop_token_ids (beside EOS)
-    and batch_size. Returns, in the order given, the new token ids (EOS included) and how they
-    ended: ``stop`` or ``length``.
+    ``sampling`` has temperature (0 is greedy), top_p, max_new_tokens, batch_size and
+    stop_token_ids: all that end an answer, see :func:`poet.data.ends.with_ends`. Returns, in the
+    order given, the new token ids (what ended them included) and how they ended: ``stop`` or
+    ``length``.
     """
     from transformers import set_seed
 
     from poet.progress import track
 
-    stop, pad = stop_ids(tokenizer, sampling), pad_id(tokenizer)
+    stop, pad = sampling["stop_token_ids"], pad_id(tokenizer)
     size, left, steps = sampling["batch_size"], sampling["max_new_tokens"], FIRST_ROUND
     sequences, ended = [list(each) for each in ids], [False] * len(ids)
     pending = list(range(len(ids)))
@@ -33,7 +35,7 @@ def sample(
     while pending and left > 0:
         steps = min(steps, left)
         # Set anew, else the model folder's own min_p, penalties, ... creep in.
-        model.generation_config = _generation_config(sampling, stop, pad, steps)
+        model.generation_config = _generation_config(sampling, pad, steps)
         pending.sort(key=lambda row: (len(sequences[row]), row))
         for start in range(0, len(pending), size):
             rows = pending[start : start + size]
@@ -77,7 +79,7 @@ def sample_continuous(
     """
     from transformers.generation import ContinuousBatchingConfig
 
-    stop, cache, size = stop_ids(tokenizer, sampling), {}, sampling["batch_size"]
+    stop, cache, size = sampling["stop_token_ids"], {}, sampling["batch_size"]
     if (
         model.device.type == "cpu"
     ):  # the library would fill the machine's memory, as it does a GPU's
@@ -87,7 +89,7 @@ def sample_continuous(
     print(f"{label}: {len(ids)} prompts", flush=True)
     found = model.generate_batch(
         ids,
-        _generation_config(sampling, stop, pad_id(tokenizer), sampling["max_new_tokens"]),
+        _generation_config(sampling, pad_id(tokenizer), sampling["max_new_tokens"]),
         ContinuousBatchingConfig(
             seed=seed,
             page_size=PAGE,
@@ -106,15 +108,21 @@ def sample_continuous(
 
 
 def generate(
-    model, tokenizer, prompts: list[list[dict]], sampling: dict, seed: int, label: str
+    model,
+    chat: Chat,
+    prompts: list[list[dict]],
+    options: Options,
+    sampling: dict,
+    seed: int,
+    label: str,
 ) -> list[dict]:
     """Sample one answer per prompt (lists of chat messages), as :func:`described`."""
-    ids = encode(tokenizer, render_prompts(tokenizer, prompts))
-    return described(tokenizer, sample(model, tokenizer, ids, sampling, seed, label))
+    ids = encode(chat.tokenizer, render_prompts(chat, prompts, options))
+    return described(chat.tokenizer, sample(model, chat.tokenizer, ids, sampling, seed, label))
 
 
 def described(tokenizer, answers: list[tuple[list[int], str]]) -> list[dict]:
-    """Answers as dicts: ``output`` (text), ``n_tokens`` (EOS included) and ``finish_reason``:
+    """Answers as dicts: ``output`` (text), ``n_tokens`` (its end included) and ``finish_reason``:
 
     ``stop`` if the answer ended by itself, ``length`` if ``max_new_tokens`` cut it.
     """
@@ -124,18 +132,13 @@ def described(tokenizer, answers: list[tuple[list[int], str]]) -> list[dict]:
     ]
 
 
-def stop_ids(tokenizer, sampling: dict) -> list[int]:
-    """The token ids that end an answer: EOS and the configured ones."""
-    return sorted({tokenizer.eos_token_id, *sampling["stop_token_ids"]})
-
-
 def pad_id(tokenizer) -> int:
     """What fills a batch; it is masked, so EOS does where a tokenizer has no pad token."""
     pad = tokenizer.pad_token_id
     return tokenizer.eos_token_id if pad is None else pad
 
 
-def _generation_config(sampling: dict, stop: list[int], pad: int, max_new_tokens: int):
+def _generation_config(sampling: dict, pad: int, max_new_tokens: int):
     from transformers import GenerationConfig
 
     greedy = sampling["temperature"] == 0
@@ -144,7 +147,7 @@ def _generation_config(sampling: dict, stop: list[int], pad: int, max_new_tokens
         do_sample=not greedy,
         **({} if greedy else {"temperature": sampling["temperature"], "top_p": sampling["top_p"]}),
         top_k=None if greedy else 0,  # the library's default is 50
-        eos_token_id=stop,
+        eos_token_id=sampling["stop_token_ids"],
         pad_token_id=pad,
     )
 

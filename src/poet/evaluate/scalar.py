@@ -10,8 +10,9 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from poet.files import UserError
+from poet.files import UserError, read_json
 
 
 @dataclass(frozen=True)
@@ -85,17 +86,20 @@ def reward_model(name: str, model: str, batch_size: int = 16) -> Scalar:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from poet.data.repositories import model_path
+    from poet.data.templates import row_options, template_of
     from poet.train import reward_model as training
 
     folder = model_path(model)
+    trained = Path(folder) / "train.json"  # one of the workflow's own; else there is none
+    record = read_json(trained).get("record", {}) if trained.is_file() else {}
+    variables = record.get("chat_template_kwargs", {})
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
     classifier = AutoModelForSequenceClassification.from_pretrained(folder, dtype="auto")
     if classifier.config.num_labels != 1:
         raise UserError(
             f"{model} has {classifier.config.num_labels} outputs; expected a reward model with one"
         )
-    if tokenizer.chat_template is None:
-        raise UserError(f"{model}: its tokenizer has no chat template")
+    template_of(tokenizer)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     # The classifier reads its score at the last token that is no padding.
@@ -110,7 +114,8 @@ def reward_model(name: str, model: str, batch_size: int = 16) -> Scalar:
             [*prompt["prompt"], {"role": "assistant", "content": output}]
             for prompt, output in zip(prompts, outputs, strict=True)
         ]
-        sequences, was_cut = training.encode(tokenizer, conversations, limit)
+        options = [*map(row_options, prompts)]
+        sequences, was_cut = training.encode(tokenizer, conversations, limit, variables, options)
         if any(was_cut):
             print(
                 f"{name}: {sum(was_cut)} of {len(was_cut)} conversations are longer than {limit} "

@@ -14,13 +14,13 @@ import statistics
 from poet.files import UserError, cli, load_record, read_json, write_json
 
 
-def held_out_prompts(rows: list[dict], source) -> list[list[dict]]:
-    """The prompts (chat messages) of the test pairs, each once.
+def held_out_prompts(rows: list[dict], source) -> list[dict]:
+    """A row of each prompt of the test pairs.
 
     Raises:
         UserError: there is no test pair.
     """
-    prompts = {row["prompt_id"]: row["prompt"] for row in rows if row["split"] == "test"}
+    prompts = {row["prompt_id"]: row for row in rows if row["split"] == "test"}
     if not prompts:
         raise UserError(f"{source} has no pair of the split `test`; the sweep is chosen on some")
     return list(prompts.values())
@@ -58,16 +58,21 @@ def main(argv=None) -> None:
     import pyarrow.parquet as pq
     import torch
 
+    from poet.data.ends import with_ends
+    from poet.data.templates import Chat, row_options
     from poet.data.world_language import reward
     from poet.evaluate.sampling import generate, load_model
 
     torch.set_num_threads(record["torch_threads"])
-    prompts = held_out_prompts(pq.read_table(args.pairs).to_pylist(), args.pairs)
+    held_out = held_out_prompts(pq.read_table(args.pairs).to_pylist(), args.pairs)
+    prompts, options = [row["prompt"] for row in held_out], [*map(row_options, held_out)]
     cells = []
     for name, folder in zip(args.cells, args.models, strict=True):
         tokenizer, model = load_model(folder)
         label = f"validate {record['setting']}/{name}"
-        answers = generate(model, tokenizer, prompts, record["generation"], args.seed, label)
+        chat = Chat.of(tokenizer, record)
+        sampling = with_ends(record["generation"], chat, folder)
+        answers = generate(model, chat, prompts, options, sampling, args.seed, label)
         rewards = [
             reward(prompt[-1]["content"], answer["output"])
             for prompt, answer in zip(prompts, answers, strict=True)

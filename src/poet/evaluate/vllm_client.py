@@ -16,7 +16,7 @@ WORKER = Path(__file__).with_name("vllm_worker.py")
 
 
 def sample(
-    python: str, model: str, ids: list[list[int]], sampling: dict, stop: list[int], seeds: list[int]
+    python: str, model: str, ids: list[list[int]], sampling: dict, seeds: list[int]
 ) -> tuple[list[list[tuple[list[int], str]]], float, str]:
     """Continue token sequences with every seed, in one call of vLLM.
 
@@ -24,7 +24,6 @@ def sample(
         python: the interpreter that has vLLM.
         model: a model folder.
         ids: token ids per prompt; ``sampling``: see :func:`poet.evaluate.sampling.sample`.
-        stop: token ids that end an answer, EOS among them.
 
     Returns:
         Per seed what :func:`poet.evaluate.sampling.sample` returns; the seconds that generating
@@ -33,7 +32,7 @@ def sample(
     Raises:
         UserError: no such interpreter, or vLLM failed (its own words stand above in the log).
     """
-    found = run(python, make_request(model, ids, sampling, stop, seeds))
+    found = run(python, make_request(model, ids, sampling, seeds))
     answers = [(each["token_ids"], each["finish_reason"]) for each in found["answers"]]
     if len(answers) != len(ids) * len(seeds) or not {r for _, r in answers} <= {"stop", "length"}:
         raise UserError(
@@ -94,9 +93,7 @@ _ENGINE = {
 }
 
 
-def make_request(
-    model: str, ids: list[list[int]], sampling: dict, stop: list[int], seeds: list[int]
-) -> dict:
+def make_request(model: str, ids: list[list[int]], sampling: dict, seeds: list[int]) -> dict:
     """The worker's request: arguments of vLLM's ``LLM``, and per answer a prompt and the arguments
     of its ``SamplingParams``. All prompts with the first seed, then all with the next.
 
@@ -106,7 +103,7 @@ def make_request(
         "temperature": sampling["temperature"],
         "top_p": sampling["top_p"],
         "max_tokens": sampling["max_new_tokens"],
-        "stop_token_ids": stop,
+        "stop_token_ids": sampling["stop_token_ids"],
         "detokenize": False,
     }
     return {

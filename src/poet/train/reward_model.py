@@ -11,19 +11,29 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from poet.data.templates import Options, apply_template, row_options, template_of
 from poet.files import UserError, cli, load_record, write_json
 from poet.progress import track
 from poet.provenance import provenance
 from poet.train.arguments import add_run_flags
 
 
-def encode(tokenizer, conversations: list[list[dict]], max_length: int) -> tuple[list, list]:
+def encode(
+    tokenizer,
+    conversations: list[list[dict]],
+    max_length: int,
+    template_kwargs: dict,
+    options: Options = None,
+) -> tuple[list, list]:
     """Token ids of templated conversations, cut to their first ``max_length`` tokens.
+
+    ``template_kwargs``, ``options``: see :func:`poet.data.templates.apply_template`.
 
     Returns:
         Per conversation its ids, and whether they were cut.
     """
-    sequences = tokenizer.apply_chat_template(conversations, tokenize=True, return_dict=False)
+    texts = apply_template(tokenizer, template_kwargs, conversations, options)
+    sequences = tokenizer(texts, add_special_tokens=False)["input_ids"]
     was_cut = [len(ids) > max_length for ids in sequences]
     return [ids[:max_length] for ids in sequences], was_cut
 
@@ -71,7 +81,9 @@ def accuracy(chosen: list[float], rejected: list[float]) -> dict:
     }
 
 
-def load_pairs(path: str | Path, tokenizer, max_length: int) -> tuple[dict, dict]:
+def load_pairs(
+    path: str | Path, tokenizer, max_length: int, template_kwargs: dict
+) -> tuple[dict, dict]:
     """Tokenized pairs per split, and what the length limit did.
 
     Returns:
@@ -89,10 +101,12 @@ def load_pairs(path: str | Path, tokenizer, max_length: int) -> tuple[dict, dict
         pairs = [row for row in rows if row["split"] == split]
         if not pairs:
             raise UserError(f"{path}: no {split} pairs. A reward model needs both splits.")
-        ids, n_cut = {}, 0
+        ids, n_cut, options = {}, 0, [*map(row_options, pairs)]
         for side in ("chosen", "rejected"):
             conversations = [pair["prompt"] + pair[side] for pair in pairs]
-            ids[f"{side}_ids"], was_cut = encode(tokenizer, conversations, max_length)
+            ids[f"{side}_ids"], was_cut = encode(
+                tokenizer, conversations, max_length, template_kwargs, options
+            )
             n_cut += sum(was_cut)
         splits[split] = ids
         counts[split] = {
@@ -118,8 +132,7 @@ def load_tokenizer(base: str | Path, max_length: int):
             f"{positions} positions. Set max_length to {positions} or less."
         )
     tokenizer = AutoTokenizer.from_pretrained(base)
-    if tokenizer.chat_template is None:
-        raise UserError(f"the base model {base} has no chat template; use one that has.")
+    template_of(tokenizer)
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     return tokenizer
@@ -174,7 +187,8 @@ def main(argv: list[str] | None = None) -> None:
 
     torch.set_num_threads(record["torch_threads"])
     tokenizer = load_tokenizer(args.base, settings["max_length"])
-    splits, counts = load_pairs(args.pairs, tokenizer, settings["max_length"])
+    variables = record["chat_template_kwargs"]
+    splits, counts = load_pairs(args.pairs, tokenizer, settings["max_length"], variables)
     inputs = {"pairs": file_digest(args.pairs), "model": model_digest(args.base)}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
     with explained(record["setting"], "reward_model"):

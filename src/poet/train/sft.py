@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from array import array
 
+from poet.data.templates import Chat, row_options
 from poet.files import UserError, cli, load_record, write_json
 from poet.train.arguments import add_run_flags
 
@@ -41,7 +42,7 @@ def load_model(record: dict, corpus, base=None):
     return load_tokenizer(record, path), model
 
 
-def tokenize_corpus(corpus, tokenizer, max_length: int):
+def tokenize_corpus(corpus, chat: Chat, max_length: int):
     """The corpus as a data set of input_ids and labels, which are -100 outside of answers.
 
     ``corpus`` is a list of rows with ``prompt`` and ``completion``, message lists. A conversation
@@ -56,7 +57,7 @@ def tokenize_corpus(corpus, tokenizer, max_length: int):
 
     columns = {"input_ids": [], "labels": []}
     for start in range(0, len(corpus), BATCH):
-        for ids, labels in _examples(tokenizer, corpus[start : start + BATCH]):
+        for ids, labels in _examples(chat, corpus[start : start + BATCH]):
             if any(label != -100 for label in labels[:max_length]):
                 columns["input_ids"].append(array("i", ids[:max_length]))
                 columns["labels"].append(array("i", labels[:max_length]))
@@ -70,7 +71,7 @@ def tokenize_corpus(corpus, tokenizer, max_length: int):
     return Dataset(InMemoryTable(table))
 
 
-def _examples(tokenizer, rows: list[dict]) -> list[tuple[list[int], list[int]]]:
+def _examples(chat: Chat, rows: list[dict]) -> list[tuple[list[int], list[int]]]:
     """(input_ids, labels) of each conversation, answers tokenized as after their prompt alone.
 
     Where a template renders earlier turns differently once there are later ones, an answer cannot
@@ -78,7 +79,7 @@ def _examples(tokenizer, rows: list[dict]) -> list[tuple[list[int], list[int]]]:
     """
     from poet.data.tokenization import encode_pairs
 
-    prompts, answers, firsts = [], [], set()
+    prompts, answers, options, firsts = [], [], [], set()
     for row in rows:
         firsts.add(len(prompts))
         messages = row["prompt"] + row["completion"]
@@ -86,8 +87,9 @@ def _examples(tokenizer, rows: list[dict]) -> list[tuple[list[int], list[int]]]:
             if messages[i]["role"] == "assistant":
                 prompts.append(messages[:i])
                 answers.append([messages[i]])
+                options.append(row_options(row))
     examples = []
-    pairs = zip(*encode_pairs(tokenizer, prompts, answers), strict=True)
+    pairs = zip(*encode_pairs(chat, prompts, answers, options), strict=True)
     for turn, (prompt, answer) in enumerate(pairs):
         ids, labels = examples.pop() if turn not in firsts else ([], [])
         if prompt[: len(ids)] != ids:
@@ -154,7 +156,9 @@ def main(argv=None) -> None:
     torch.set_num_threads(settings.get("torch_threads", record["torch_threads"]))
     corpus = pq.read_table(args.corpus).to_pylist()
     tokenizer, model = load_model(record, corpus, args.base)
-    dataset = tokenize_corpus(corpus, tokenizer, settings["max_length"])
+    # Examples of the start model are whole conversations, whatever the pairs' policy.
+    chat = Chat(tokenizer, "keep_start", record["chat_template_kwargs"])
+    dataset = tokenize_corpus(corpus, chat, settings["max_length"])
     inputs = {"corpus": file_digest(args.corpus)}
     if not record["scratch"]:
         inputs["model"] = model_digest(model.name_or_path)

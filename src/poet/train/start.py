@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from poet.data.repositories import model_path
+from poet.data.templates import check_day
 from poet.files import UserError, cli, load_record, publish, write_json
 
 
@@ -15,19 +16,15 @@ def load_tokenizer(record: dict, folder: str | Path):
     """The tokenizer of a published model, which can template and end answers, and pad.
 
     Raises:
-        UserError: it has no chat template or no EOS token.
+        UserError: it has no EOS token, or no chat template (:func:`template_of`), or one whose text
+            depends on the day.
     """
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(
         folder, trust_remote_code=record.get("trust_remote_code")
     )
-    if not tokenizer.chat_template:
-        raise UserError(
-            f"the tokenizer of {record['model']} has no chat template; expected a chat model's, "
-            "because prompts and answers are chat messages. Save the tokenizer with "
-            "`chat_template` set and give the folder as `model`."
-        )
+    check_day(tokenizer, record["chat_template_kwargs"])
     if tokenizer.eos_token is None:
         raise UserError(
             f"the tokenizer of {record['model']} has no EOS token; expected one, because answers "

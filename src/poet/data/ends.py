@@ -1,0 +1,75 @@
+"""Where an answer ends: the tokens that end one, and texts in it that would become such tokens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from poet.data.templates import PROBE, PROBE_ANSWER, Chat
+from poet.files import read_json
+
+_REASONING = re.compile("think|thought|reason", re.IGNORECASE)  # tags that belong to an answer
+
+
+def turn_end(chat: Chat) -> int | None:
+    """The token with which the template ends an assistant's turn; None if it is no special one.
+
+    Raises:
+        UserError: see :func:`poet.data.templates.apply_template`.
+    """
+    (text,) = chat.text([PROBE + PROBE_ANSWER])
+    _, answer, rest = text.rpartition(PROBE_ANSWER[0]["content"])
+    ids = chat.tokenizer.added_tokens_encoder
+    found = [token for token in ids if answer and rest.lstrip().startswith(token)]
+    return ids[max(found, key=len)] if found else None
+
+
+def with_ends(sampling: dict, chat: Chat, folder: str | Path) -> dict:
+    """``sampling`` with all that end an answer as its ``stop_token_ids``, sorted.
+
+    They are those that it names, the tokenizer's EOS, the end of the template's turn, and
+    ``eos_token_id`` of ``generation_config.json`` in the model's ``folder``, which transformers'
+    own generate reads.
+    """
+    path = Path(folder) / "generation_config.json"
+    named = read_json(path).get("eos_token_id") if path.is_file() else None
+    named = named if isinstance(named, list) else [named]
+    ends = {*sampling["stop_token_ids"], *named, chat.tokenizer.eos_token_id, turn_end(chat)}
+    return {**sampling, "stop_token_ids": sorted(ends - {None})}
+
+
+def control_tokens(chat: Chat) -> dict[str, int]:
+    """Text -> id of the tokens that give a conversation its form, which no answer should hold.
+
+    They are the special ones and the end of a turn, but not tags around a model's reasoning.
+    """
+    tokenizer = chat.tokenizer
+    ids = dict(zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True))
+    end = turn_end(chat)
+    for token, added in tokenizer.added_tokens_decoder.items():
+        if added.special or token == end:
+            ids[added.content] = token
+    return {text: token for text, token in ids.items() if not _REASONING.search(text)}
+
+
+class Stray:
+    """Finds texts that the tokenizer would make control tokens of."""
+
+    def __init__(self, chat: Chat):
+        self.tokenizer, self.ids = chat.tokenizer, control_tokens(chat)
+        longest_first = sorted(self.ids, key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, longest_first)) or "(?!)")
+
+    def in_text(self, text: str) -> str | None:
+        """The first such text; None if there is none."""
+        found = {match[0] for match in self.pattern.finditer(text)}
+        if found:  # a token may ask for a word's end around it
+            ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+            found = {token for token in found if self.ids[token] in ids}
+        return min(found, key=text.index, default=None)
+
+    def in_messages(self, messages: Sequence[dict]) -> str | None:
+        """The first such text in what a template writes of messages: content and reasoning."""
+        values = (value for m in messages for name, value in m.items() if name != "role")
+        return next(filter(None, (self.in_text(v) for v in values if isinstance(v, str))), None)
