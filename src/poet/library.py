@@ -5,73 +5,261 @@ See docs/library.md; ``from poet import equal_length`` is this module's.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
+from functools import partial
+from os.path import commonprefix
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from poet.data.templates import Chat, options_of
-from poet.data.tokenization import encode_pairs, encode_texts, limit_lengths, pair_hash
-from poet.data.truncation import truncate_pair
+from poet.data.containers import BadRow
+from poet.data.formats import FORMATS, SIDES, are_texts, fitting, no_prompt, refuse_other_texts
+from poet.data.layout import TRL, Layout
+from poet.data.pairs import collect, read_pair, read_rows, refuse_bad
+from poet.data.templates import Chat, row_options
+from poet.data.tokenization import IDS, encode_both, encode_texts, limit_lengths, pair_hash
+from poet.data.truncation import kept_lengths, truncate_pair
+from poet.files import UserError, publish
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict, IterableDataset
+
+BATCH = 1000  # rows tokenized at a time
 
 
 def equal_length(
-    dataset: Dataset,
+    dataset: Dataset | IterableDataset | DatasetDict,
     tokenizer,
     strategy: str = "poet",
     keep: float = 1.0,
     max_length: int | None = None,
+    max_prompt_length: int | None = None,
     chat_template_kwargs: dict | None = None,
-) -> Dataset:
+    format: str = "trl",
+    ignored_columns: Sequence[str] = (),
+    bad_rows: str = "error",
+    num_proc: int | None = None,
+) -> Dataset | IterableDataset | DatasetDict:
     """Tokenize a preference data set and truncate both responses of a pair; see ``truncate_pair``.
 
     Any of TRL's preference formats: chat messages, which the tokenizer's template renders, or plain
     strings, which are taken as they are; with a column ``prompt``, or with the prompt inside
-    ``chosen`` and ``rejected``. Responses end with EOS.
+    ``chosen`` and ``rejected``. Responses end with EOS. Of several splits each is done.
 
     Args:
-        max_length: tokens of prompt and response, a plain cut before the truncation; a prompt that
-            leaves no room keeps its last half of that. None: no limit.
+        max_length: tokens of prompt and response, a plain cut before the truncation. None: no
+            limit.
+        max_prompt_length: how many of its last tokens a prompt keeps that leaves no room; None:
+            half of ``max_length``.
         chat_template_kwargs: variables of the chat template, for all rows; a row's own, in the
             columns ``chat_template_kwargs`` and ``tools``, go before them. ``strftime_now`` is the
             date that a template writes which asks for today's, by default 2024-07-26.
+        format: layout of the rows, see docs/own-data.md; those of other formats than ``trl`` are
+            chats.
+        ignored_columns: columns with content that do not matter; others are refused.
+        bad_rows: ``drop`` leaves rows out that cannot be used and warns how many.
+        num_proc: processes, as in ``Dataset.map``.
 
     Returns:
         ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (token ids) and ``pair_hash`` in place of
-        ``prompt``, ``chosen``, ``rejected``; other columns as they are.
+        the format's columns; other columns as they are.
 
     Raises:
-        UserError: the chat template refuses the messages.
-        ValueError: unknown strategy, or keep outside (0, 1].
+        UserError: a row that cannot be used, with its number, counted from 1; the chat template
+            refuses the messages; a stream with ``num_proc`` or ``bad_rows="drop"``.
+        ValueError: an argument that is out of its range.
     """
-    from trl.data_utils import is_conversational, maybe_extract_prompt
+    from datasets import DatasetDict, IterableDataset, IterableDatasetDict
 
+    kept_lengths(1, 1, strategy, keep)
+    limits = _limits(max_length, max_prompt_length)
+    for name, value, choices in (
+        ("format", format, FORMATS), ("bad_rows", bad_rows, ("error", "drop"))
+    ):  # fmt: skip
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+    layout = Layout(format, tuple(ignored_columns))
     chat = Chat(tokenizer, "keep_start", chat_template_kwargs or {})
-    known = [name for name in ("prompt", "chosen", "rejected") if name in dataset.column_names]
+    convert = partial(
+        _convert, layout=layout, chat=chat, strategy=strategy, keep=keep, limits=limits
+    )
+    used = {"prompt", *SIDES, *FORMATS[format].prompt, *FORMATS[format].beside}
 
-    def convert(batch: dict) -> dict:
-        rows = zip(*(batch[name] for name in known), strict=True)
-        pairs = [maybe_extract_prompt(dict(zip(known, row, strict=True))) for row in rows]
-        columns = [[pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected")]
-        prompts, *sides = columns
-        if is_conversational(pairs[0]):
-            encoded = [encode_pairs(chat, prompts, side, options_of(batch)) for side in sides]
-        else:
-            encoded = [encode_texts(chat, prompts, side) for side in sides]
-        (prompt_ids, chosen), (_, rejected) = encoded
-        out = {name: [] for name in ("prompt_ids", "chosen_ids", "rejected_ids", "pair_hash")}
-        for ids in zip(prompt_ids, chosen, rejected, strict=True):
-            if max_length:
-                ids = limit_lengths(*ids, max_length, max_length // 2, "keep_start")
-            row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
-            for name, value in zip(out, row, strict=True):
-                out[name].append(value)
-        return out
+    def one(part):
+        options = {"num_proc": num_proc}
+        if isinstance(part, IterableDataset):
+            if num_proc or bad_rows == "drop":
+                raise UserError(
+                    "num_proc and bad_rows='drop' need a Dataset, found an IterableDataset, whose "
+                    "rows are not known beforehand; make one with Dataset.from_list(list(stream))"
+                )
+            options = {}
+        elif bad_rows == "drop":
+            part = _without_bad_rows(part, layout)
+        names = part.column_names or next(iter(part), ())  # a stream may not know its columns
+        removed = [name for name in names if name in used]
+        return part.map(convert, batched=True, with_indices=True, remove_columns=removed, **options)
 
-    return dataset.map(convert, batched=True, remove_columns=known)
+    if isinstance(dataset, DatasetDict | IterableDatasetDict):
+        return type(dataset)({name: one(part) for name, part in dataset.items()})
+    return one(dataset)
 
 
-def with_reference(dataset: Dataset, model, tokenizer, batch_size: int = 16) -> Dataset:
+def write_equal_length(
+    source: str | Path, target: str | Path, tokenizer, strategy: str, keep: float, layout: Layout,
+    bad_rows: str,
+) -> dict[str, int]:  # fmt: skip
+    """:func:`equal_length` from a file to parquet -> how many rows were dropped for which reason.
+
+    Columns: prompt_ids, chosen_ids, rejected_ids, pair_hash; prompt_id and dataset where rows have
+    them.
+
+    Raises:
+        UserError: as :func:`poet.data.pairs.collect`; the chat template refuses the messages.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    examples, dropped = collect(read_rows(source), str(source), bad_rows, layout, read_example)
+    names = [n for n in ("prompt_id", "dataset") if any(n in example for example in examples)]
+    schema = [(name, pa.list_(pa.int32())) for name in IDS]
+    schema = pa.schema(schema + [(name, pa.string()) for name in ("pair_hash", *names)])
+    chat = Chat(tokenizer, "keep_start", {})
+    with publish(target) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for start in range(0, len(examples), BATCH):
+            batch = examples[start : start + BATCH]
+            columns = _columns(chat, batch, strategy, keep, None)
+            columns |= {name: [example.get(name) for example in batch] for name in names}
+            writer.write_table(pa.table(columns, schema=schema))
+    return dict(dropped)
+
+
+def read_example(row: dict, layout: Layout = TRL) -> dict:
+    """As :func:`read_pair`; where the row is of plain strings, also with these as ``texts``.
+
+    Without a prompt, plain strings are split where they cease to be the same.
+
+    Raises:
+        BadRow: saying what is wrong.
+    """
+    row = layout.kept(row)
+    if layout.format != "trl" or not are_texts(row) or isinstance(row.get("prompt"), list):
+        return read_pair(row, layout)
+    if row.get("prompt") is None:
+        refuse_other_texts(row)
+        if fitting(row):
+            raise BadRow(no_prompt(row))
+        names = ("prompt", *SIDES)
+        row = {**row, **dict(zip(names, split_texts(*(row[s] for s in SIDES)), strict=True))}
+    return {**read_pair(row), "texts": tuple(row[name] for name in ("prompt", *SIDES))}
+
+
+def split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
+    """The words that both texts begin with, and what follows them in each.
+
+    No word is split. A space goes to the responses, any other white space to the prompt, as in TRL.
+
+    >>> split_texts("Is it blue? It is.", "Is it blue? I think so.")
+    ('Is it blue?', ' It is.', ' I think so.')
+
+    Raises:
+        BadRow: they share no word, or nothing else.
+    """
+    n = len(commonprefix([chosen, rejected]))
+    ends = all(text[n : n + 1].isspace() for text in (chosen, rejected))
+    while n and not ends and not chosen[n - 1].isspace():
+        n -= 1
+    if n and chosen[n - 1] == " ":
+        n -= 1
+    prompt, *answers = chosen[:n], chosen[n:], rejected[n:]
+    if not prompt.strip():
+        raise BadRow("no prompt, and chosen and rejected do not begin with the same word", chosen)
+    for side, answer in zip(SIDES, answers, strict=True):
+        if not answer.strip():
+            raise BadRow(f"no prompt, and {side} is all that both begin with", chosen)
+    return prompt, *answers
+
+
+def _limits(max_length: int | None, max_prompt_length: int | None) -> tuple[int, int] | None:
+    if max_length is None:
+        if max_prompt_length is not None:
+            raise ValueError("max_prompt_length needs max_length: there is no limit without it")
+        return None
+    if max_prompt_length is None:
+        max_prompt_length = max_length // 2
+    if not 0 < max_prompt_length < max_length:
+        raise ValueError(
+            f"max_length is {max_length} and max_prompt_length {max_prompt_length}, expected "
+            "0 < max_prompt_length < max_length"
+        )
+    return max_length, max_prompt_length
+
+
+def _convert(batch: dict, indices: list[int], layout: Layout, chat: Chat, **how) -> dict:
+    rows = (dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
+    examples = []
+    for number, row in zip(indices, rows, strict=True):
+        try:
+            examples.append(read_example(row, layout))
+        except BadRow as problem:
+            raise UserError(
+                f"row {number + 1} of the data set: {problem}.\nMend it, or leave such rows out "
+                'with bad_rows="drop".'
+            ) from None
+    try:
+        return _columns(chat, examples, **how)
+    except UserError as error:
+        raise UserError(f"rows {indices[0] + 1} to {indices[-1] + 1}: {error}") from None
+
+
+def _columns(
+    chat: Chat, examples: list[dict], strategy: str, keep: float, limits: tuple[int, int] | None
+) -> dict[str, list]:
+    """Token ids of examples, limited and truncated, as columns with ``pair_hash``."""
+    out = {name: [] for name in (*IDS, "pair_hash")}
+    for ids in _token_ids(chat, examples):
+        if limits:
+            ids = limit_lengths(*ids, *limits, "keep_start")
+        row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
+        for name, value in zip(out, row, strict=True):
+            out[name].append(value)
+    return out
+
+
+def _token_ids(chat: Chat, examples: list[dict]) -> list[tuple]:
+    """Token ids of prompt, chosen and rejected of every example, in their order."""
+    found: dict[int, tuple] = {}
+    plain = [i for i, example in enumerate(examples) if "texts" in example]
+    if plain:
+        prompts, *sides = zip(*(examples[i]["texts"] for i in plain), strict=True)
+        (first, chosen), (_, rejected) = (encode_texts(chat, [*prompts], [*s]) for s in sides)
+        found |= zip(plain, zip(first, chosen, rejected, strict=True), strict=True)
+    chats = [i for i, example in enumerate(examples) if "texts" not in example]
+    if chats:
+        rows = {name: [examples[i][name] for i in chats] for name in ("prompt", *SIDES)}
+        rows["options"] = [row_options(examples[i]) for i in chats]
+        found |= zip(chats, encode_both(chat, rows), strict=True)
+    return [found[i] for i in range(len(examples))]
+
+
+def _without_bad_rows(dataset: Dataset, layout: Layout) -> Dataset:
+    good, bad = [], []
+    for number, row in enumerate(dataset):
+        try:
+            read_example(row, layout)
+            good.append(number)
+        except BadRow as problem:
+            bad.append((f"row {number + 1}", problem))
+    dropped = refuse_bad(bad, len(good), "the data set", "drop")
+    if dropped:
+        reasons = "; ".join(f"{reason} ({n})" for reason, n in sorted(dropped.items()))
+        warnings.warn(f"left out {len(bad)} of {len(dataset)} rows: {reasons}", stacklevel=3)
+    return dataset.select(good)
+
+
+def with_reference(
+    dataset: Dataset | DatasetDict, model, tokenizer, batch_size: int = 16
+) -> Dataset | DatasetDict:
     """Add the reference's per-token log-probabilities, which ``PreferenceTrainer`` reads.
 
     Args:
@@ -81,13 +269,29 @@ def with_reference(dataset: Dataset, model, tokenizer, batch_size: int = 16) -> 
 
     Returns:
         The data set with the columns ``ref_chosen_logps`` and ``ref_rejected_logps``.
+
+    Raises:
+        UserError: the data set is a stream, or not what :func:`equal_length` gives.
     """
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
     from datasets.table import InMemoryTable
     from trl.trainer.utils import add_fused_lm_head
 
     from poet.train.reference import compute
 
+    if isinstance(dataset, DatasetDict):
+        parts = dataset.items()
+        return DatasetDict({n: with_reference(d, model, tokenizer, batch_size) for n, d in parts})
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"with_reference needs a Dataset, found {type(dataset).__name__}: the reference is "
+            "computed once for all rows. Make one with Dataset.from_list(list(stream))."
+        )
+    if missing := sorted({*IDS, "pair_hash"} - set(dataset.column_names)):
+        raise UserError(
+            f"with_reference: no column {', '.join(missing)}; found "
+            f"{', '.join(dataset.column_names)}. Expected what equal_length gives."
+        )
     add_fused_lm_head(model)
     table = dataset.with_format("arrow")[:]
     columns = compute(model.eval(), table, batch_size, tokenizer.pad_token_id, "reference")

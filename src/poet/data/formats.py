@@ -57,20 +57,35 @@ def fitting(row: dict) -> list[str]:
 
 
 def _trl(row: dict) -> dict:
-    """Strings that are another format's are refused, with its name."""
     found = {name: row.get(name) for name in ("prompt", *SIDES)}
-    prompt, *texts = found.values()
-    for name, value in found.items():
-        if isinstance(value, str) and _MESSAGES_TEXT.match(value):
-            raise BadRow(f"{name} holds messages as text: set `format: messages-as-text`", value)
-    if not all(isinstance(text, str) for text in texts):
-        return found
-    both = all(_TRANSCRIPT.match(text) for text in texts)
-    if both or isinstance(prompt, str) and _TRANSCRIPT.match(prompt):
-        raise BadRow("a transcript (Human: ... Assistant: ...): set `format: hh`", texts[0])
-    if not given(prompt):
+    refuse_other_texts(found)
+    if are_texts(found) and not given(found["prompt"]):
         raise BadRow(no_prompt(row))
     return found
+
+
+def are_texts(row: dict) -> bool:
+    """Whether both answers are strings."""
+    return all(isinstance(row.get(side), str) for side in SIDES)
+
+
+def refuse_other_texts(row: dict) -> None:
+    """Refuse strings that are another format's.
+
+    Raises:
+        BadRow: says which format reads them.
+    """
+    prompt = row.get("prompt")
+    for name in ("prompt", *SIDES):
+        value = row.get(name)
+        if isinstance(value, str) and _MESSAGES_TEXT.match(value):
+            raise BadRow(f"{name} holds messages as text: set `format: messages-as-text`", value)
+    if are_texts(row):
+        both = all(_TRANSCRIPT.match(row[side]) for side in SIDES)
+        if both or isinstance(prompt, str) and _TRANSCRIPT.match(prompt):
+            raise BadRow(
+                "a transcript (Human: ... Assistant: ...): set `format: hh`", row["chosen"]
+            )
 
 
 def _hh(row: dict) -> dict:

@@ -21,7 +21,7 @@ import hashlib
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from poet.data import containers
@@ -167,8 +167,11 @@ def collect(
     source: str,
     bad_rows: str,
     layout: Layout = TRL,
+    read: Callable[[dict, Layout], dict] = read_pair,
 ) -> tuple[list[dict], Counter]:
     """Pairs in the rows' order, and how many rows were dropped for which reason.
+
+    ``read`` is what makes a pair of a row.
 
     Raises:
         UserError: no rows; a column that all rows lack; a file of another format; bad rows, unless
@@ -180,7 +183,7 @@ def collect(
             if isinstance(row, BadRow):
                 raise row
             columns |= row.keys()
-            pairs.append(read_pair(row, layout))
+            pairs.append(read(row, layout))
         except BadRow as problem:
             bad.append((place, problem))
     if not pairs and not bad:
@@ -234,7 +237,7 @@ def refuse_bad(
         more = f"  and {left} more\n" if left > 0 else ""
         advice = "Mend the rows, or leave them out with `bad_rows: drop`." if n_good else "Mend it."
         if wrong:
-            advice = "A format is the whole file's: no row is left out for it."
+            advice = "A format is the whole data set's: no row is left out for it."
         n = n_good + len(bad)
         raise UserError(
             f"{source}: {len(wrong or bad)} of {n} rows cannot be used.\n{shown}{more}{advice}"
