@@ -80,7 +80,7 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
     max_leaves=6,
 )
-objects = st.dictionaries(st.text(min_size=1, max_size=4), values, max_size=3)
+objects = st.dictionaries(st.text(min_size=1, max_size=4), values, min_size=1, max_size=3)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("random")
 
 
-@settings(max_examples=100)
+@settings(max_examples=60)
 @given(
     st.lists(objects, min_size=1, max_size=5),
     st.sampled_from([made for made in MADE if made != "parquet"]),
@@ -97,7 +97,7 @@ def test_any_json_objects_in_any_text(folder, rows, made):
     assert rows_of(put(folder, "x.jsonl", MADE[made](rows, folder))) == rows
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.sampled_from(list(MADE)), st.booleans(), st.data())
 def test_what_is_cut_off_is_an_error_or_fewer_rows(folder, made, zipped, data):
     """Never a traceback, never a row that was not there."""
@@ -113,7 +113,7 @@ def test_what_is_cut_off_is_an_error_or_fewer_rows(folder, made, zipped, data):
     assert found == ROWS[: len(found)]
 
 
-@settings(max_examples=150)
+@settings(max_examples=80)
 @given(st.sampled_from(list(MADE)), st.binary(min_size=1, max_size=4), st.data())
 def test_what_is_damaged_is_no_traceback(folder, made, noise, data):
     content = MADE[made](ROWS, folder)
@@ -155,7 +155,13 @@ def test_text_that_is_not_utf8_is_refused_with_line_and_byte(tmp_path, encoding,
     assert "line 4, byte 18: found b'\\xe9', expected UTF-8" in message
     assert converted(message, tmp_path) == rows
     array = put(tmp_path, "y.json", json.dumps(rows, ensure_ascii=False, indent=0).encode(encoding))
-    assert "line 11, byte " in refused(array)
+    assert "line 12, byte 17: found" in refused(array)
+
+
+def test_the_byte_of_a_line_that_is_read_in_pieces(tmp_path):
+    text = json.dumps(["x" * 3 * HEAD, "é"], ensure_ascii=False)
+    message = refused(put(tmp_path, "x.json", text.encode("latin-1")))
+    assert f"line 1, byte {text.index('é') + 1}: found" in message
 
 
 def test_zeros_and_unfinished_characters_are_damage(tmp_path):

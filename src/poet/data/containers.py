@@ -164,7 +164,7 @@ def _parse(line: bytes, path: Path, number: int) -> dict | BadRow:
         text = line.decode()
         row = json.loads(text[1:] if text[0] == "\ufeff" else text)  # files joined by cat
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, number, line, error) from None
+        raise _not_utf8(path, number, error.start + 1, error) from None
     except (ValueError, RecursionError):
         if b"\0" in line:
             raise UserError(
@@ -175,8 +175,9 @@ def _parse(line: bytes, path: Path, number: int) -> dict | BadRow:
     return row if isinstance(row, dict) else BadRow("not a JSON object", type(row).__name__)
 
 
-def _not_utf8(path: Path, number: int, found: bytes, error: UnicodeDecodeError) -> UserError:
-    """The error for a line (from 1), and the bytes in which the decoder stopped."""
+def _not_utf8(path: Path, number: int, byte: int, error: UnicodeDecodeError) -> UserError:
+    """What the decoder stopped at: in which line, at which byte of it, both from 1."""
+    found = error.object
     if b"\0" in found:
         return UserError(f"{path}: binary data. Expected {READ}.")
     if error.end == len(found) and error.reason == "unexpected end of data":
@@ -185,7 +186,7 @@ def _not_utf8(path: Path, number: int, found: bytes, error: UnicodeDecodeError) 
             "Write or copy it anew."
         )
     return UserError(
-        f"{path}, line {number}, byte {error.start + 1}: found {found[error.start : error.end]!r}, "
+        f"{path}, line {number}, byte {byte}: found {found[error.start : error.end]!r}, "
         "expected UTF-8 text. It may be Latin-1 or Windows-1252.\n"
         f"Convert the file from the encoding that it has: {_iconv(path, 'WINDOWS-1252')}"
     )
@@ -194,17 +195,21 @@ def _not_utf8(path: Path, number: int, found: bytes, error: UnicodeDecodeError) 
 def _read_values(file: BinaryIO, path: Path) -> Rows:
     """Items of one JSON array, or objects one after another over any number of lines."""
     decoder, decode = codecs.getincrementaldecoder("utf-8-sig")(), json.JSONDecoder().raw_decode
-    lines = 1
+    line, in_line = 1, 0  # where the next piece begins
 
     def more(size: int) -> str | None:
-        nonlocal lines
+        nonlocal line, in_line
         data = file.read(size)
         try:
             text = decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            number = lines + error.object[: error.start].count(b"\n")
-            raise _not_utf8(path, number, error.object, error) from None
-        lines += data.count(b"\n")
+            before = error.object[: error.start]
+            start = in_line + len(data) - len(error.object) if b"\n" not in before else 0
+            start += len(before) - before.rfind(b"\n")
+            number = line + before.count(b"\n")
+            raise _not_utf8(path, number, start, error) from None
+        line += data.count(b"\n")
+        in_line = len(data) - data.rfind(b"\n") - 1 + (0 if b"\n" in data else in_line)
         return text if data else None
 
     text = (more(HEAD) or "").lstrip()
