@@ -35,7 +35,7 @@ try:
     for name in CONFIG["grid"]:
         data = CONFIG["settings"][name]["data"]
         if data["kind"] == "file" and not ARCHIVED:
-            preferences.check(data, ".snakemake/poet-checked.json")
+            preferences.check(data, preferences.CHECKED)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

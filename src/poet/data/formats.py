@@ -120,11 +120,11 @@ def _sharegpt(row: dict) -> dict:
         if isinstance(value, str) and name in SIDES and not isinstance(turns, str):
             value = [{"role": "assistant", "content": value}]
         found[name] = from_value(value)
-    return {**found, "system": _system(row)}
+    return {**found, "system": system_of(row)}
 
 
 def from_value(value: object) -> object:
-    """Messages of from and value as messages of role and content; anything else as it is."""
+    """Messages of from and value as a list of role and content; anything else as it is."""
     if isinstance(value, dict):
         return from_value([value])
     if not isinstance(value, list):
@@ -140,7 +140,7 @@ def from_value(value: object) -> object:
 
 def _orca(row: dict) -> dict:
     _, question = _one(row, FORMATS["orca"].prompt)
-    return {"prompt": question, **{s: row.get(s) for s in SIDES}, "system": _system(row)}
+    return {"prompt": question, **{s: row.get(s) for s in SIDES}, "system": system_of(row)}
 
 
 def _alpaca(row: dict) -> dict:
@@ -162,7 +162,7 @@ def _alpaca(row: dict) -> dict:
     for side, answer in answers.items():
         if isinstance(answer, str):
             answers[side] = [{"role": "assistant", "content": answer}]
-    return {"prompt": prompt, **answers, "system": _system(row)}
+    return {"prompt": prompt, **answers, "system": system_of(row)}
 
 
 def _messages_as_text(row: dict) -> dict:
@@ -199,7 +199,12 @@ def _repeated_prompt(row: dict) -> dict:
     return found
 
 
-def _system(row: dict) -> str | None:
+def system_of(row: dict) -> str | None:
+    """The system text of a row's column for it.
+
+    Raises:
+        BadRow: two columns for it differ, or it is no string.
+    """
     name, text = _one(row, _SYSTEM)
     if text is not None and not isinstance(text, str):
         raise BadRow(f"{name} is not a string", text)

@@ -70,7 +70,7 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
         if chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
             chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
     if given(found.get("system")):
-        prompt = _with_system(found["system"], prompt)
+        prompt = with_system(found["system"], prompt)
     _check_turns(prompt, chosen, rejected)
     if _is_long(prompt) and repeats_prompt(prompt, chosen, rejected):
         raise BadRow(
@@ -118,7 +118,8 @@ def _shared_prefix(chosen: list, rejected: list) -> tuple[list, list, list]:
     return chosen[:n], chosen[n:], rejected[n:]
 
 
-def _with_system(text: str, prompt: list[dict]) -> list[dict]:
+def with_system(text: str, prompt: list[dict]) -> list[dict]:
+    """A conversation with a system text first, unless it has the same already."""
     if not prompt or prompt[0]["role"] != "system":
         return [*messages_of([{"role": "system", "content": text}], "system"), *prompt]
     if _plain(prompt[0]["content"]) != _plain(text):

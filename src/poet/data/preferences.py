@@ -21,6 +21,7 @@ from poet.data.repositories import alpacaeval_prompts
 from poet.data.split import draw, name_prompts, require_prompts, subsample, test_prompts
 from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
 
+CHECKED = Path(".snakemake/poet-checked.json")  # where the workflow remembers passed checks
 _IDENTITY = ("prompt", *SIDES, "dataset")
 
 

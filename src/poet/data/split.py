@@ -8,7 +8,7 @@ from math import ceil
 from poet.data.pairs import digest
 from poet.files import UserError
 
-FEWEST_PROMPTS = 5  # that a score can be made of: alpaca-eval's cross-validation has five folds
+MIN_PROMPTS = 5  # that a score can be made of: alpaca-eval's cross-validation has five folds
 
 
 def name_prompts(pairs: list[dict], split: bool) -> str:
@@ -64,24 +64,24 @@ def require_prompts(prompts: list[dict], pairs: list[dict], data: dict, source: 
     """Check that the evaluation prompts are enough for a score.
 
     Raises:
-        UserError: they are fewer than FEWEST_PROMPTS; says what to set.
+        UserError: they are fewer than MIN_PROMPTS; says what to set.
     """
-    if len(prompts) >= FEWEST_PROMPTS:
+    if len(prompts) >= MIN_PROMPTS:
         return
     ids = {pair["prompt_id"] for pair in pairs}
     test = {pair["prompt_id"] for pair in pairs if pair["split"] == "test"}
     fraction = data["test_fraction"]
-    if data["max_prompts"] < FEWEST_PROMPTS:
-        advice = f"Set max_prompts to {FEWEST_PROMPTS} or more."
-    elif len(ids) > FEWEST_PROMPTS and "test" not in data.get("splits", {}):
-        place = sorted(draw(data["seed"], name) for name in ids)[FEWEST_PROMPTS - 1]
+    if data["max_prompts"] < MIN_PROMPTS:
+        advice = f"Set max_prompts to {MIN_PROMPTS} or more."
+    elif len(ids) > MIN_PROMPTS and "test" not in data.get("splits", {}):
+        place = sorted(draw(data["seed"], name) for name in ids)[MIN_PROMPTS - 1]
         advice = f"Set test_fraction to {ceil(100 * place + 1e-9) / 100:.2f} or more,"
         advice += " or give more prompts."
     else:
         advice = "Give more prompts."
     raise UserError(
         f"{source}: {len(prompts)} evaluation prompts would be left, expected at least "
-        f"{FEWEST_PROMPTS}: a score cannot be made of fewer.\n"
+        f"{MIN_PROMPTS}: a score cannot be made of fewer.\n"
         f"  found: {len(pairs)} pairs of {len(ids)} prompts, {len(test)} of them in the test split "
         f"(test_fraction {fraction}), max_prompts {data['max_prompts']}\n{advice}"
     )
