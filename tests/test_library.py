@@ -208,7 +208,7 @@ def test_no_word_of_an_implicit_prompt_is_split(shared, chosen, rejected):
          "both begin with the prompt: set `format: repeated-prompt`"),
         ({"question": "Why?", "chosen": "a", "rejected": "b"}, "set `format: orca`"),
         ({"prompt": "Why?", "system": "Be kind.", "chosen": "a", "rejected": "b"},
-         "columns system would be lost"),
+         "column system would be lost"),
         ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"},
          "set `format: hh`"),
         ({"chosen": [user("a"), assistant("b")],

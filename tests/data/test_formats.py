@@ -262,13 +262,13 @@ CALL = [{"from": "function_call", "value": "f()"}]
 @pytest.mark.parametrize(
     ("extra", "advice"),
     [
-        ({"system": "Be brief."}, "columns system .* set `format: orca`, or `ignored_columns"),
+        ({"system": "Be brief."}, "column system .* set `format: orca`, or `ignored_columns"),
         ({"System-Prompt": "Be brief."}, r"set `ignored_columns: \[System-Prompt\]`"),
         ({"history": [["a", "b"]], "context": "c"}, "columns history, context would be lost"),
         ({"conversations": [{"from": "human", "value": "x"}]}, "set `format: sharegpt`"),
         ({"instruction": "Do it.", "input": "this"}, "set `format: alpaca`"),
-        ({"question": "What?"}, "columns question would be lost"),
-        ({"messages": [said("user", "Another one.")]}, "columns messages would be lost"),
+        ({"question": "What?"}, "column question would be lost"),
+        ({"messages": [said("user", "Another one.")]}, "column messages would be lost"),
     ],
 )
 def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(

@@ -593,7 +593,7 @@ def test_answers_that_differ_in_their_reasoning_are_a_pair():
 
 
 def test_corpus_has_each_response_once(tmp_path):
-    rows = [row(f"Question {n % 40}", "good", f"bad {n}") for n in range(160)]
+    rows = [row(f"Question {n % 10}", "good", f"bad {n}") for n in range(40)]
     _, corpus, _, summary = run(tmp_path, rows)
     n = summary["train"]["prompts"]
     assert len(corpus) == n + 4 * n
@@ -662,6 +662,13 @@ def test_hub_data_with_one_split_are_split_by_prompt(tmp_path, monkeypatch):
     hub = hub_splits(monkeypatch, {"train": many_rows()})
     *_, summary = run(tmp_path, **hub, splits={"train": "train"})
     assert summary["train"]["prompts"] + summary["test"]["prompts"] == 50
+
+
+def test_too_few_evaluation_prompts_of_the_hub(tmp_path, monkeypatch):
+    test = [row(f"test {n}") for n in range(4)]
+    hub = hub_splits(monkeypatch, {"train": many_rows(), "test": test})
+    with pytest.raises(UserError, match="4 evaluation prompts would be left.*\n.*\nGive more"):
+        run(tmp_path, **hub, splits={"train": "train", "test": "test"})
 
 
 def test_bad_hub_rows_are_named(tmp_path, monkeypatch):

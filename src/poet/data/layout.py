@@ -70,8 +70,8 @@ class Layout:
         others = [name for name in fitting(row) if not set(lost) & set(_unread(name, tuple(row)))]
         read = f"`format: {others[0]}`, or " if others else ""
         raise WrongFormat(
-            f"columns {names} would be lost under `format: {self.format}`: set {read}"
-            f"`ignored_columns: [{names}]` if they do not matter"
+            f"column{'s' * (len(lost) > 1)} {names} would be lost under `format: {self.format}`: "
+            f"set {read}`ignored_columns: [{names}]` if nothing of it matters"
         )
 
 

@@ -240,7 +240,8 @@ def main(argv: list[str] | None = None) -> None:
         prompts = alpacaeval_prompts(args.alpacaeval)
     else:
         prompts = evaluation_prompts(everything, data["max_prompts"], data["seed"], source)
-        require_prompts(prompts, everything, data, source)
+        if data["kind"] == "hub":  # of a file it was checked before any job
+            require_prompts(prompts, everything, data, source)
     pairs = subsample(everything, data["max_pairs"])
     examples = corpus(pairs)
     summary = {
