@@ -48,7 +48,7 @@ try:
     for name in CONFIG["grid"]:
         data = CONFIG["settings"][name]["data"]
         if data["kind"] == "file" and not ARCHIVED:
-            preferences.check(data["path"], data["bad_rows"], preferences.CHECKED)
+            preferences.check(data, preferences.CHECKED)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 

@@ -7,12 +7,16 @@ import sys
 
 import pytest
 import torch
-from datasets import Dataset
+from datasets import Dataset, DatasetDict, IterableDataset
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
 from poet import equal_length, with_reference
 from poet.data import truncation
+from poet.data.containers import BadRow
+from poet.data.examples import split_texts
 from poet.files import UserError
 from poet.train.arguments import common_arguments
 from poet.train.trainer import PreferenceTrainer
@@ -144,6 +148,189 @@ def test_files_of_raw_pairs(start, tmp_path, ending):
     assert Dataset.from_parquet(str(target)).to_list() == equal_length(data, start[1]).to_list()
     with pytest.raises(UserError, match=r"--pairs needs --tokenizer"):
         truncation.main(["--pairs", str(source), "--output", str(target)])
+    target.unlink()
+    rows = [{**row, "chosen": None} if n == 2 else row for n, row in enumerate(data)]
+    source = tmp_path / "array.json"
+    source.write_text(json.dumps(rows))
+    flags[1] = str(source)
+    with pytest.raises(UserError, match="1 of 8 rows cannot be used.\n  item 3: no chosen"):
+        truncation.main(flags)
+    assert not target.exists()
+    truncation.main([*flags, "--bad-rows", "drop"])
+    assert len(Dataset.from_parquet(str(target))) == 7
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "expected"),
+    [
+        ("Is it? Yes.", "Is it? No.", ("Is it?", " Yes.", " No.")),
+        ("Is it? Now.", "Is it? No.", ("Is it?", " Now.", " No.")),
+        ("Q:\nA one", "Q:\nA two", ("Q:\nA", " one", " two")),
+        ("Why?\n\nSo.", "Why?\n\nNo.", ("Why?\n\n", "So.", "No.")),
+        ("The sky is blue", "The sky is blueish", ("The sky is", " blue", " blueish")),
+        ("It is blue", "It is blue and vast", ("It is", " blue", " blue and vast")),
+        ("one\ntwo", "one two", ("one", "\ntwo", " two")),
+    ],
+)
+def test_an_implicit_prompt_ends_with_a_word(chosen, rejected, expected):
+    assert split_texts(chosen, rejected) == expected
+    assert expected[0] + expected[1] == chosen and expected[0] + expected[2] == rejected
+
+
+words = st.sampled_from(["a", "ab", "abc", "b", " ", "  ", "\n", ".", "\u3000"])
+some_words = st.lists(words, max_size=6).map("".join)
+
+
+@given(some_words, some_words, some_words)
+def test_no_word_of_an_implicit_prompt_is_split(shared, chosen, rejected):
+    try:
+        prompt, *sides = split_texts(shared + chosen, shared + rejected)
+    except BadRow:
+        return
+    assert [prompt + side for side in sides] == [shared + chosen, shared + rejected]
+    assert prompt.strip() and all(side.strip() for side in sides)
+    assert prompt[-1].isspace() or all(side[0].isspace() for side in sides)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"chosen": "Paris ", "rejected": "London"}, "do not begin with the same word"),
+        ({"chosen": "The sky", "rejected": "The sky"}, "chosen equals rejected"),
+        ({"chosen": "The ", "rejected": "The sky"}, "chosen is all that both begin with"),
+        ({"prompt": "Why?", "chosen": None, "rejected": "b"}, "no chosen"),
+        ({"prompt": "Why?", "chosen": "", "rejected": "b"}, "chosen is empty"),
+        ({"prompt": "Why?", "chosen": "b", "rejected": "b"}, "chosen equals rejected"),
+        ({"prompt": "Is it so?", "chosen": "Is it so? Yes", "rejected": "Is it so? No"},
+         "both begin with the prompt: set `format: repeated-prompt`"),
+        ({"question": "Why?", "chosen": "a", "rejected": "b"}, "set `format: orca`"),
+        ({"prompt": "Why?", "system": "Be kind.", "chosen": "a", "rejected": "b"},
+         "column system would be lost"),
+        ({"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"},
+         "set `format: hh`"),
+        ({"chosen": [user("a"), assistant("b")],
+          "rejected": [user("a"), assistant("b"), user("c"), assistant("d")]},
+         "rejected has more than one message after the prompt"),
+        ({"prompt": [user("a")], "chosen": [{"from": "gpt", "value": "b"}],
+          "rejected": [{"from": "gpt", "value": "c"}]}, "set `format: sharegpt`"),
+        ({"prompt": [user("a")], "chosen": [assistant("b")], "rejected": [assistant("c")],
+          "tools": "[{"}, "tools is not valid JSON"),
+    ],
+)  # fmt: skip
+def test_what_is_no_pair_is_refused_with_its_row(start, row, said):
+    with pytest.raises(UserError, match="row 1 of the data set") as error:
+        equal_length(Dataset.from_list([row]), start[1])
+    assert said in str(error.value)
+
+
+def test_bad_rows_are_left_out_with_a_warning(start):
+    data = data_of("strings")
+    rows = [*data, {"prompt": "Why?", "chosen": "b", "rejected": "b"}, *data]
+    with pytest.raises(UserError, match="row 9 of the data set: chosen equals rejected"):
+        equal_length(Dataset.from_list(rows), start[1])
+    with pytest.warns(UserWarning, match="left out 1 of 17 rows: chosen equals rejected .1."):
+        found = equal_length(Dataset.from_list(rows), start[1], bad_rows="drop")
+    assert found.to_list() == equal_length(data, start[1]).to_list() * 2
+
+
+def test_strings_and_chats_may_be_mixed(start):
+    rows = [{"prompt": "x", "chosen": " a b", "rejected": " c"}]
+    (alone,) = equal_length(Dataset.from_list(rows), start[1])
+    stream = IterableDataset.from_generator(lambda: iter([*data_of("messages"), *rows]))
+    *chats, last = equal_length(stream, start[1])
+    assert last == alone and chats == equal_length(data_of("messages"), start[1]).to_list()
+
+
+def test_streams_splits_and_processes_give_the_same(start):
+    data = data_of("messages").add_column("score", [0.5] * len(PAIRS))
+    expected = equal_length(data, start[1]).to_list()
+    stream = IterableDataset.from_generator(lambda: iter(data))
+    assert stream.column_names is None
+    assert list(equal_length(stream, start[1])) == expected
+    splits = equal_length(DatasetDict({"train": data, "test": data.select([0])}), start[1])
+    assert splits["train"].to_list() == expected and splits["test"].to_list() == expected[:1]
+    assert equal_length(data, start[1], num_proc=2).to_list() == expected
+    with pytest.raises(UserError, match="row 9 of the data set: no chosen"):
+        broken = Dataset.from_list([*data, {**data[0], "chosen": None}])
+        equal_length(broken, start[1], num_proc=2)
+    for arguments in ({"num_proc": 2}, {"bad_rows": "drop"}):
+        with pytest.raises(UserError, match="need a Dataset, found an IterableDataset"):
+            equal_length(stream, start[1], **arguments)
+    with pytest.raises(UserError, match="with_reference needs a Dataset, found IterableDataset"):
+        with_reference(stream, None, start[1])
+    with pytest.raises(
+        UserError, match="no column chosen_ids, pair_hash, prompt_ids, rejected_ids"
+    ):
+        with_reference(data, None, start[1])
+
+
+def test_another_format_is_the_same_as_its_messages(start):
+    rows = [{"question": p, "chosen": c, "rejected": r} for p, c, r in PAIRS]
+    found = equal_length(Dataset.from_list(rows), start[1], format="orca")
+    assert found.to_list() == equal_length(data_of("messages"), start[1]).to_list()
+
+
+TEMPLATE = (
+    "{% if quick %}now {% endif %}{% if tools %}{{ tools[0].function.name }}: {% endif %}"
+    "{% for m in messages %}<{{ m.role }}>{{ m.reasoning_content or '' }}{{ m.content }}"
+    "{% if m.role == 'assistant' %}{{ eos_token }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+
+
+def test_tools_template_variables_and_reasoning_as_in_trl(start, tmp_path):
+    """As JSON text, which TRL takes for tools, and as objects."""
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.chat_template = TEMPLATE
+    tools = [{"type": "function", "function": {"name": "the river"}}]
+    rows = [{**row, "tools": json.dumps(tools)} for row in data_of("messages")]
+    for row in rows:
+        row["chosen"][0]["reasoning_content"] = "Hm. "
+        row["rejected"][0]["reasoning_content"] = "No. "
+    found = equal_length(Dataset.from_list(rows), tokenizer)
+    args = arguments(tmp_path, beta=0.1)
+    theirs = DPOTrainer(
+        model=str(start[0]), args=args, train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+    ).train_dataset  # fmt: skip
+    for mine, other in zip(found, theirs, strict=True):
+        k = min(len(other["chosen_ids"]), len(other["rejected_ids"]))
+        assert mine["prompt_ids"] == other["prompt_ids"]
+        assert mine["chosen_ids"] == other["chosen_ids"][:k]
+    assert tokenizer.decode(found[0]["prompt_ids"]).startswith("the river: <user>")
+    assert tokenizer.decode(found[0]["chosen_ids"]).startswith("Hm.")
+    quick = [{**row, "chat_template_kwargs": {"quick": n % 2 == 0}} for n, row in enumerate(rows)]
+    for n, row in enumerate(equal_length(Dataset.from_list(quick), tokenizer)):
+        assert tokenizer.decode(row["prompt_ids"]).startswith("now ") is (n % 2 == 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"max_length": 1}, "max_length is 1 and max_prompt_length 0"),
+        ({"max_length": 8, "max_prompt_length": 8}, "expected 0 < max_prompt_length < max_length"),
+        ({"max_prompt_length": 8}, "max_prompt_length needs max_length"),
+        ({"format": "hhh"}, "format is 'hhh', expected one of trl, hh"),
+        ({"bad_rows": "skip"}, "bad_rows is 'skip', expected one of error, drop"),
+        ({"keep": 0}, "keep is 0"),
+    ],
+)
+def test_arguments_out_of_range(start, arguments, said):
+    with pytest.raises(ValueError, match=said):
+        equal_length(data_of("messages"), start[1], **arguments)
+
+
+def test_a_long_prompt_keeps_its_last_tokens(start):
+    whole = equal_length(data_of("messages"), start[1], strategy="none")
+    for full, cut in zip(
+        whole, equal_length(data_of("messages"), start[1], max_length=12, max_prompt_length=3),
+        strict=True,
+    ):  # fmt: skip
+        prompt = full["prompt_ids"]
+        assert cut["prompt_ids"] == (prompt if len(prompt) < 12 else prompt[-3:])
 
 
 BARE = "{{ mood | default('') }}{% for m in messages %}{{ m.content }}|{% endfor %}"
@@ -162,12 +349,18 @@ def test_variables_of_rows_and_of_the_call_reach_the_template(start):
 
 def test_pairs_whose_tokens_would_not_be_their_answers_are_refused(start):
     messages, strings = FORMATS["messages"], FORMATS["strings"]
-    for row in (
-        messages("a", "b<|end|>c", "d"), messages("a", "d", "b<|end|>"), messages("a", "b", "b"),
-        strings("a", "b<|end|>c", "d"),
-    ):  # fmt: skip
-        with pytest.raises(UserError, match="has a pair that cannot be used: .*\n  prompt: .*a"):
-            equal_length(Dataset.from_list([row]), start[1])
+    good = [messages("a", "b", "d"), strings("a", "b", "d")]
+    for kind, pair, said in (
+        (0, ("a", "b<|end|>c", "d"), "chosen has the text of a special token"),
+        (0, ("a", "d", "b<|end|>"), "rejected has the text of a special token"),
+        (0, ("a", "b", "b"), "chosen equals rejected"),
+        (1, ("a", "b<|end|>c", "d"), "chosen has the text of a special token"),
+    ):
+        rows = Dataset.from_list([good[kind], (messages, strings)[kind](*pair)])
+        with pytest.raises(UserError, match=f"row 2 of the data set: {said}"):
+            equal_length(rows, start[1])
+        with pytest.warns(UserWarning, match=f"left out 1 of 2 rows: {said}"):
+            assert len(equal_length(rows, start[1], bad_rows="drop")) == 1
     ended = [strings("a", "b<|end|>", "d")]  # a plain response may have its end
     (row,) = equal_length(Dataset.from_list(ended), start[1], strategy="none")
     assert row["chosen_ids"].count(start[1].eos_token_id) == 1

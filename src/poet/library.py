@@ -5,85 +5,247 @@ See docs/library.md; ``from poet import equal_length`` is this module's.
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from poet.data.encoding import encode_pairs, encode_texts
+from poet.data.containers import BadRow
+from poet.data.encoding import encode_both, encode_texts
 from poet.data.ends import Stray, defect, early_eos
-from poet.data.templates import Chat, options_of
-from poet.data.tokenization import limit_lengths, pair_hash
-from poet.data.truncation import truncate_pair
-from poet.files import UserError
+from poet.data.examples import read_example
+from poet.data.formats import FORMATS, SIDES
+from poet.data.layout import Layout
+from poet.data.pairs import collect, read_rows, refuse_bad
+from poet.data.templates import Chat, row_options
+from poet.data.tokenization import IDS, limit_lengths, pair_hash
+from poet.data.truncation import kept_lengths, truncate_pair
+from poet.files import UserError, publish
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict, IterableDataset
+
+BATCH = 1000  # rows tokenized at a time
 
 
 def equal_length(
-    dataset: Dataset,
+    dataset: Dataset | IterableDataset | DatasetDict,
     tokenizer,
     strategy: str = "poet",
     keep: float = 1.0,
     max_length: int | None = None,
+    max_prompt_length: int | None = None,
     chat_template_kwargs: dict | None = None,
-) -> Dataset:
+    format: str = "trl",
+    ignored_columns: Sequence[str] = (),
+    bad_rows: str = "error",
+    num_proc: int | None = None,
+) -> Dataset | IterableDataset | DatasetDict:
     """Tokenize a preference data set and truncate both responses of a pair; see ``truncate_pair``.
 
     Any of TRL's preference formats: chat messages, which the tokenizer's template renders, or plain
     strings, which are taken as they are; with a column ``prompt``, or with the prompt inside
-    ``chosen`` and ``rejected``. Responses end with EOS.
+    ``chosen`` and ``rejected``. Responses end with EOS. Of several splits each is done.
 
     Args:
-        max_length: tokens of prompt and response, a plain cut before the truncation; a prompt that
-            leaves no room keeps its last half of that. None: no limit.
+        max_length: tokens of prompt and response, a plain cut before the truncation. None: no
+            limit.
+        max_prompt_length: how many of its last tokens a prompt keeps that leaves no room; None:
+            half of ``max_length``.
         chat_template_kwargs: variables of the chat template, for all rows; a row's own, in the
             columns ``chat_template_kwargs`` and ``tools``, go before them. ``strftime_now`` is the
             date that a template writes which asks for today's, by default 2024-07-26.
+        format: layout of the rows, see docs/own-data.md; those of other formats than ``trl`` are
+            chats.
+        ignored_columns: columns with content that do not matter; others are refused.
+        bad_rows: ``drop`` leaves rows out that cannot be used and warns how many.
+        num_proc: processes, as in ``Dataset.map``.
 
     Returns:
         ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (token ids) and ``pair_hash`` in place of
-        ``prompt``, ``chosen``, ``rejected``; other columns as they are.
+        the format's columns; other columns as they are.
 
     Raises:
-        UserError: the chat template refuses the messages; a response has the text of a special
-            token, or both have the same tokens.
-        ValueError: unknown strategy, or keep outside (0, 1].
+        UserError: a row that cannot be used, with its number, counted from 1 (also where a response
+            has the text of a special token, or both have the same tokens); the chat template
+            refuses the messages; a stream with ``num_proc`` or ``bad_rows="drop"``.
+        ValueError: an argument that is out of its range.
     """
-    from trl.data_utils import is_conversational, maybe_extract_prompt
+    from datasets import DatasetDict, IterableDataset, IterableDatasetDict
 
+    kept_lengths(1, 1, strategy, keep)
+    limits = _limits(max_length, max_prompt_length)
+    for name, value, choices in (
+        ("format", format, FORMATS), ("bad_rows", bad_rows, ("error", "drop"))
+    ):  # fmt: skip
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+    layout = Layout(format, tuple(ignored_columns))
     chat = Chat(tokenizer, "keep_start", chat_template_kwargs or {})
-    known = [name for name in ("prompt", "chosen", "rejected") if name in dataset.column_names]
+    convert = partial(
+        _convert, layout=layout, chat=chat, strategy=strategy, keep=keep, limits=limits
+    )
+    used = {"prompt", *SIDES, *FORMATS[format].prompt, *FORMATS[format].beside}
 
-    def convert(batch: dict) -> dict:
-        rows = zip(*(batch[name] for name in known), strict=True)
-        pairs = [maybe_extract_prompt(dict(zip(known, row, strict=True))) for row in rows]
-        columns = [[pair[name] for pair in pairs] for name in ("prompt", "chosen", "rejected")]
-        prompts, *sides = columns
-        if is_conversational(pairs[0]):
-            stray = Stray(chat).in_messages
-            encoded = [encode_pairs(chat, prompts, side, options_of(batch)) for side in sides]
-        else:
-            stray = partial(early_eos, tokenizer)
-            encoded = [encode_texts(chat, prompts, side) for side in sides]
-        (prompt_ids, chosen), (_, rejected) = encoded
-        out = {name: [] for name in ("prompt_ids", "chosen_ids", "rejected_ids", "pair_hash")}
-        for pair, ids in zip(pairs, zip(prompt_ids, chosen, rejected, strict=True), strict=True):
-            if found := defect(stray, pair, ids):
+    def one(part):
+        options = {"num_proc": num_proc}
+        if isinstance(part, IterableDataset):
+            if num_proc or bad_rows == "drop":
                 raise UserError(
-                    "the data set has a pair that cannot be used: {}; found {!r}\n  prompt: {!r}\n"
-                    "Mend or leave out such pairs.".format(*found, str(pair["prompt"])[:200])
+                    "num_proc and bad_rows='drop' need a Dataset, found an IterableDataset, whose "
+                    "rows are not known beforehand; make one with Dataset.from_list(list(stream))"
                 )
-            if max_length:
-                ids = limit_lengths(*ids, max_length, max_length // 2, "keep_start")
-            row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
-            for name, value in zip(out, row, strict=True):
-                out[name].append(value)
-        return out
+            options = {}
+        elif bad_rows == "drop":
+            part = _without_bad_rows(part, layout, chat)
+        names = part.column_names or next(iter(part), ())  # a stream may not know its columns
+        removed = [name for name in names if name in used]
+        return part.map(convert, batched=True, with_indices=True, remove_columns=removed, **options)
 
-    return dataset.map(convert, batched=True, remove_columns=known)
+    if isinstance(dataset, DatasetDict | IterableDatasetDict):
+        return type(dataset)({name: one(part) for name, part in dataset.items()})
+    return one(dataset)
 
 
-def with_reference(dataset: Dataset, model, tokenizer, batch_size: int = 16) -> Dataset:
+def write_equal_length(
+    source: str | Path, target: str | Path, tokenizer, strategy: str, keep: float, layout: Layout,
+    bad_rows: str,
+) -> dict[str, int]:  # fmt: skip
+    """:func:`equal_length` from a file to parquet -> how many rows were dropped for which reason.
+
+    Columns: prompt_ids, chosen_ids, rejected_ids, pair_hash; prompt_id and dataset where rows have
+    them.
+
+    Raises:
+        UserError: as :func:`poet.data.pairs.collect`; the chat template refuses the messages.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    examples, dropped = collect(read_rows(source), str(source), bad_rows, layout, read_example)
+    names = [n for n in ("prompt_id", "dataset") if any(n in example for example in examples)]
+    schema = [(name, pa.list_(pa.int32())) for name in IDS]
+    schema = pa.schema(schema + [(name, pa.string()) for name in ("pair_hash", *names)])
+    chat, bad = Chat(tokenizer, "keep_start", {}), []
+    with publish(target) as temporary:
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for start in range(0, len(examples), BATCH):
+                batch = examples[start : start + BATCH]
+                tokens, left_out = _tokens(chat, batch)
+                bad += [(f"pair {start + place + 1}", problem) for place, problem in left_out]
+                batch = [batch[place] for place in tokens]
+                columns = _columns(tokens.values(), strategy, keep, None)
+                columns |= {name: [example.get(name) for example in batch] for name in names}
+                writer.write_table(pa.table(columns, schema=schema))
+        dropped += refuse_bad(bad, len(examples) - len(bad), str(source), bad_rows)
+    return dict(dropped)
+
+
+def _limits(max_length: int | None, max_prompt_length: int | None) -> tuple[int, int] | None:
+    if max_length is None:
+        if max_prompt_length is not None:
+            raise ValueError("max_prompt_length needs max_length: there is no limit without it")
+        return None
+    if max_prompt_length is None:
+        max_prompt_length = max_length // 2
+    if not 0 < max_prompt_length < max_length:
+        raise ValueError(
+            f"max_length is {max_length} and max_prompt_length {max_prompt_length}, expected "
+            "0 < max_prompt_length < max_length"
+        )
+    return max_length, max_prompt_length
+
+
+def _convert(
+    batch: dict, indices: list[int], layout: Layout, chat: Chat, strategy: str, keep: float, limits
+) -> dict[str, list]:
+    rows = (dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
+    try:
+        tokens, bad = _read(chat, layout, rows)
+    except UserError as error:
+        raise UserError(f"rows {indices[0] + 1} to {indices[-1] + 1}: {error}") from None
+    if bad:
+        place, problem = bad[0]
+        raise UserError(
+            f"row {indices[place] + 1} of the data set: {problem}.\n"
+            'Mend it, or leave such rows out with bad_rows="drop".'
+        )
+    return _columns(tokens.values(), strategy, keep, limits)
+
+
+def _read(chat: Chat, layout: Layout, rows) -> tuple[dict[int, tuple], list[tuple[int, BadRow]]]:
+    """Place -> token ids of the rows that can be used; and what is wrong with the others."""
+    examples, bad = {}, []
+    for place, row in enumerate(rows):
+        try:
+            examples[place] = read_example(row, layout)
+        except BadRow as problem:
+            bad.append((place, problem))
+    tokens, left_out = _tokens(chat, [*examples.values()])
+    places = [*examples]
+    bad += [(places[i], problem) for i, problem in left_out]
+    return {places[i]: ids for i, ids in tokens.items()}, sorted(bad, key=lambda found: found[0])
+
+
+def _columns(
+    tokens: Iterable[tuple], strategy: str, keep: float, limits: tuple[int, int] | None
+) -> dict[str, list]:
+    """Token ids of pairs, limited and truncated, as columns with ``pair_hash``."""
+    out = {name: [] for name in (*IDS, "pair_hash")}
+    for ids in tokens:
+        if limits:
+            ids = limit_lengths(*ids, *limits, "keep_start")
+        row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
+        for name, value in zip(out, row, strict=True):
+            out[name].append(value)
+    return out
+
+
+def _tokens(chat: Chat, examples: list[dict]) -> tuple[dict[int, tuple], list[tuple[int, BadRow]]]:
+    """Place -> token ids of prompt, chosen and rejected; without those that have a defect."""
+    found: dict[int, tuple] = {}
+    plain = [i for i, example in enumerate(examples) if "texts" in example]
+    if plain:
+        prompts, *sides = zip(*(examples[i]["texts"] for i in plain), strict=True)
+        (first, chosen), (_, rejected) = (encode_texts(chat, [*prompts], [*s]) for s in sides)
+        found |= zip(plain, zip(first, chosen, rejected, strict=True), strict=True)
+    chats = [i for i, example in enumerate(examples) if "texts" not in example]
+    if chats:
+        rows = {name: [examples[i][name] for i in chats] for name in ("prompt", *SIDES)}
+        rows["options"] = [row_options(examples[i]) for i in chats]
+        found |= zip(chats, encode_both(chat, rows), strict=True)
+        stray = Stray(chat).in_messages
+    bad = []
+    for place, example in enumerate(examples):
+        if "texts" in example:
+            pair = dict(zip(("prompt", *SIDES), example["texts"], strict=True))
+            problem = defect(partial(early_eos, chat.tokenizer), pair, found[place])
+        else:
+            problem = defect(stray, example, found[place])
+        if problem:
+            bad.append((place, BadRow(*problem)))
+            del found[place]
+    return dict(sorted(found.items())), bad
+
+
+def _without_bad_rows(dataset: Dataset, layout: Layout, chat: Chat) -> Dataset:
+    good, bad = [], []
+    for start in range(0, len(dataset), BATCH):
+        rows = dataset.select(range(start, min(start + BATCH, len(dataset))))
+        tokens, left_out = _read(chat, layout, rows)
+        good += [start + place for place in tokens]
+        bad += [(f"row {start + place + 1}", problem) for place, problem in left_out]
+    dropped = refuse_bad(bad, len(good), "the data set", "drop")
+    if dropped:
+        reasons = "; ".join(f"{reason} ({n})" for reason, n in sorted(dropped.items()))
+        warnings.warn(f"left out {len(bad)} of {len(dataset)} rows: {reasons}", stacklevel=3)
+    return dataset.select(good)
+
+
+def with_reference(
+    dataset: Dataset | DatasetDict, model, tokenizer, batch_size: int = 16
+) -> Dataset | DatasetDict:
     """Add the reference's per-token log-probabilities, which ``PreferenceTrainer`` reads.
 
     Args:
@@ -93,13 +255,29 @@ def with_reference(dataset: Dataset, model, tokenizer, batch_size: int = 16) -> 
 
     Returns:
         The data set with the columns ``ref_chosen_logps`` and ``ref_rejected_logps``.
+
+    Raises:
+        UserError: the data set is a stream, or not what :func:`equal_length` gives.
     """
-    from datasets import Dataset
+    from datasets import Dataset, DatasetDict
     from datasets.table import InMemoryTable
     from trl.trainer.utils import add_fused_lm_head
 
     from poet.train.reference import compute
 
+    if isinstance(dataset, DatasetDict):
+        parts = dataset.items()
+        return DatasetDict({n: with_reference(d, model, tokenizer, batch_size) for n, d in parts})
+    if not isinstance(dataset, Dataset):
+        raise UserError(
+            f"with_reference needs a Dataset, found {type(dataset).__name__}: the reference is "
+            "computed once for all rows. Make one with Dataset.from_list(list(stream))."
+        )
+    if missing := sorted({*IDS, "pair_hash"} - set(dataset.column_names)):
+        raise UserError(
+            f"with_reference: no column {', '.join(missing)}; found "
+            f"{', '.join(dataset.column_names)}. Expected what equal_length gives."
+        )
     add_fused_lm_head(model)
     table = dataset.with_format("arrow")[:]
     columns = compute(model.eval(), table, batch_size, tokenizer.pad_token_id, "reference")

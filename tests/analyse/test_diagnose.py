@@ -20,7 +20,7 @@ from poet.analyse.pair_tokens import Ids, Tokens, Words
 from poet.analyse.recommendation import markdown, recommend
 from poet.data.templates import Chat
 from poet.data.world_language import words_of
-from poet.files import read_json, write_jsonl
+from poet.files import UserError, read_json, write_jsonl
 from poet.train.sft import load_model
 
 
@@ -234,6 +234,28 @@ def test_words_and_their_prefixes():
     assert len(words_of("Its dish is soup.")) == count("Its dish is soup.")
 
 
+def test_bad_rows_are_an_error_unless_they_are_to_be_dropped(tmp_path, capsys):
+    rows = [pair(f"What is {n}?", "a b c", "d" if n else "") for n in range(20)]
+    write_jsonl(rows, tmp_path / "pairs.jsonl")
+    with pytest.raises(
+        UserError, match="1 of 20 rows cannot be used.\n  line 1: rejected is empty"
+    ):
+        run(capsys, "--pairs", tmp_path / "pairs.jsonl")
+    text = (tmp_path / "pairs.jsonl").read_text().replace("a b c", "caf\u00e9")
+    (tmp_path / "pairs.jsonl").write_text(text, encoding="latin-1")
+    with pytest.raises(UserError, match=r"line 1, byte \d+: found b'\\xe9', expected UTF-8"):
+        run(capsys, "--pairs", tmp_path / "pairs.jsonl", "--bad-rows", "drop")
+
+
+def test_another_format_is_read_where_it_is_named(tmp_path, capsys):
+    rows = [{"system": "S", "question": f"Q {n}", "chosen": "a b", "rejected": "c"} for n in "ab"]
+    write_jsonl(rows, tmp_path / "pairs.jsonl")
+    flags = ("--pairs", tmp_path / "pairs.jsonl")
+    with pytest.raises(UserError, match="no prompt among the columns .*: set `format: orca`"):
+        run(capsys, *flags)
+    assert "pairs.jsonl: 2 pairs" in run(capsys, *flags, "--format", "orca")
+
+
 def test_duplicates_and_contradictions(tmp_path, capsys):
     rows = [
         pair("What is it?", "a b c", "d"),
@@ -247,9 +269,11 @@ def test_duplicates_and_contradictions(tmp_path, capsys):
     write_jsonl([{"instruction": "WHAT is it"}, {"instruction": "No"}], tmp_path / "prompts.jsonl")
     report = run(
         capsys, "--pairs", tmp_path / "pairs.jsonl", "--evaluation-prompts",
-        tmp_path / "prompts.jsonl", "--output", tmp_path / "d.json",
+        tmp_path / "prompts.jsonl", "--output", tmp_path / "d.json", "--bad-rows", "drop",
     )  # fmt: skip
     found = read_json(tmp_path / "d.json")
+    first = report.splitlines()[:5]
+    assert "**1 of 6 rows were left out:**" in first and "- 1 rows: chosen is empty" in first
     assert found["dropped"] == {"chosen is empty": 1}
     assert found["source"] == "pairs.jsonl" and found["n_pairs"] == 5
     assert found["prompts"] == {
@@ -362,7 +386,9 @@ def test_responses_of_like_length_gain_little():
     pairs = [as_messages(f"prompt {i}", "a b c d", "e f g h") for i in range(9)]
     found, _ = diagnose.diagnose(pairs, Words())
     assert found["recommendation"]["verdict"] == "little effect"
-    assert markdown({"source": "x", **found}).startswith("# POET would change little")
+    assert markdown({"source": "x", "dropped": {}, **found}).startswith(
+        "# POET would change little"
+    )
 
 
 def test_many_identical_pairs_are_named():

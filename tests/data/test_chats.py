@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from poet.data import chats
-from poet.data.pairs import BadRow
+from poet.data.containers import BadRow
 from poet.files import UserError, read_json
 
 
@@ -25,6 +25,10 @@ SYSTEM = {"role": "system", "content": ""}
         ({"messages": said("a", "b", "c", "d", "e")}, said("a"), said("a", "b", "c", "d")[1:]),
         ({"messages": [SYSTEM, *said("a", "b")]}, [SYSTEM, *said("a")], said("a", "b")[1:]),
         ({"prompt": "a", "completion": "b"}, said("a"), said("a", "b")[1:]),
+        ({"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
+         said("a"), said("a", "b")[1:]),
+        ({"messages": said("a", "b"), "system": "s"},
+         [{"role": "system", "content": "s"}, *said("a")], said("a", "b")[1:]),
         (
             {"prompt": said("a", "b", "c"), "completion": said("a", "b")[1:]},
             said("a"), [*said("a", "b", "c")[1:], *said("a", "b")[1:]],
@@ -38,6 +42,12 @@ def test_formats(row, prompt, completion):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
+        (
+            {"messages": [SYSTEM | {"content": "s"}, *said("a", "b")], "system": "t"},
+            "the column system and the prompt's system message differ",
+        ),
+        ({"messages": said("a", "b"), "tools": "[{"}, "tools is not valid JSON"),
+        ({"messages": said("a", "b\ud800")}, "content is not valid Unicode"),
         ({"text": "a"}, "no messages and no prompt"),
         ({"prompt": "a"}, "no messages and no completion"),
         ({"messages": said("a")}, "no message is the assistant's"),
@@ -62,10 +72,24 @@ def run(tmp_path, rows, **settings):
     return pq.read_table(output).to_pylist(), read_json(summary)
 
 
+def test_reasoning_and_what_is_for_the_template_are_kept(tmp_path):
+    thought = {"role": "assistant", "content": "b", "reasoning_content": "hm"}
+    rows = [
+        {"messages": [*said("a"), thought], "chat_template_kwargs": {"quick": True}},
+        {"messages": said("c", "d"), "tools": '[{"name": "f"}]'},
+    ]
+    corpus, _ = run(tmp_path, rows)
+    assert corpus[0]["completion"] == [thought]
+    assert corpus[1]["completion"] == [{**said("c", "d")[1], "reasoning_content": None}]
+    assert [row["chat_template_kwargs"] for row in corpus] == ['{"quick": true}', None]
+    assert [row["tools"] for row in corpus] == [None, '[{"name": "f"}]']
+
+
 def test_a_file_becomes_a_corpus(tmp_path):
     rows = [{"messages": said("a", "b")}, {"messages": said("a")}, {"messages": said("c", "d")}]
     corpus, summary = run(tmp_path, rows, bad_rows="drop")
-    assert corpus == [chats.read_chat(rows[0]), chats.read_chat(rows[2])]
+    options = {"chat_template_kwargs": None, "tools": None}
+    assert corpus == [{**chats.read_chat(rows[n]), **options} for n in (0, 2)]
     assert (summary["chats"], summary["dropped"]) == (2, {"no message is the assistant's": 1})
     with pytest.raises(UserError, match="1 of 3 rows cannot be used.\n  line 2: no message is the"):
         run(tmp_path, rows)

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -15,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from poet.data import pairs as pairs_module
 from poet.data import preferences
-from poet.data.pairs import read_pair
+from poet.data.containers import BadRow
+from poet.data.pairs import collect, read_pair, read_rows
 from poet.data.preferences import check
 from poet.files import UserError, read_json, read_jsonl
 
@@ -46,6 +47,7 @@ def row(prompt="Why?", chosen="Because.", rejected="No idea."):
 
 
 GOOD = [row(), row("How?", "So.", "Like this.")]
+MANY = [row(f"Question {n}?", f"Answer {n}.", "No idea.") for n in range(40)]
 
 
 def write(path, rows):
@@ -55,9 +57,14 @@ def write(path, rows):
     return path
 
 
+def read(path, bad_rows="error"):
+    """A file's pairs, and how many rows were left out for which reason."""
+    return collect(read_rows(path), str(path), bad_rows)
+
+
 def message(path, **arguments) -> str:
     with pytest.raises(UserError) as error:
-        check(path, **arguments)
+        read(path, **arguments)
     text = str(error.value)
     assert str(path) in text and text.count("\n") < 12 and max(map(len, text.splitlines())) < 300
     return text
@@ -143,8 +150,7 @@ def test_endings_read_the_same(tmp_path, ending):
     else:
         text = "\n".join(map(json.dumps, GOOD))
         (gzip.open if ending.endswith("gz") else open)(path, "wt").write(text)
-    assert check(path) == {"rows": 2, "pairs": 2, "prompts": 2, "dropped": {}}
-    assert [r for _, r in pairs_module.read_rows(path)] == GOOD
+    assert [r for _, r in read_rows(path)] == GOOD
 
 
 # Bad input
@@ -174,7 +180,8 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         ({**SINGLE, "chosen": [{"role": "assistant", "content": 3}]}, "content is not a string"),
         ({**SINGLE, "chosen": [{"role": "assistant"}]}, "content is not a string"),
         ({**SINGLE, "chosen": "A"}, "chosen is a string, which needs a prompt that is a string"),
-        ({"chosen": "Hi A", "rejected": "Hi B"}, "needs a prompt that is a string"),
+        ({"chosen": "Hi A", "rejected": "Hi B"}, "no prompt among the columns chosen, rejected"),
+        ({"prompt": float("nan"), "chosen": "A", "rejected": "B"}, "prompt is empty"),
         ({**SINGLE, "prompt": [{"role": "human", "content": "Why?"}]},
          "role is not system, user or assistant; found 'human'"),
         ({**SINGLE, "chosen": [user("A")]}, "chosen: last message is not the assistant's"),
@@ -185,15 +192,27 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
          "prompt is no user turn that chosen and rejected share; found 'How?'"),
         ({**SINGLE, "prompt": []}, "prompt is empty"),
         ({**SINGLE, "prompt": ""}, "prompt is empty"),
-        ({"chosen": [assistant("A")], "rejected": [assistant("B")]}, "prompt is empty"),
+        ({"chosen": [assistant("A")], "rejected": [assistant("B")]}, "no prompt among the columns"),
         ({**SINGLE, "prompt": [user("a"), assistant("b")]}, "last message is not the user's"),
         ({**SINGLE, "prompt": [user("a"), assistant(""), user("b")]},
          "prompt has an empty message"),
         ({**SINGLE, "chosen": [CALL]}, "chosen: tool calls are not supported"),
         ({**SINGLE, "prompt": [user("a"), {"role": "tool", "content": "4"}]},
          "prompt: tool calls are not supported"),
-        ({**SINGLE, "tools": [{"name": "f"}]}, "tools: tool calls and images are not supported"),
-        ({**SINGLE, "images": ["a.png"]}, "images: tool calls and images are not supported"),
+        ({**SINGLE, "tools": "[{"}, "tools is not valid JSON; found '[{'"),
+        ({**SINGLE, "tools": ["f"]}, "tools is no list of objects"),
+        ({**SINGLE, "chat_template_kwargs": [1]}, "chat_template_kwargs is no object; found '[1]'"),
+        ({**SINGLE, "chat_template_kwargs": {"tokenize": True}}, "not the template's to know"),
+        ({**SINGLE, "chat_template_kwargs": {"a": "\ud800"}}, "chat_template_kwargs is not valid"),
+        ({**SINGLE, "dataset": "\ud800"}, "dataset is not valid Unicode"),
+        ({**SINGLE, "prompt_id": "\ud800"}, "prompt_id is not valid Unicode"),
+        ({**SINGLE, "images": ["a.png"]}, "images: images, videos and audio are not supported"),
+        ({**SINGLE, "chosen": [{**assistant("A"), "images": ["a"]}]}, "chosen: images and other"),
+        ({**SINGLE, "chosen": [{**assistant("A"), "reasoning": 3}]}, "reasoning is not a string"),
+        ({**SINGLE, "chosen": [{**assistant("A"), "reasoning": "a", "thinking": "b"}]},
+         "a message has thinking and reasoning; expected one of them"),
+        ({**SINGLE, "chosen": [{"content": "A"}]},
+         "chosen: a message without role; expected role and content; found 'keys content'"),
         ({**SINGLE, "prompt": [PICTURE]}, "images and other content parts are not supported"),
         (row(chosen="\ud800"), "content is not valid Unicode"),
     ],
@@ -203,10 +222,10 @@ def test_a_bad_row_is_named_and_can_be_dropped(tmp_path, bad, expected):
     text = message(path)
     assert "1 of 3 rows" in text and "line 2" in text and "bad_rows: drop" in text
     assert expected in text
-    summary = check(path, bad_rows="drop")
-    assert (summary["rows"], summary["pairs"]) == (3, 2)
-    (reason,) = summary["dropped"]
-    assert summary["dropped"][reason] == 1 and reason.split(";")[0] in text
+    pairs, dropped = read(path, bad_rows="drop")
+    assert [pair["prompt"] for pair in pairs] == [good["prompt"] for good in GOOD]
+    (reason,) = dropped
+    assert dropped[reason] == 1 and reason.split(";")[0] in text
 
 
 def test_first_bad_rows_are_listed_and_all_are_counted(tmp_path):
@@ -214,28 +233,13 @@ def test_first_bad_rows_are_listed_and_all_are_counted(tmp_path):
     text = message(write(tmp_path / "pairs.jsonl", rows))
     assert "8 of 11 rows" in text and "line 3:" in text and "line 7:" in text
     assert "line 8:" not in text and "and 3 more" in text
-    assert check(tmp_path / "pairs.jsonl", "drop")["dropped"] == {
-        "chosen is empty": 7,
-        "not valid JSON": 1,
-    }
+    _, dropped = read(tmp_path / "pairs.jsonl", "drop")
+    assert dropped == {"chosen is empty": 7, "not valid JSON": 1}
 
 
 def test_line_numbers_count_blank_lines(tmp_path):
     path = write(tmp_path / "pairs.jsonl", [GOOD[0], "", "{"])
     assert "line 3: not valid JSON; found '{'" in message(path)
-
-
-def test_broken_utf8_is_one_bad_line(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    lines = [json.dumps(r).encode() for r in GOOD]
-    path.write_bytes(b"\n".join([*lines, b'{"prompt": "\xff"}']))
-    assert "line 3: not valid JSON" in message(path)
-
-
-def test_byte_order_mark_is_no_error(tmp_path):
-    path = tmp_path / "pairs.jsonl"
-    path.write_text("\n".join(map(json.dumps, GOOD)), encoding="utf-8-sig")
-    assert check(path)["pairs"] == 2
 
 
 @pytest.mark.parametrize("bad_rows", ["error", "drop"])
@@ -253,7 +257,15 @@ def test_nothing_usable(tmp_path, bad_rows):
     path = write(tmp_path / "pairs.jsonl", ["{"] * 3)
     assert "3 of 3 rows" in message(path, bad_rows=bad_rows)
     path = write(tmp_path / "strings.jsonl", [{"chosen": "Hi A", "rejected": "Hi B"}] * 3)
-    assert "needs a prompt" in message(path, bad_rows=bad_rows)
+    assert "no prompt among the columns chosen, rejected" in message(path, bad_rows=bad_rows)
+
+
+def test_answers_that_differ_in_white_space_only(tmp_path):
+    """Where all do, the file is none of pairs; where some do, they are counted."""
+    spaced = [row(f"Question {n}?", "So.", f"So.{space}") for n, space in enumerate(" \n\t")]
+    assert "in every row" in message(write(tmp_path / "pairs.jsonl", spaced))
+    *_, summary = run(tmp_path, [*MANY, *spaced])
+    assert summary["differ_in_white_space_only"] == 3
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
@@ -275,63 +287,81 @@ def test_parquet_rows_are_named(tmp_path):
     assert "row 3: chosen is empty" in message(tmp_path / "pairs.parquet")
 
 
-def test_no_file(tmp_path):
-    assert "no such file" in message(tmp_path / "absent.jsonl")
-    assert "no such file" in message(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["pairs.json", "pairs.csv", "pairs", "pairs.parquet.gz"])
-def test_unknown_ending(tmp_path, name):
-    text = message(write(tmp_path / name, GOOD))
-    assert "unknown file ending" in text and ".jsonl, .jsonl.gz, .parquet" in text
-
-
-def test_damaged_files(tmp_path):
-    whole = gzip.compress("\n".join(map(json.dumps, GOOD)).encode())
-    for content in (whole[:-12], b"not gzip", whole[:20] + b"\0" * 40):
-        (tmp_path / "pairs.jsonl.gz").write_bytes(content)
-        assert "damaged or unreadable" in message(tmp_path / "pairs.jsonl.gz")
-    (tmp_path / "pairs.parquet").write_bytes(b"PAR1 and no more")
-    assert "not a readable parquet file" in message(tmp_path / "pairs.parquet")
-
-
 def test_one_prompt_cannot_be_split(tmp_path):
-    path = write(tmp_path / "pairs.jsonl", [row("Why?"), row(" Why? ", "x", "y")])
-    assert "one prompt only" in message(path)
+    with pytest.raises(UserError, match="one prompt only"):
+        run(tmp_path, [row("Why?"), row(" Why? ", "x", "y")])
 
 
-# The check's cache
+# The check before any job
 
 
 def test_a_passed_check_is_remembered_until_the_file_changes(tmp_path, monkeypatch):
-    path, cache = write(tmp_path / "pairs.jsonl", GOOD), tmp_path / "cache" / "checks.json"
+    path, cache = write(tmp_path / "pairs.jsonl", MANY), tmp_path / "cache" / "checks.json"
     reads = []
     real = preferences.read_rows
     monkeypatch.setattr(preferences, "read_rows", lambda path: reads.append(path) or real(path))
-    first = check(path, cache=cache)
-    assert check(path, cache=cache) == first and len(reads) == 1
-    check(path, "drop", cache=cache)
-    assert len(reads) == 2
+    data = {**DATA, "path": str(path)}
+    first = check(data, cache)
+    assert (first["rows"], first["pairs"], first["prompts"], first["dropped"]) == (40, 40, 40, {})
+    assert check(data, cache) == first and len(reads) == 1
+    check({**data, "bad_rows": "drop"}, cache)
+    check({**data, "test_fraction": 0.5}, cache)
+    assert len(reads) == 3
     status = path.stat()
-    write(path, [*GOOD, row("Then?")])
+    write(path, [*MANY, row("Then?")])
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # another size, the same time
-    assert check(path, cache=cache)["rows"] == 3 and len(reads) == 3
+    assert check(data, cache)["rows"] == 41 and len(reads) == 4
     os.utime(path, ns=(0, 0))
-    check(path, cache=cache)
-    assert len(reads) == 4
+    check(data, cache)
+    assert len(reads) == 5
+    other = write(tmp_path / "other.jsonl", [*MANY, row("What?")])
+    os.utime(other, ns=(0, 0))
+    assert other.stat().st_size == path.stat().st_size
+    other.rename(path)  # the same size and time in the place of the file that was checked
+    check(data, cache)
+    assert len(reads) == 6
     cache.write_text("{")
-    assert check(path, cache=cache)["rows"] == 3 and len(reads) == 5
+    assert check(data, cache)["rows"] == 41 and len(reads) == 7
     path.unlink()
     with pytest.raises(UserError, match="no such file"):
-        check(path, cache=cache)
+        check(data, cache)
 
 
 def test_a_failed_check_is_not_remembered(tmp_path):
-    path, cache = write(tmp_path / "pairs.jsonl", [*GOOD, "{"]), tmp_path / "checks.json"
+    path, cache = write(tmp_path / "pairs.jsonl", [*MANY, "{"]), tmp_path / "checks.json"
     for _ in range(2):
-        with pytest.raises(UserError, match="line 3"):
-            check(path, cache=cache)
+        with pytest.raises(UserError, match="line 41"):
+            check({**DATA, "path": str(path)}, cache)
     assert not cache.exists()
+
+
+def test_too_few_evaluation_prompts_are_said_with_what_to_set(tmp_path):
+    """300 rows of 15 prompts: 13 % of the prompts are two, and no score is made of two."""
+    rows = [row(f"Question {n % 15}?", f"good {n}", f"bad {n}") for n in range(300)]
+    data = {**DATA, "path": str(write(tmp_path / "pairs.jsonl", rows)), "test_fraction": 0.13}
+    with pytest.raises(UserError, match="expected at least 5") as error:
+        check(data)
+    text = str(error.value)
+    assert "300 pairs of 15 prompts" in text and "test_fraction 0.13" in text
+    fraction = float(re.search(r"test_fraction to (\S+)", text)[1])
+    assert check({**data, "test_fraction": fraction})["evaluation_prompts"] >= 5
+    with pytest.raises(UserError, match="4 evaluation prompts|expected at least 5"):
+        check({**data, "test_fraction": round(fraction - 0.01, 2)})
+    with pytest.raises(UserError, match="Set max_prompts to 5 or more"):
+        check({**data, "test_fraction": fraction, "max_prompts": 4})
+
+
+def test_prompts_that_read_the_same_count_once(tmp_path):
+    """alpaca-eval joins on the instruction, so that of equal ones a single one is evaluated."""
+    system = [{"role": "system", "content": text} for text in ("Be kind.", "Be brief.")]
+    flat = [user(f"System: {s['content']}\n\nUser: {w}") for s in system for w in WORDS[:3]]
+    prompts = [[s, user(w)] for s in system for w in WORDS[:3]] + [[one] for one in flat]
+    rows = [{**row(), "prompt": prompt} for prompt in prompts]
+    data = {**DATA, "path": str(write(tmp_path / "pairs.jsonl", rows)), "test_fraction": 0.9}
+    assert check(data)["evaluation_prompts"] <= 6 < check(data)["prompts"]
+    write(tmp_path / "pairs.jsonl", [r for r in rows if WORDS[0] in str(r)])
+    with pytest.raises(UserError, match="[12] evaluation prompts would be left"):
+        check(data)
 
 
 def test_check_is_light():
@@ -414,12 +444,46 @@ def test_equal_prompts_with_different_ids_stay_together():
     assert len(split_of(pairs)) == 4 and len({pair["prompt_id"] for pair in pairs}) == 4
 
 
-def test_own_ids_are_used_and_keep_their_prompts_together():
-    rows = [{**row(f"{WORDS[n % 8]} {n}"), "prompt_id": n % 8} for n in range(80)]
-    pairs, prompts = load(rows, test_fraction=0.5)
-    assert len({(p["prompt_id"], p["split"]) for p in pairs}) == 8
-    assert {p["prompt_id"] for p in pairs} == set(map(str, range(8)))
-    assert len(prompts) == 10 * len({p["prompt_id"] for p in pairs if p["split"] == "test"})
+def named_by(rows):
+    """Where the prompts' names come from, and the number of names."""
+    pairs, _ = collect(((f"line {n}", r) for n, r in enumerate(rows)), "test", "error")
+    said = preferences.name_prompts(pairs, split=False)
+    return said, len({pair["prompt_id"] for pair in pairs})
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (range(40), "the rows' own"),
+        ([f"id {n % 20}" for n in range(40)], "the rows' own"),
+        ([n % 4 for n in range(40)], "hash of the prompt: one id names several prompts"),
+        (["batch"] * 40, "hash of the prompt: one id names several prompts"),
+        ([NAN] * 40, "hash of the prompt: no row has an id"),
+        ([""] * 40, "hash of the prompt: no row has an id"),
+        ([None, "nan", " ", NAN] * 10, "hash of the prompt: no row has an id"),
+        ([NAN if n % 2 else n for n in range(40)], "hash of the prompt: some rows have no id"),
+    ],
+)
+def test_own_ids_are_used_where_they_and_the_prompts_are_one_to_one(ids, said):
+    prompts = 20 if "id 0" in list(ids) else 40
+    rows = [{**row(f"Prompt {n % prompts}"), "prompt_id": of} for n, of in enumerate(ids)]
+    assert named_by(rows) == (said, prompts)
+
+
+def test_ids_that_differ_within_a_prompt_are_not_used():
+    rows = [{**row(f"Prompt {n % 20}", f"a {n}"), "prompt_id": n} for n in range(40)]
+    assert named_by(rows) == ("hash of the prompt: one prompt has several ids", 20)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from([None, "a", "b", "", 3])), min_size=1))
+def test_no_two_prompts_share_a_name_whatever_the_ids(rows):
+    pairs = [read_pair({**row(f"Prompt {n}"), "prompt_id": of}) for n, of in rows]
+    preferences.name_prompts(pairs, split=False)
+    names = {(pair["key"], pair["prompt_id"]) for pair in pairs}
+    assert len(names) == len(dict(names)) == len({name for _, name in names})
 
 
 # What is written
@@ -436,7 +500,8 @@ def many_rows(n=200, n_prompts=50):
 def test_files(tmp_path):
     rows = many_rows()
     pairs, corpus, prompts, summary = run(tmp_path, rows)
-    assert set(pairs[0]) == {"prompt", "chosen", "rejected", "prompt_id", "split"}
+    options = {"chat_template_kwargs", "tools"}
+    assert set(pairs[0]) == {"prompt", "chosen", "rejected", "prompt_id", "split", *options}
     assert Counter(json.dumps(r["chosen"]) for r in rows) == Counter(
         json.dumps(p["chosen"]) for p in pairs
     )
@@ -445,7 +510,7 @@ def test_files(tmp_path):
     assert summary["train"]["pairs"] == len(train) and summary["test"]["pairs"] == len(test)
     assert summary["train"]["prompts"] + summary["test"]["prompts"] == 50
     assert summary["rows"] == summary["pairs"] == 200 and summary["dropped"] == {}
-    assert set(corpus[0]) == {"prompt", "completion"}
+    assert set(corpus[0]) == {"prompt", "completion", *options}
     assert {e["completion"][0]["content"] for e in corpus} == {
         pair[side][0]["content"] for pair in train for side in ("chosen", "rejected")
     }
@@ -480,6 +545,51 @@ def test_dropped_rows_are_reported(tmp_path):
     *_, summary = run(tmp_path, rows, bad_rows="drop")
     assert summary["rows"] == 203 and summary["pairs"] == 200
     assert summary["dropped"] == {"chosen is empty": 1, "not valid JSON": 1, "rejected is empty": 1}
+
+
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+THOUGHT = {"role": "assistant", "content": "Because.", "reasoning_content": "Hm."}
+
+
+def test_what_is_for_the_template_reaches_all_three_files(tmp_path):
+    """Reasoning, tools and template variables, given as objects or as JSON text."""
+    options = [
+        {"chat_template_kwargs": {"enable_thinking": False}, "tools": [TOOL]},
+        {"chat_template_kwargs": '{"enable_thinking": false}', "tools": json.dumps([TOOL])},
+        {"chat_template_kwargs": "{}", "tools": "[]"},
+        {"chat_template_kwargs": {"enable_thinking": None}, "tools": "null"},
+    ]
+    rows = [{**r, "chosen": [THOUGHT], **options[n % 4]} for n, r in enumerate(MANY)]
+    pairs, corpus, prompts, summary = run(tmp_path, rows, test_fraction=0.5)
+    given_to = {r["prompt"][0]["content"]: n % 4 < 2 for n, r in enumerate(rows)}
+    written = {"chat_template_kwargs": {"enable_thinking": False}, "tools": [TOOL]}
+    for found in (*pairs, *corpus):
+        for name, value in written.items():
+            text = found[name] and json.loads(found[name])
+            assert text == (value if given_to[found["prompt"][0]["content"]] else None)
+    for prompt in prompts:
+        given_here = {name: prompt[name] for name in written if name in prompt}
+        assert given_here == (written if given_to[prompt["instruction"]] else {})
+    assert {pair["chosen"][0]["reasoning_content"] for pair in pairs} == {"Hm."}
+    assert {pair["rejected"][0]["reasoning_content"] for pair in pairs} == {None}
+    assert any(e["completion"][0]["reasoning_content"] == "Hm." for e in corpus)
+    assert summary["given_to_the_template"] == {"chat_template_kwargs": 20, "tools": 20}
+
+
+def test_the_same_prompt_with_other_tools_is_one_prompt_and_another_pair():
+    rows = [{**row("Why?"), "tools": tools} for tools in ([TOOL], None)]
+    with_tools, without = map(read_pair, rows)
+    assert with_tools["key"] == without["key"] and "tools" not in without
+    examples = preferences.corpus([{**p, "split": "train"} for p in (with_tools, without)])
+    assert len(examples) == 4
+
+
+def test_answers_that_differ_in_their_reasoning_are_a_pair():
+    other = {**THOUGHT, "reasoning_content": "Well.", "thinking": None}
+    pair = read_pair({**row(), "chosen": [THOUGHT], "rejected": [other]})
+    assert pair["chosen"] == [THOUGHT] and pair["rejected"][0]["reasoning_content"] == "Well."
+    with pytest.raises(BadRow, match="chosen equals rejected"):
+        read_pair({**row(), "chosen": [THOUGHT], "rejected": [THOUGHT]})
 
 
 def test_corpus_has_each_response_once(tmp_path):
@@ -538,7 +648,9 @@ def test_hub_splits_are_kept_and_shared_prompts_leave_the_training_split(tmp_pat
     splits = {"train": "train_prefs", "test": "test_prefs"}
     pairs, _, prompts, summary = run(tmp_path, **hub, splits=splits)
     assert summary["dropped"] == {"prompt also in the test split": 1} and summary["rows"] == 26
-    assert summary["source"] == "owner/name" and summary["prompt_id"] == "hash of the prompt"
+    assert summary["source"] == "owner/name" and summary["prompt_id"].startswith(
+        "hash of the prompt: splits"
+    )
     assert {(p["prompt"][0]["content"].split()[0], p["split"]) for p in pairs} == {
         ("train", "train"),
         ("test", "test"),
@@ -550,6 +662,13 @@ def test_hub_data_with_one_split_are_split_by_prompt(tmp_path, monkeypatch):
     hub = hub_splits(monkeypatch, {"train": many_rows()})
     *_, summary = run(tmp_path, **hub, splits={"train": "train"})
     assert summary["train"]["prompts"] + summary["test"]["prompts"] == 50
+
+
+def test_too_few_evaluation_prompts_of_the_hub(tmp_path, monkeypatch):
+    test = [row(f"test {n}") for n in range(4)]
+    hub = hub_splits(monkeypatch, {"train": many_rows(), "test": test})
+    with pytest.raises(UserError, match="4 evaluation prompts would be left.*\n.*\nGive more"):
+        run(tmp_path, **hub, splits={"train": "train", "test": "test"})
 
 
 def test_bad_hub_rows_are_named(tmp_path, monkeypatch):
@@ -564,12 +683,12 @@ def test_bad_hub_rows_are_named(tmp_path, monkeypatch):
 def test_real_pairs(shared, tmp_path):
     path = shared / "data/alpacaeval2/pairs.jsonl.gz"
     start = time.perf_counter()
-    assert check(path, cache=tmp_path / "checks.json") == {
-        "rows": 16_830, "pairs": 16_830, "prompts": 805, "dropped": {},
-    }  # fmt: skip
+    found = check({**DATA, "path": str(path)}, tmp_path / "checks.json")
+    assert (found["rows"], found["pairs"], found["prompts"]) == (16_830, 16_830, 805)
+    assert found["dropped"] == {}
     assert time.perf_counter() - start < 15
     start = time.perf_counter()
-    check(path, cache=tmp_path / "checks.json")
+    check({**DATA, "path": str(path)}, tmp_path / "checks.json")
     assert time.perf_counter() - start < 0.2
 
     pairs, corpus, prompts, summary = run(tmp_path, path=str(path), test_fraction=0.1)

@@ -60,6 +60,12 @@ def lines(*rows):
         (lines(GOOD, {**GOOD, "chosen": " "}), ("line 2", "empty")),
         (lines(GOOD, {**GOOD, "rejected": GOOD["chosen"]}), ("line 2", "chosen")),
         (lines(GOOD, '{"prompt": "broken\n'), ("line 2", "JSON")),
+        (lines(GOOD, {**GOOD, "system": "Be kind."}), ("line 2", "column system", "format: orca")),
+        (
+            lines(*({**GOOD, "prompt": f"Name river {n}."} for n in range(20))),
+            ("evaluation prompts would be left", "Set test_fraction to"),
+        ),
+        (lines(GOOD).replace("Morin", "Mörin").encode("latin-1"), ("line 1", "expected UTF-8")),
         ("", ("pairs.jsonl", "empty")),
         (None, ("settings.own.data.path is pairs.jsonl", "no such file")),
     ],
@@ -67,7 +73,8 @@ def lines(*rows):
 def test_pairs_file(workflow, own_config, content, parts, planted):
     run = workflow(own_config)
     if content is not None:
-        (run.folder / "pairs.jsonl").write_text(content)
+        content = content if isinstance(content, bytes) else content.encode()
+        (run.folder / "pairs.jsonl").write_bytes(content)
     seen = assert_refused(run, run("--config", "pairs=pairs.jsonl"), *parts)
     planted(f"pairs file: {', '.join(parts)}", seen, "no job starts")
 

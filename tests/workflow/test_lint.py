@@ -17,7 +17,7 @@ JUSTIFIED = {
 @pytest.mark.parametrize("configuration", ["config.yaml", "config/own-data.yaml"])
 def test_lint(pytestconfig, tmp_path, configuration):
     pairs = tmp_path / "pairs.jsonl"
-    rows = [{"prompt": str(i), "chosen": "a", "rejected": "b"} for i in range(4)]
+    rows = [{"prompt": str(i), "chosen": "a", "rejected": "b"} for i in range(80)]
     pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
     flags = ["--config", f"pairs={pairs}"] if "own" in configuration else []
     result = subprocess.run(

@@ -38,8 +38,12 @@ from pathlib import Path
 from poet.analyse import contamination, pair_counts
 from poet.analyse.completion import open_scorer
 from poet.analyse.expected_order import SIDES, Scorer, as_it_stands, expected_order, oracle
-from poet.analyse.pair_tokens import Ids, Words, text_of
+from poet.analyse.pair_tokens import Ids, Words
 from poet.analyse.recommendation import markdown, recommend
+from poet.data.containers import BadRow
+from poet.data.layout import TRL, Layout, add_flags
+from poet.data.messages import OPTIONS
+from poet.data.pairs import collect, digest, read_rows
 from poet.data.preferences import instruction
 from poet.data.templates import template_of
 from poet.evaluate.benchmark import read_instructions
@@ -48,30 +52,23 @@ from poet.progress import track
 from poet.report.formats import csv_text
 
 
-def read(path: str | Path) -> tuple[list[dict], dict[str, int]]:
+def read(
+    path: str | Path, layout: Layout = TRL, bad_rows: str = "error"
+) -> tuple[list[dict], dict[str, int]]:
     """Pairs with prompt, chosen, rejected (messages) and key; and rows left out, by reason.
 
-    Of a parquet file with a column ``split`` the training split.
+    Rows whose ``split`` is test, as in ``pairs.parquet``, are not read.
 
     Raises:
         UserError: as :func:`poet.data.pairs.read_rows` and :func:`poet.data.pairs.collect`.
     """
-    from poet.data.pairs import collect, read_rows
-
-    rows = _training_rows(path) or read_rows(path)
-    pairs, dropped = collect(track(rows, label="read pairs"), str(path), "drop")
-    return pairs, dict(dropped)
-
-
-def _training_rows(path: str | Path) -> list[tuple[str, dict]]:
-    import pyarrow.parquet as pq
-
-    if not str(path).endswith(".parquet") or not Path(path).is_file():
-        return []
-    if "split" not in pq.read_schema(path).names:
-        return []
-    rows = pq.read_table(path, filters=[("split", "=", "train")]).to_pylist()
-    return [(f"row {number}", row) for number, row in enumerate(rows, start=1)]
+    rows = (
+        (place, row)
+        for place, row in track(read_rows(path), label="read pairs")
+        if isinstance(row, BadRow) or row.get("split") != "test"
+    )
+    pairs, dropped = collect(rows, str(path), bad_rows, layout)
+    return pairs, dict(sorted(dropped.items()))
 
 
 def diagnose(
@@ -86,7 +83,10 @@ def diagnose(
     """
     counts = pair_counts.measure(track(tokens_of(pairs), len(pairs), "count tokens"))
     texts = [instruction(pair["prompt"]) for pair in pairs]
-    answers = [tuple(text_of(pair, side) for side in SIDES) for pair in pairs]
+    answers = [
+        tuple(digest(pair[side], [pair.get(name) for name in OPTIONS]) for side in SIDES)
+        for pair in pairs
+    ]
     record = getattr(tokens_of, "record", None)
     diagnosis = {
         "unit": tokens_of.unit,
@@ -140,7 +140,8 @@ def find_scorer(args, record: dict | None) -> Scorer | None:
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", required=True, help=".jsonl, .jsonl.gz or .parquet")
+    parser.add_argument("--pairs", required=True, help="JSON lines, a JSON array or parquet")
+    add_flags(parser)
     parser.add_argument("--record", help="resolved record with the length limits: JSON or its file")
     parser.add_argument("--tokenizer", help="folder of a tokenizer with a chat template")
     parser.add_argument("--corpus", help="corpus.parquet, where the record's model is from scratch")
@@ -150,7 +151,8 @@ def main(argv=None) -> None:
     parser.add_argument("--figure", help="CSV of the length distributions")
     args = parser.parse_args(argv)
     record = load_record(args.record) if args.record else None
-    pairs, dropped = read(args.pairs)
+    layout = Layout(args.format, tuple(args.ignored_columns))
+    pairs, dropped = read(args.pairs, layout, args.bad_rows)
     evaluation = args.evaluation_prompts and read_instructions(args.evaluation_prompts)
     found, histogram = diagnose(
         pairs, find_tokens(args, record), find_scorer(args, record), evaluation

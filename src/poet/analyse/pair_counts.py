@@ -92,7 +92,8 @@ def percent(event: np.ndarray) -> float:
 def prompts(keys: list[str], texts: list[str], answers: list[tuple[str, str]]) -> dict:
     """The section ``prompts``.
 
-    ``keys`` name equal prompts, ``texts`` are the prompts' own, ``answers`` (chosen, rejected).
+    ``keys`` name equal prompts, ``texts`` are the prompts' own, ``answers`` (chosen, rejected)
+    equal answers.
     """
     per_prompt = Counter(keys)
     pairs = Counter(zip(keys, answers, strict=True))

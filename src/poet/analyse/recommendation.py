@@ -120,6 +120,10 @@ def markdown(diagnosis: dict) -> str:
     unit, lengths, poet = diagnosis["unit"], diagnosis["lengths"], diagnosis["poet"]
     advice = diagnosis["recommendation"]
     lines = [f"# {HEADLINES[advice['verdict']]}", ""]
+    if dropped := diagnosis["dropped"]:
+        n = sum(dropped.values())
+        lines += [f"**{n} of {n + diagnosis['n_pairs']} rows were left out:**", ""]
+        lines += [f"- {count} rows: {reason}" for reason, count in dropped.items()] + [""]
     lines += [f"- {reason}" for reason in advice["reasons"]]
     lines += ["", f"{diagnosis['source']}: {diagnosis['n_pairs']} pairs, lengths in {unit}", ""]
     columns = ("mean", "p5", "median", "p95", "max")

@@ -1,7 +1,8 @@
 """A chat data set for supervised fine-tuning: conversations as prompt and completion.
 
 Reads TRL's conversational formats, ``messages`` or ``prompt`` and ``completion`` (messages, or
-strings for one turn each), from a local file or a data set's folder. The prompt ends before the
+strings for one turn each), and ShareGPT's ``conversations``, from a local file or a data set's
+folder. A column ``system`` is the first message where there is none. The prompt ends before the
 first answer; all that follows is the completion, whose answers are what is learned.
 """
 
@@ -10,7 +11,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable
 
-from poet.data.pairs import BadRow, messages_of, read_rows, refuse_bad
+from poet.data.containers import BadRow
+from poet.data.formats import from_value, given, system_of
+from poet.data.messages import OPTIONS, messages_of, read_options
+from poet.data.pairs import read_rows, refuse_bad, with_system
 from poet.data.preferences import write_parquet
 from poet.files import UserError, cli, load_record, write_json
 
@@ -18,23 +22,27 @@ from poet.files import UserError, cli, load_record, write_json
 def read_chat(row: dict) -> dict:
     """A row of any of the module's formats -> prompt and completion (message lists).
 
-    Messages after the last answer are left out.
+    Messages after the last answer are left out. ``chat_template_kwargs`` and ``tools`` are there if
+    the row has them.
 
     Raises:
         BadRow: saying what is wrong.
     """
-    if row.get("messages") is not None:
-        messages = messages_of(row["messages"], "messages")
+    whole = [n for n in ("messages", "conversations", "conversation") if given(row.get(n))]
+    if whole:
+        messages = messages_of(from_value(row[whole[0]]), whole[0])
     else:
         parts = []
         for column, role in (("prompt", "user"), ("completion", "assistant")):
             value = row.get(column)
             if value is None:
-                raise BadRow(f"no messages and no {column}")
+                raise BadRow(f"no messages and no {column}", f"columns {', '.join(map(str, row))}")
             if isinstance(value, str):
                 value = [{"role": role, "content": value}]
             parts += messages_of(value, column)
         messages = parts
+    if system := system_of(row):
+        messages = with_system(system, messages)
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise BadRow("no message is the assistant's")
@@ -43,7 +51,8 @@ def read_chat(row: dict) -> dict:
     if any(not m["content"].strip() for m in messages if m["role"] != "system"):
         raise BadRow("a message is empty")
     first, last = answers[0], answers[-1]
-    return {"prompt": messages[:first], "completion": messages[first : last + 1]}
+    prompt, completion = messages[:first], messages[first : last + 1]
+    return {"prompt": prompt, "completion": completion, **read_options(row)}
 
 
 def collect(rows: Iterable, source: str, bad_rows: str) -> tuple[list[dict], dict[str, int]]:
@@ -82,7 +91,8 @@ def main(argv=None) -> None:
     else:
         rows = read_rows(source)
     chats, dropped = collect(rows, source, settings["bad_rows"])
-    write_parquet(chats, args.output, dict.fromkeys(("prompt", "completion"), "messages"))
+    columns = dict.fromkeys(("prompt", "completion"), "messages")
+    write_parquet(chats, args.output, {**columns, **dict.fromkeys(OPTIONS, "json")})
     write_json({"source": source, "chats": len(chats), "dropped": dropped}, args.summary)
 
 

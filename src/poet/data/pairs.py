@@ -1,7 +1,7 @@
 """Rows of users' preference data -> prompt, chosen, rejected, or what is wrong with the row.
 
-Reads TRL's preference format (https://huggingface.co/docs/trl/dataset_formats#preference) from
-``.jsonl``, ``.jsonl.gz``, ``.parquet`` or the hub, in any of these shapes:
+A :class:`poet.data.formats.Layout` maps a raw row to TRL's preference format
+(https://huggingface.co/docs/trl/dataset_formats#preference), in any of these shapes:
 
 ==========================  =====================================================================
 ``prompt``                  ``chosen`` and ``rejected``
@@ -17,99 +17,48 @@ A prompt may have any number of turns; a response is one assistant message.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import unicodedata
-import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from poet.data import containers
+from poet.data.containers import BadRow, Rows
+from poet.data.formats import SIDES, given, no_prompt
+from poet.data.layout import TRL, Layout, WrongFormat, is_read
+from poet.data.messages import check_unicode, messages_of, read_options
 from poet.files import UserError
 
-ENDINGS = (".jsonl", ".jsonl.gz", ".parquet")
-_COLUMNS = (
-    "prompt", "chosen", "rejected", "prompt_id", "dataset", "tools", "images", "image",
-    "messages", "completion",
-)  # fmt: skip
+_REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
 _SHOWN = 5
 
 
-class BadRow(Exception):
-    """One row that cannot be a pair: the ``reason`` it is counted under, and what was ``found``."""
-
-    def __init__(self, reason: str, found: object = None):
-        self.reason = reason
-        super().__init__(reason if found is None else f"{reason}; found {str(found)[:100]!r}")
+def read_rows(path: str | Path) -> Rows:
+    """Rows of a file (:func:`poet.data.containers.read_rows`); parquet's without unused columns."""
+    return containers.read_rows(path, is_read)
 
 
-def read_rows(path: str | Path) -> Iterator[tuple[str, dict | BadRow]]:
-    """Yield ("line 2" or "row 2", row) from a file, counted from 1; a broken line is a BadRow.
+def read_pair(row: dict, layout: Layout = TRL) -> dict:
+    """A raw row -> prompt, chosen, rejected (message lists) and key.
 
-    Raises:
-        UserError: no such file, an ending not in ENDINGS, a damaged file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file. Expected a pairs file ({', '.join(ENDINGS)}).")
-    if not path.name.endswith(ENDINGS):
-        raise UserError(
-            f"{path}: unknown file ending. Expected one of {', '.join(ENDINGS)}; "
-            "JSON goes one object per line."
-        )
-    try:
-        yield from _read_parquet(path) if path.suffix == ".parquet" else _read_lines(path)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: damaged or unreadable ({error}). Write it anew.") from None
-
-
-def _read_lines(path: Path) -> Iterator[tuple[str, dict | BadRow]]:
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield f"line {number}", _parse(line)
-
-
-def _parse(line: bytes) -> dict | BadRow:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return BadRow("not valid JSON", line[:100].decode(errors="replace").strip())
-    return row if isinstance(row, dict) else BadRow("not a JSON object", type(row).__name__)
-
-
-def _read_parquet(path: Path) -> Iterator[tuple[str, dict]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        # One thread: the file is checked in Snakemake's main process, which should stay small.
-        file = parquet.ParquetFile(path)
-        columns = [name for name in file.schema_arrow.names if name in _COLUMNS]
-        batches = file.iter_batches(1000, columns=columns, use_threads=False)
-        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
-            yield f"row {number}", row
-    except pyarrow.ArrowException as error:
-        raise UserError(f"{path}: not a readable parquet file ({error}).") from None
-
-
-def read_pair(row: dict) -> dict:
-    """A row in any of the module's shapes -> prompt, chosen, rejected (message lists) and key.
-
-    ``key`` identifies the prompt up to white space and Unicode form. ``prompt_id`` and ``dataset``
+    A message has role, content and, where the row gives it, one of REASONING. ``key`` identifies
+    the prompt up to white space and Unicode form. ``prompt_id``, ``dataset``,
+    ``chat_template_kwargs`` (dict) and ``tools`` (list of JSON schemas), whose meaning is TRL's,
     are there if the row has them.
 
     Raises:
         BadRow: saying what is wrong.
     """
-    for column in ("tools", "images", "image"):
-        if row.get(column):
-            raise BadRow(f"{column}: tool calls and images are not supported")
-    prompt = row.get("prompt")
-    chosen, rejected = (_response(row, side, prompt) for side in ("chosen", "rejected"))
+    row = layout.kept(row)
+    found = layout.read(row)
+    prompt = found.get("prompt")
+    chosen, rejected = (_response(found, side, prompt) for side in SIDES)
     if prompt is None:
         prompt, chosen, rejected = _shared_prefix(chosen, rejected)
+        if not prompt and len(chosen) == len(rejected) == 1:
+            raise BadRow(no_prompt(row))
     elif isinstance(prompt, str) and chosen[0]["role"] == rejected[0]["role"] == "assistant":
         prompt = messages_of([{"role": "user", "content": prompt}], "prompt")
     elif isinstance(prompt, str):
@@ -120,14 +69,32 @@ def read_pair(row: dict) -> dict:
         prompt = messages_of(prompt, "prompt")
         if chosen[: len(prompt)] == prompt == rejected[: len(prompt)]:
             chosen, rejected = chosen[len(prompt) :], rejected[len(prompt) :]
+    if given(found.get("system")):
+        prompt = with_system(found["system"], prompt)
     _check_turns(prompt, chosen, rejected)
+    if _is_long(prompt) and repeats_prompt(prompt, chosen, rejected):
+        raise BadRow(
+            "chosen and rejected both begin with the prompt: set `format: repeated-prompt`",
+            chosen[0]["content"],
+        )
+    layout.check_nothing_is_lost(row, [*prompt, *chosen, *rejected])
     return {
         "prompt": prompt,
         "chosen": chosen,
         "rejected": rejected,
         "key": _key(prompt),
-        **{name: str(row[name]) for name in ("prompt_id", "dataset") if row.get(name) is not None},
+        **{name: text for name in ("prompt_id", "dataset") if (text := _name(row, name))},
+        **read_options(row),
     }
+
+
+def _name(row: dict, column: str) -> str | None:
+    """The text of a cell that names something; None where it holds nothing."""
+    value = row.get(column)
+    if value is None or not given(value):
+        return None
+    check_unicode(str(value), column)
+    return None if str(value).strip().lower() in ("nan", "none") else str(value)
 
 
 def _response(row: dict, side: str, prompt: object) -> list[dict]:
@@ -143,40 +110,21 @@ def _response(row: dict, side: str, prompt: object) -> list[dict]:
     return messages_of(value, side)
 
 
-def messages_of(value: object, column: str) -> list[dict]:
-    """Chat messages, checked one by one; ``column`` is what the value stands in.
-
-    Raises:
-        BadRow: saying what is wrong.
-    """
-    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        raise BadRow(f"{column} is neither a string nor a list of messages", value)
-    return [_message(message, column) for message in value]
-
-
-def _message(message: dict, column: str) -> dict:
-    role, content = message.get("role"), message.get("content")
-    if role in ("tool", "function") or message.get("tool_calls"):
-        raise BadRow(f"{column}: tool calls are not supported", message)
-    if role not in ("system", "user", "assistant"):
-        raise BadRow(f"{column}: role is not system, user or assistant", role)
-    if isinstance(content, list):
-        raise BadRow(f"{column}: images and other content parts are not supported", content)
-    if not isinstance(content, str):
-        raise BadRow(f"{column}: content is not a string", content)
-    try:
-        content.encode()
-    except UnicodeEncodeError:
-        raise BadRow(f"{column}: content is not valid Unicode", ascii(content)) from None
-    return {"role": role, "content": content}
-
-
 def _shared_prefix(chosen: list, rejected: list) -> tuple[list, list, list]:
     """Split two conversations into the messages they share and the rest, at least one message."""
     n = 0
     while n < min(len(chosen), len(rejected)) - 1 and chosen[n] == rejected[n]:
         n += 1
     return chosen[:n], chosen[n:], rejected[n:]
+
+
+def with_system(text: str, prompt: list[dict]) -> list[dict]:
+    """A conversation with a system text first, unless it has the same already."""
+    if not prompt or prompt[0]["role"] != "system":
+        return [*messages_of([{"role": "system", "content": text}], "system"), *prompt]
+    if _plain(prompt[0]["content"]) != _plain(text):
+        raise BadRow("the column system and the prompt's system message differ", text)
+    return prompt
 
 
 def _check_turns(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -> None:
@@ -198,14 +146,37 @@ def _check_turns(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -
         raise BadRow("chosen equals rejected", chosen[0]["content"])
 
 
+def differs_in_space(pair: dict) -> bool:
+    """Whether the responses differ in the white space around them only, which templates trim."""
+    chosen, rejected = ({k: text.strip() for k, text in pair[s][0].items()} for s in SIDES)
+    return chosen == rejected
+
+
+def repeats_prompt(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -> bool:
+    """Whether both responses begin with the last message of the prompt."""
+    text = prompt[-1]["content"].strip()
+    return all(side[0]["content"].lstrip().startswith(text) for side in (chosen, rejected))
+
+
+def _is_long(prompt: list[dict]) -> bool:
+    text = prompt[-1]["content"]
+    return len(text) > 15 or len(text.split()) >= _REPEATED_WORDS
+
+
 def collect(
-    rows: Iterable[tuple[str, dict | BadRow]], source: str, bad_rows: str
+    rows: Iterable[tuple[str, dict | BadRow]],
+    source: str,
+    bad_rows: str,
+    layout: Layout = TRL,
+    read: Callable[[dict, Layout], dict] = read_pair,
 ) -> tuple[list[dict], Counter]:
     """Pairs in the rows' order, and how many rows were dropped for which reason.
 
+    ``read`` is what makes a pair of a row.
+
     Raises:
-        UserError: no rows; a column that all rows lack; bad rows, unless ``bad_rows`` is "drop"
-            and something is left.
+        UserError: no rows; a column that all rows lack; a file of another format; bad rows, unless
+            ``bad_rows`` is "drop" and something is left.
     """
     pairs, bad, columns = [], [], set()
     for place, row in rows:
@@ -213,19 +184,42 @@ def collect(
             if isinstance(row, BadRow):
                 raise row
             columns |= row.keys()
-            pairs.append(read_pair(row))
+            pairs.append(read(row, layout))
         except BadRow as problem:
             bad.append((place, problem))
     if not pairs and not bad:
         raise UserError(f"{source} is empty. Expected one preference pair per row.")
-    missing = [name for name in ("chosen", "rejected") if name not in columns]
+    _check_columns(columns, source, layout)
+    dropped = refuse_bad(bad, len(pairs), source, bad_rows)
+    if len(pairs) > 1 and all(repeats_prompt(*(p[n] for n in ("prompt", *SIDES))) for p in pairs):
+        raise UserError(
+            f"{source}: in every row chosen and rejected begin with the prompt, which would be "
+            "trained on as a part of the answer. Set `format: repeated-prompt`."
+        )
+    if all(map(differs_in_space, pairs)):
+        raise UserError(
+            f"{source}: in every row chosen and rejected differ in the white space around them "
+            "only, which most chat templates trim. Expected two answers."
+        )
+    return pairs, dropped
+
+
+def _check_columns(columns: set[str], source: str, layout: Layout) -> None:
+    """Refuse a file that has no column for an answer, or none of the name of an ignored one."""
+    found = ", ".join(sorted(map(str, columns)))[:200]
+    missing = [name for name in SIDES if name not in columns]
     if columns and missing:
         raise UserError(
             f"{source}: no column {' and no column '.join(map(repr, missing))}.\n"
-            f"  found:    {', '.join(sorted(columns))[:200]}\n"
+            f"  found:    {found}\n"
             "  expected: prompt, chosen, rejected (strings or lists of {role, content})"
         )
-    return pairs, refuse_bad(bad, len(pairs), source, bad_rows)
+    unknown = sorted(set(layout.ignored) - columns)
+    if columns and unknown:
+        raise UserError(
+            f"{source}: ignored_columns names {', '.join(unknown)}, which no row has.\n"
+            f"  found:    {found}"
+        )
 
 
 def refuse_bad(
@@ -234,14 +228,21 @@ def refuse_bad(
     """How many rows are dropped for which reason.
 
     Raises:
-        UserError: there are any, unless ``bad_rows`` is "drop" and good ones are left.
+        UserError: there are any, unless ``bad_rows`` is "drop" and good ones are left; one that
+            says that the file is of another format, in any case.
     """
-    if bad and (bad_rows != "drop" or not n_good):
-        shown = "".join(f"  {place}: {problem}\n" for place, problem in bad[:_SHOWN])
-        more = f"  and {len(bad) - _SHOWN} more\n" if len(bad) > _SHOWN else ""
+    wrong = [(place, problem) for place, problem in bad if isinstance(problem, WrongFormat)]
+    if wrong or bad and (bad_rows != "drop" or not n_good):
+        shown = "".join(f"  {place}: {problem}\n" for place, problem in (wrong or bad)[:_SHOWN])
+        left = len(wrong or bad) - _SHOWN
+        more = f"  and {left} more\n" if left > 0 else ""
         advice = "Mend the rows, or leave them out with `bad_rows: drop`." if n_good else "Mend it."
+        if wrong:
+            advice = "A format is the whole data set's: no row is left out for it."
         n = n_good + len(bad)
-        raise UserError(f"{source}: {len(bad)} of {n} rows cannot be used.\n{shown}{more}{advice}")
+        raise UserError(
+            f"{source}: {len(wrong or bad)} of {n} rows cannot be used.\n{shown}{more}{advice}"
+        )
     return Counter(problem.reason for _, problem in bad)
 
 

@@ -8,46 +8,52 @@ written are the same for any order of the rows.
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from collections import Counter, defaultdict
 from pathlib import Path
 
 from poet import digests
-from poet.data import pairs as checks
-from poet.data.pairs import collect, digest, read_rows, visible
+from poet.data.formats import SIDES
+from poet.data.layout import Layout
+from poet.data.messages import OPTIONS, REASONING
+from poet.data.pairs import collect, differs_in_space, digest, read_rows, visible
 from poet.data.repositories import alpacaeval_prompts
+from poet.data.split import draw, name_prompts, require_prompts, subsample, test_prompts
 from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
 
 CHECKED = Path(".snakemake/poet-checked.json")  # where the workflow remembers passed checks
-_IDENTITY = ("prompt", "chosen", "rejected", "dataset")
+_IDENTITY = ("prompt", *SIDES, "dataset")
 
 
-def check(path: str | Path, bad_rows: str = "error", cache: str | Path | None = None) -> dict:
-    """Check a pairs file -> {"rows", "pairs", "prompts", "dropped": {reason: count}}.
+def check(data: dict, cache: str | Path | None = None) -> dict:
+    """Check the pairs file of a section ``data`` -> what would be read, and how it would be split.
 
-    A passed check is remembered in the JSON file ``cache`` by the file's path and stamp
-    (:func:`poet.digests.stamp`, and the reader's text), so that the next start does not read it.
+    rows, pairs, prompts, dropped: { reason: count }, evaluation_prompts. A passed check is
+    remembered in the JSON file ``cache`` by the section, the file's stamp
+    (:func:`poet.digests.stamp`) and the text of this package's modules, so that the next start
+    does not read the file.
 
     Raises:
-        UserError: as :func:`read_rows` and :func:`collect`.
+        UserError: as :func:`read_split` and :func:`require_prompts`.
     """
-    path = Path(path)
+    path = Path(data["path"])
     known = _load_cache(cache)
-    name = f"{path.resolve()} {bad_rows}"
-    stamp = [digest(Path(checks.__file__).read_text())]
+    name = f"{path.resolve()} {digest(data)}"
+    modules = sorted(Path(__file__).parent.glob("*.py"))
+    stamp = [digest(*(module.read_text() for module in modules))]
     if path.is_file():
         stamp += digests.stamp(path)
         if known.get(name, {}).get("stamp") == stamp:
             return known[name]["summary"]
-    pairs, dropped = collect(read_rows(path), str(path), bad_rows)
-    n_prompts = len({pair["key"] for pair in pairs})
-    if n_prompts < 2:
-        raise UserError(f"{path}: one prompt only. Pairs are split by prompt: give two or more.")
+    pairs, read = read_split(data)
+    prompts = evaluation_prompts(pairs, data["max_prompts"], data["seed"], path.name)
+    require_prompts(prompts, pairs, data, str(path))
     summary = {
-        "rows": len(pairs) + dropped.total(),
+        **{key: read[key] for key in ("rows", "dropped")},
         "pairs": len(pairs),
-        "prompts": n_prompts,
-        "dropped": dict(sorted(dropped.items())),
+        "prompts": len({pair["key"] for pair in pairs}),
+        "evaluation_prompts": len(prompts),
     }
     if cache is not None:
         write_json({**known, name: {"stamp": stamp, "summary": summary}}, cache)
@@ -62,7 +68,16 @@ def _load_cache(cache: str | Path | None) -> dict:
 
 
 def load(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:
-    """The pairs of record["data"], with prompt_id and split, shuffled by hash; and what was read.
+    """What :func:`read_split` gives, the pairs shuffled by hash."""
+    pairs, read = read_split(data, folder)
+    for pair in pairs:
+        options = [pair[name] for name in OPTIONS if name in pair]
+        pair["order"] = digest(data["seed"], [*(pair.get(name) for name in _IDENTITY), *options])
+    return sorted(pairs, key=lambda pair: pair["order"]), read
+
+
+def read_split(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:
+    """The pairs of record["data"], with prompt_id and split, and what was read.
 
     ``folder`` holds the hub's data set, where the pairs come from there. One with a test split of
     its own keeps it; training rows whose prompt stands in the test split are dropped.
@@ -71,13 +86,17 @@ def load(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:
         UserError: as :func:`poet.data.pairs.collect` and
             :func:`poet.data.repositories.load_rows`, and if a split is left without prompts.
     """
-    parts, dropped = {}, Counter()
+    parts, dropped, layout = {}, Counter(), Layout.of(data)
     for part, (source, rows) in _sources(data, folder).items():
-        parts[part], reasons = collect(rows, source, data["bad_rows"])
+        parts[part], reasons = collect(rows, source, data["bad_rows"], layout)
         dropped += reasons
     pairs = [pair for part in parts.values() for pair in part]
     n_rows = len(pairs) + dropped.total()
-    named_by = name_prompts(pairs, own_ids="test" not in parts)
+    named_by = name_prompts(pairs, split="test" in parts)
+    if len({pair["key"] for pair in pairs}) < 2:
+        raise UserError(
+            f"{source}: one prompt only. Pairs are split by prompt: give a dozen or more."
+        )
     if "test" in parts:
         test = {pair["prompt_id"] for pair in parts["test"]}
         kept = [pair for pair in parts["train"] if pair["prompt_id"] not in test]
@@ -87,13 +106,11 @@ def load(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:
         test = test_prompts({p["prompt_id"] for p in pairs}, data["test_fraction"], data["seed"])
     for pair in pairs:
         pair["split"] = "test" if pair["prompt_id"] in test else "train"
-        pair["order"] = digest(data["seed"], [pair.get(name) for name in _IDENTITY])
     for split in ("train", "test"):
         if all(pair["split"] != split for pair in pairs):
             raise UserError(f"{source}: no prompt is left for the {split} split. Give more rows.")
     reasons = {reason: n for reason, n in sorted(dropped.items()) if n}
-    read = {"rows": n_rows, "dropped": reasons, "prompt_id": named_by}
-    return sorted(pairs, key=lambda pair: pair["order"]), read
+    return pairs, {"rows": n_rows, "dropped": reasons, "prompt_id": named_by}
 
 
 def _sources(data: dict, folder: str | None) -> dict:
@@ -109,43 +126,6 @@ def _sources(data: dict, folder: str | None) -> dict:
     return sources
 
 
-def name_prompts(pairs: list[dict], own_ids: bool) -> str:
-    """Set each pair's ``prompt_id``; say where it comes from.
-
-    With ``own_ids``, the rows' ids are used if all have one and equal prompts have equal ids: ids
-    counted per row would put one prompt into both splits. Otherwise it is the prompt's hash.
-    """
-    ids = defaultdict(set)
-    for pair in pairs:
-        ids[pair["key"]].add(pair.get("prompt_id"))
-    own_ids = own_ids and all(len(names) == 1 and None not in names for names in ids.values())
-    for pair in pairs:
-        pair["prompt_id"] = pair["prompt_id"] if own_ids else pair["key"]
-    return "the rows' own" if own_ids else "hash of the prompt"
-
-
-def test_prompts(ids: set[str], fraction: float, seed: int) -> set[str]:
-    """The ids whose seeded hash, as a number in [0, 1), is below ``fraction``.
-
-    At least one is chosen, and one is left, so that neither split of a small file is empty.
-    """
-    place = {name: _draw(seed, name) for name in ids}
-    n = sum(position < fraction for position in place.values())
-    return set(sorted(ids, key=place.get)[: min(max(n, 1), len(ids) - 1)])
-
-
-def _draw(seed: int, name: str) -> float:
-    return int(digest(seed, name)[:13], 16) / 16**13
-
-
-def subsample(pairs: list[dict], max_pairs: int | None) -> list[dict]:
-    """The first ``max_pairs`` pairs (None: all), both splits in proportion, training first."""
-    groups = {split: [p for p in pairs if p["split"] == split] for split in ("train", "test")}
-    n = min(len(pairs), max_pairs or len(pairs))
-    n_test = max(1, round(n * len(groups["test"]) / len(pairs)))
-    return groups["train"][: n - n_test] + groups["test"][:n_test]
-
-
 def evaluation_prompts(pairs: list[dict], max_prompts: int, seed: int, source: str) -> list[dict]:
     """Prompts of the test split, ordered by hash, each with its best-known response as reference.
 
@@ -159,7 +139,7 @@ def evaluation_prompts(pairs: list[dict], max_prompts: int, seed: int, source: s
             wins[pair["key"]][pair["chosen"][0]["content"]] += 1
             wins[pair["key"]][pair["rejected"][0]["content"]] -= 1
     prompts = {}
-    for key in sorted(by_key, key=lambda key: _draw(seed, key)):
+    for key in sorted(by_key, key=lambda key: draw(seed, key)):
         prompts.setdefault(instruction(by_key[key]["prompt"]), by_key[key])
     return [
         {
@@ -167,6 +147,7 @@ def evaluation_prompts(pairs: list[dict], max_prompts: int, seed: int, source: s
             "dataset": pair.get("dataset", source),
             "instruction": text,
             "prompt": pair["prompt"],
+            **{name: pair[name] for name in OPTIONS if name in pair},
             "reference": max(wins[pair["key"]].items(), key=lambda item: item[::-1])[0],
         }
         for index, (text, pair) in enumerate(list(prompts.items())[:max_prompts])
@@ -187,8 +168,9 @@ def corpus(pairs: list[dict]) -> list[dict]:
     for pair in pairs:
         if pair["split"] == "train":
             for side in ("chosen", "rejected"):
-                example = {"prompt": pair["prompt"], "completion": pair[side]}
-                examples.setdefault(digest(pair["key"], pair[side]), example)
+                options = {name: pair[name] for name in OPTIONS if name in pair}
+                example = {"prompt": pair["prompt"], "completion": pair[side], **options}
+                examples.setdefault(digest(pair["key"], pair[side], options), example)
     return list(examples.values())
 
 
@@ -215,15 +197,28 @@ def lengths(pairs: list[dict]) -> dict:
 
 
 def write_parquet(rows: list[dict], path: str | Path, columns: dict[str, str]) -> None:
-    """Write ``rows`` atomically; ``columns`` maps a name to "messages" or "string"."""
+    """Write ``rows`` atomically; ``columns`` maps a name to "messages", "string" or "json".
+
+    Messages have a field of REASONING only if some message has it; where it is absent they read
+    back with None. A json column holds the text of a value, or null.
+    """
     import pyarrow
     from pyarrow import parquet
 
-    message = pyarrow.struct([("role", pyarrow.string()), ("content", pyarrow.string())])
-    kinds = {"messages": pyarrow.list_(message), "string": pyarrow.string()}
+    text = pyarrow.string()
+    lists = [row[name] for row in rows for name in columns if columns[name] == "messages"]
+    thoughts = [key for key in REASONING if any(key in m for messages in lists for m in messages)]
+    message = pyarrow.struct([(key, text) for key in ("role", "content", *thoughts)])
+    kinds = {"messages": pyarrow.list_(message), "string": text, "json": text}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
+    arrays = []
+    for name, kind in columns.items():
+        values = [row.get(name) for row in rows]
+        if kind == "json":
+            values = [v if v is None else json.dumps(v, ensure_ascii=False) for v in values]
+        arrays.append(pyarrow.array(values, kinds[kind]))
     with publish(path) as temporary:
-        parquet.write_table(pyarrow.Table.from_pylist(rows, schema), temporary)
+        parquet.write_table(pyarrow.table(arrays, schema=schema), temporary)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -246,6 +241,8 @@ def main(argv: list[str] | None = None) -> None:
         prompts = alpacaeval_prompts(args.alpacaeval)
     else:
         prompts = evaluation_prompts(everything, data["max_prompts"], data["seed"], source)
+        if data["kind"] == "hub":  # of a file it was checked before any job
+            require_prompts(prompts, everything, data, source)
     pairs = subsample(everything, data["max_pairs"])
     examples = corpus(pairs)
     summary = {
@@ -258,11 +255,16 @@ def main(argv: list[str] | None = None) -> None:
         "corpus_examples": len(examples),
         "evaluation_prompts": len(prompts),
         "test_prompts_before_max_pairs": _counts(everything, "test")["prompts"],
+        "given_to_the_template": {n: sum(n in pair for pair in pairs) for n in OPTIONS},
+        "differ_in_white_space_only": sum(map(differs_in_space, pairs)),
         "lengths": lengths(pairs),
     }
-    responses = dict.fromkeys(("prompt", "chosen", "rejected"), "messages")
-    write_parquet(pairs, args.pairs, {**responses, "prompt_id": "string", "split": "string"})
-    write_parquet(examples, args.corpus, dict.fromkeys(("prompt", "completion"), "messages"))
+    options = dict.fromkeys(OPTIONS, "json")
+    columns = dict.fromkeys(("prompt", *SIDES), "messages")
+    names = dict.fromkeys(("prompt_id", "split"), "string")
+    write_parquet(pairs, args.pairs, {**columns, **names, **options})
+    columns = dict.fromkeys(("prompt", "completion"), "messages")
+    write_parquet(examples, args.corpus, {**columns, **options})
     write_jsonl(prompts, args.prompts)
     write_json(summary, args.summary)
 

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Sequence
 from math import ceil
 
+from poet.data.layout import Layout, add_flags
 from poet.files import UserError, cli, publish
 
 STRATEGIES = ("none", "poet", "own")
@@ -124,7 +125,8 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description="Truncate preference pairs, file to parquet.")
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--tokens", help="parquet with chosen_ids and rejected_ids")
-    source.add_argument("--pairs", help="TRL's preference format: .jsonl, .jsonl.gz or .parquet")
+    source.add_argument("--pairs", help="JSON lines, a JSON array or parquet; docs/own-data.md")
+    add_flags(parser)
     parser.add_argument("--tokenizer", help="folder or hub id, for --pairs")
     parser.add_argument("--strategy", choices=STRATEGIES, default="poet")
     parser.add_argument("--keep", type=float, default=1.0, help="share of the length, (0, 1]")
@@ -136,16 +138,21 @@ def main(argv=None) -> None:
     if not args.tokenizer:
         raise UserError("--pairs needs --tokenizer: the folder or hub id whose tokens are counted")
 
-    from datasets import load_dataset
     from transformers import AutoTokenizer
 
-    from poet.library import equal_length
+    from poet.library import write_equal_length
 
-    kind = "parquet" if args.pairs.endswith(".parquet") else "json"
-    dataset = load_dataset(kind, data_files=args.pairs, split="train")
-    tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    with publish(args.output) as temporary:
-        equal_length(dataset, tokenizer, args.strategy, args.keep).to_parquet(temporary)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--tokenizer {args.tokenizer} cannot be loaded: {reason}") from None
+    layout = Layout(args.format, tuple(args.ignored_columns))
+    dropped = write_equal_length(
+        args.pairs, args.output, tokenizer, args.strategy, args.keep, layout, args.bad_rows
+    )
+    for reason, n in sorted(dropped.items()):
+        print(f"left out {n} rows: {reason}")
 
 
 if __name__ == "__main__":

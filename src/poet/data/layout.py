@@ -1,0 +1,124 @@
+"""How a data set's raw rows are to be read, and what they must not lose by it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+from poet.data.containers import BadRow
+from poet.data.formats import FORMATS, SIDES, fitting, given
+
+# Columns that are read under every format, beside the format's own.
+_COMMON = ("prompt", *SIDES, "prompt_id", "dataset", "tools", "chat_template_kwargs", "split")
+# Columns that hold a part of the conversation, in whatever spelling: without case and punctuation.
+_CONTENT = frozenset(
+    "system systemprompt systemmessage systeminstruction developer preamble instruction "
+    "instructions input inputs question query userprompt usermessage conversation conversations "
+    "dialog dialogue dialogs messages history context passage document documents "
+    "functions functioncall functioncalls toolcalls".split()
+)
+_MEDIA = frozenset("image images video videos audio audios".split())
+
+
+class WrongFormat(BadRow):
+    """A row that says that the whole file is of another format: never left out in silence."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How raw rows are read: the name of one of FORMATS, and columns taken as not there."""
+
+    format: str = "trl"
+    ignored: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, data: dict) -> Layout:
+        """From the section ``data`` of a configuration."""
+        return cls(data.get("format", "trl"), tuple(data.get("ignored_columns", ())))
+
+    def kept(self, row: dict) -> dict:
+        """A raw row without the columns to ignore."""
+        if not self.ignored:
+            return row
+        return {name: value for name, value in row.items() if name not in self.ignored}
+
+    def read(self, row: dict) -> dict:
+        """A raw row -> prompt, chosen, rejected and perhaps system, as TRL's preference format.
+
+        Raises:
+            BadRow: it is not of this format.
+        """
+        return FORMATS[self.format].read(row)
+
+    def check_nothing_is_lost(self, row: dict, messages: list[dict]) -> None:
+        """Refuse a row with content in columns that are not read, unless the pair has it too.
+
+        Raises:
+            BadRow: images and the like.
+            WrongFormat: other columns; says which, and which format reads them.
+        """
+        unread = _unread(self.format, tuple(row))
+        lost = [name for name in unread if given(row[name]) and not _is_in(row[name], messages)]
+        if not lost:
+            return
+        names = ", ".join(lost)
+        if all(_plain(name) in _MEDIA for name in lost):
+            raise BadRow(f"{names}: images, videos and audio are not supported")
+        others = [name for name in fitting(row) if not set(lost) & set(_unread(name, tuple(row)))]
+        read = f"`format: {others[0]}`, or " if others else ""
+        raise WrongFormat(
+            f"column{'s' * (len(lost) > 1)} {names} would be lost under `format: {self.format}`: "
+            f"set {read}`ignored_columns: [{names}]` if nothing of it matters"
+        )
+
+
+TRL = Layout()
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add ``--format``, ``--ignored-columns`` and ``--bad-rows`` to a program's flags."""
+    parser.add_argument("--format", choices=FORMATS, default="trl", help="layout of the rows")
+    parser.add_argument("--ignored-columns", nargs="*", default=[], help="taken as not there")
+    parser.add_argument(
+        "--bad-rows", choices=("error", "drop"), default="error", help="drop leaves them out"
+    )
+
+
+def is_read(name: str) -> bool:
+    """Whether a column of this name can matter under any format."""
+    return name in _COMMON or _plain(name) in _CONTENT | _MEDIA or name == "completion"
+
+
+@lru_cache(maxsize=1000)
+def _unread(format: str, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of a row's columns that hold content and that a format does not read."""
+    read = {*_COMMON, *FORMATS[format].prompt, *FORMATS[format].beside}
+    return tuple(c for c in columns if c not in read and _plain(c) in _CONTENT | _MEDIA)
+
+
+@lru_cache(maxsize=1000)
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z]", "", str(name).lower())
+
+
+def _is_in(value: object, messages: list[dict]) -> bool:
+    """Whether every text of a cell is what some message of the pair says."""
+    contents = {message["content"].strip() for message in messages}
+    return all(text.strip() in contents for text in _texts(value))
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, dict):
+        # Of a message, what it says and not who says it.
+        said = [value[key] for key in ("content", "value") if key in value]
+        value = said or list(value.values())
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
+    elif isinstance(value, str):
+        yield value
+    elif isinstance(value, bytes):
+        yield repr(value)

@@ -1,0 +1,350 @@
+"""Every layout in every container is the same pairs; what a layout would lose is refused."""
+
+import gzip
+import json
+import re
+
+import pyarrow
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from poet.config import SCHEMA
+from poet.data.containers import BadRow
+from poet.data.formats import FORMATS
+from poet.data.layout import Layout
+from poet.data.pairs import collect, read_pair, read_rows
+from poet.files import UserError
+
+
+def said(role, text):
+    return {"role": role, "content": text}
+
+
+def turns(prompt):
+    """A conversation (system or None, [(question, answer), ...], question) as messages."""
+    system, history, last = prompt
+    messages = [said("system", system)] if system else []
+    for question, answer in history:
+        messages += [said("user", question), said("assistant", answer)]
+    return [*messages, said("user", last)]
+
+
+def from_value(messages):
+    names = {"user": "human", "assistant": "gpt", "system": "system"}
+    return [{"from": names[m["role"]], "value": m["content"]} for m in messages]
+
+
+def transcript(messages):
+    names = {"user": "Human", "assistant": "Assistant"}
+    return "".join(f"\n\n{names[m['role']]}: {m['content']}" for m in messages)
+
+
+def in_all(prompt, chosen, rejected, text):
+    """A row with both whole conversations, written by ``text``."""
+    return {
+        side: text([*turns(prompt), said("assistant", answer)])
+        for side, answer in (("chosen", chosen), ("rejected", rejected))
+    }
+
+
+def answers(chosen, rejected):
+    return {"chosen": chosen, "rejected": rejected}
+
+
+def messages(prompt, chosen, rejected):
+    return {
+        "prompt": turns(prompt),
+        "chosen": [said("assistant", chosen)],
+        "rejected": [said("assistant", rejected)],
+    }
+
+
+def some(system):
+    return {"system": system} if system else {}
+
+
+# Name -> format, the row of (prompt, chosen, rejected), and whether it can hold a system text and
+# earlier turns.
+LAYOUTS = {
+    "trl": ("trl", messages, True, True),
+    "trl, the prompt inside": ("trl", lambda p, c, r: in_all(p, c, r, list), True, True),
+    "trl, UltraFeedback": (
+        "trl",
+        lambda p, c, r: {"prompt": p[2], **in_all(p, c, r, list), "score_chosen": 8.0,
+                         "messages": [*turns(p), said("assistant", c)]},
+        True, True,
+    ),
+    "trl, strings": ("trl", lambda p, c, r: {"prompt": p[2], **answers(c, r)}, False, False),
+    "hh": ("hh", lambda p, c, r: in_all(p, c, r, transcript), False, True),
+    "hh, with the prompt": (
+        "hh",
+        lambda p, c, r: {"prompt": transcript(turns(p)) + "\n\nAssistant:",
+                         **in_all(p, c, r, transcript)},
+        False, True,
+    ),
+    "hh, prompt and answers": (
+        "hh",
+        lambda p, c, r: {"prompt": transcript(turns(p)) + "\n\nAssistant:",
+                         **answers(f" {c}", f" {r}")},
+        False, True,
+    ),
+    "sharegpt": (
+        "sharegpt",
+        lambda p, c, r: {
+            "conversations": from_value(turns(p)),
+            "chosen": {"from": "gpt", "value": c},
+            "rejected": {"from": "gpt", "value": r},
+        },
+        True, True,
+    ),
+    "sharegpt, system beside, lists": (
+        "sharegpt",
+        lambda p, c, r: {
+            **some(p[0]),
+            "prompt": from_value(turns((None, *p[1:]))),
+            **{side: from_value(value) for side, value in messages(p, c, r).items()
+               if side != "prompt"},
+        },
+        True, True,
+    ),
+    "sharegpt, whole conversations": (
+        "sharegpt", lambda p, c, r: in_all(p, c, r, from_value), True, True,
+    ),
+    "orca": (
+        "orca",
+        lambda p, c, r: {**some(p[0]), "question": p[2], **answers(c, r)},
+        True, False,
+    ),
+    "orca, renamed": (
+        "orca",
+        lambda p, c, r: {"system_prompt": p[0], "prompt": p[2], **answers(c, r)},
+        True, False,
+    ),
+    "alpaca": (
+        "alpaca",
+        lambda p, c, r: {
+            **some(p[0]), "instruction": p[2], "input": "", "history": [*map(list, p[1])],
+            **answers(c, r),
+        },
+        True, True,
+    ),
+    "JSON text": (
+        "messages-as-text",
+        lambda p, c, r: {"prompt": p[2], **in_all(p, c, r, json.dumps)},
+        True, True,
+    ),
+    "JSON text, all of it": (
+        "messages-as-text",
+        lambda p, c, r: {name: json.dumps(value) for name, value in messages(p, c, r).items()},
+        True, True,
+    ),
+    "Python's repr": (
+        "messages-as-text",
+        lambda p, c, r: {name: str(value) for name, value in messages(p, c, r).items()},
+        True, True,
+    ),
+    "repeated prompt": (
+        "repeated-prompt",
+        lambda p, c, r: {"prompt": p[2], **answers(f"{p[2]}\n{c}", f"{p[2]} {r}")},
+        False, False,
+    ),
+}  # fmt: skip
+
+
+def lines(rows):
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def as_parquet(rows):
+    names = dict.fromkeys(name for row in rows for name in row)
+    sink = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.table({n: [row.get(n) for row in rows] for n in names}), sink)
+    return sink.getvalue().to_pybytes()
+
+
+CONTAINERS = {
+    "x.jsonl": lines,
+    "x.jsonl.gz": lambda rows: gzip.compress(lines(rows)),
+    "bom.jsonl": lambda rows: b"\xef\xbb\xbf" + lines(rows),
+    "x.json": lambda rows: json.dumps(rows).encode(),
+    "indented.json": lambda rows: json.dumps(rows, indent=1).encode(),
+    "x.parquet": as_parquet,
+}
+# Text as people write it; that of a transcript has no white space at its ends and no turn within.
+text = (
+    st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
+    .map(str.strip)
+    .filter(lambda t: t and not re.match(r"[\[{]|Human:", t))
+)
+examples = st.tuples(
+    st.tuples(st.none() | text, st.lists(st.tuples(text, text), max_size=2), text),
+    text.map("A {}".format),
+    text.map("B {}".format),
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("formats")
+
+
+def read(path, **layout):
+    pairs, _ = collect(read_rows(path), str(path), "error", Layout(**layout))
+    return pairs
+
+
+def fitted(layout, example):
+    """An example without what a layout cannot hold."""
+    (system, history, last), *sides = example
+    _, _, has_system, has_history = LAYOUTS[layout]
+    return (system if has_system else None, history if has_history else [], last), *sides
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@settings(max_examples=12)
+@given(st.lists(examples, min_size=2, max_size=4))
+def test_every_layout_in_every_container_is_the_same_pairs(folder, layout, drawn):
+    name, row, *_ = LAYOUTS[layout]
+    drawn = [fitted(layout, example) for example in drawn]
+    expected = [read_pair(messages(*example)) for example in drawn]
+    assert [pair["prompt"] for pair in expected] == [turns(p) for p, _, _ in drawn]
+    for container, write in CONTAINERS.items():
+        (folder / container).write_bytes(write([row(*example) for example in drawn]))
+        assert read(folder / container, format=name) == expected
+
+
+NOTHING = object()
+junk = st.sampled_from(
+    [None, "", [], {}, 0, 1.5, float("nan"), "text", ["text"], [None], [{}], {"role": "user"},
+     [{"role": "user"}], [{"role": "user", "content": None}], [{"from": "gpt"}], "[{", "\ud800",
+     [{"role": "user", "content": "\ud800"}], [[]], "Human: a\n\nAssistant: b", True, NOTHING]
+)  # fmt: skip
+columns = st.sampled_from(
+    "prompt chosen rejected system question instruction input history conversations tools images "
+    "chat_template_kwargs prompt_id dataset messages".split()
+)
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(list(LAYOUTS)), examples, st.dictionaries(columns, junk, max_size=3))
+def test_any_value_in_any_column_is_a_pair_or_a_bad_row(layout, example, changes):
+    name, row, *_ = LAYOUTS[layout]
+    given_row = {**row(*fitted(layout, example)), **changes}
+    changed = {key: of for key, of in given_row.items() if of is not NOTHING}
+    for format in (name, "trl"):
+        try:
+            pair = read_pair(changed, Layout(format))
+        except BadRow as problem:
+            assert str(problem)
+        else:
+            json.dumps(pair, ensure_ascii=False).encode()
+
+
+PROMPT = ("Be a pirate.", [], "Name a river of the land.")
+
+
+@pytest.mark.parametrize("layout", [n for n in LAYOUTS if LAYOUTS[n][0] != "trl"])
+def test_what_is_of_another_format_is_refused_with_that_format(layout):
+    name, row, has_system, _ = LAYOUTS[layout]
+    prompt = PROMPT if has_system else (None, *PROMPT[1:])
+    row = row(prompt, "The Morin.", "A lake.")
+    with pytest.raises(BadRow, match=f"set `format: {name}`"):
+        read_pair(row)
+    read_pair(row, Layout(name))
+
+
+PLAIN = {"prompt": "Name a river.", "chosen": "The Morin.", "rejected": "A lake."}
+CALL = [{"from": "function_call", "value": "f()"}]
+
+
+@pytest.mark.parametrize(
+    ("extra", "advice"),
+    [
+        ({"system": "Be brief."}, "column system .* set `format: orca`, or `ignored_columns"),
+        ({"System-Prompt": "Be brief."}, r"set `ignored_columns: \[System-Prompt\]`"),
+        ({"history": [["a", "b"]], "context": "c"}, "columns history, context would be lost"),
+        ({"conversations": [{"from": "human", "value": "x"}]}, "set `format: sharegpt`"),
+        ({"instruction": "Do it.", "input": "this"}, "set `format: alpaca`"),
+        ({"question": "What?"}, "column question would be lost"),
+        ({"messages": [said("user", "Another one.")]}, "column messages would be lost"),
+    ],
+)
+def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(
+    tmp_path, extra, advice
+):
+    rows = [PLAIN] * 9 + [{**PLAIN, **extra}]
+    (tmp_path / "x.jsonl").write_bytes(lines(rows))
+    (tmp_path / "x.parquet").write_bytes(as_parquet(rows[::-1]))
+    for name in ("x.jsonl", "x.parquet"):
+        with pytest.raises(UserError, match=f"1 of 10 rows cannot be used.\n.*{advice}"):
+            collect(read_rows(tmp_path / name), name, "drop")
+        assert len(read(tmp_path / name, ignored=tuple(extra))) == 10
+    for empty in (None, "", " ", [], {}, float("nan")):
+        read_pair({**PLAIN, **dict.fromkeys(extra, empty)})
+
+
+def test_columns_that_say_what_the_pair_says_are_no_loss():
+    read_pair({**PLAIN, "question": PLAIN["prompt"], "score": 3, "source": "x", "input": 7})
+    whole = [said("user", PLAIN["prompt"]), said("assistant", PLAIN["chosen"])]
+    read_pair({**PLAIN, "messages": whole, "conversations": from_value(whole)})
+    system = [said("system", "Be brief."), said("user", "Why?")]
+    read_pair({**PLAIN, "prompt": system, "system": "Be brief."} | {
+        side: [said("assistant", PLAIN[side])] for side in ("chosen", "rejected")})  # fmt: skip
+
+
+def test_an_ignored_column_that_no_row_has_is_a_mistake(tmp_path):
+    (tmp_path / "x.jsonl").write_bytes(lines([PLAIN, {**PLAIN, "prompt": "Why is it so?"}]))
+    with pytest.raises(UserError, match="ignored_columns names sytem, which no row has"):
+        read(tmp_path / "x.jsonl", ignored=("sytem",))
+
+
+@pytest.mark.parametrize(
+    ("row", "format", "said"),
+    [
+        ({"chosen": "plain", "rejected": "text"}, "hh", "chosen is no transcript"),
+        ({"chosen": "Human: a\n\nAssistant: b", "rejected": "Human: x\n\nAssistant: c"}, "hh",
+         "more than one message after the prompt"),
+        ({**PLAIN, "rejected": "Another."}, "repeated-prompt", "chosen does not begin with"),
+        ({**PLAIN, "prompt": None}, "repeated-prompt", "prompt is not a string"),
+        ({"conversations": CALL, "chosen": "a", "rejected": "b"}, "sharegpt", "tool calls are not"),
+        ({"conversations": [{"from": "narrator", "value": "x"}], "chosen": "a", "rejected": "b"},
+         "sharegpt", "role is not system, user or assistant; found 'narrator'"),
+        ({**PLAIN, "question": "Something else?"}, "orca", "question and prompt differ"),
+        ({**PLAIN, "system": ["a"]}, "orca", "system is not a string"),
+        ({**PLAIN, "system": "a", "system_prompt": "b"}, "orca", "system and system_prompt differ"),
+        ({"instruction": "", "chosen": "a", "rejected": "b"}, "alpaca", "no instruction"),
+        ({"instruction": "x", "history": ["a"], "chosen": "a", "rejected": "b"}, "alpaca",
+         "history is not a list of pairs"),
+        (PLAIN, "messages-as-text", "chosen is no list of messages as JSON or Python text"),
+        ({**PLAIN, "system": "a", "prompt": [said("system", "b"), said("user", "c")],
+          "chosen": [said("assistant", "d")], "rejected": [said("assistant", "e")]}, "orca",
+         "the column system and the prompt's system message differ"),
+    ],
+)  # fmt: skip
+def test_rows_that_a_format_cannot_read(row, format, said):
+    with pytest.raises(BadRow, match=said):
+        read_pair(row, Layout(format))
+
+
+def test_alpaca_puts_the_input_below_the_instruction():
+    row = {"instruction": "Translate.", "input": "Haus", "chosen": "house", "rejected": "home"}
+    assert read_pair(row, Layout("alpaca"))["prompt"] == [said("user", "Translate.\nHaus")]
+
+
+def test_short_prompts_that_every_row_repeats(tmp_path):
+    """One may begin alike by chance; all of them do not."""
+    rows = [{"prompt": w, **answers(f"{w} is", f"{w} was")} for w in ("It", "He", "She")]
+    (tmp_path / "x.jsonl").write_bytes(lines(rows))
+    with pytest.raises(UserError, match="Set `format: repeated-prompt`"):
+        read(tmp_path / "x.jsonl")
+    (tmp_path / "x.jsonl").write_bytes(lines([*rows, PLAIN]))
+    assert len(read(tmp_path / "x.jsonl")) == 4
+
+
+def test_the_schema_lists_the_formats():
+    import yaml
+
+    schema = yaml.safe_load(SCHEMA.read_text())
+    assert schema["$defs"]["format"]["enum"] == list(FORMATS)
