@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers.utils import chat_template_utils
 from trl import DPOConfig, DPOTrainer
 
-from chat_tokenizers import NEED_PARTS, SHIPPED, shipped
+from chat_tokenizers import NEED_PARTS, SHIPPED, byte_level, shipped
 from poet.data.encoding import encode, encode_both
 from poet.data.ends import turn_end
 from poet.data.templates import Chat, render_prompts
@@ -122,3 +122,35 @@ def test_tokens_are_trls_but_for_what_follows_the_turns_end(name, own_eos, monke
                     assert answer == trl_answer + [eos] * (trl_answer[-1] != eos)
 
     check()
+
+
+def test_trl_leaves_out_a_bos_that_the_template_does_not_write():
+    """As Zephyr's: the tokenizer puts BOS before every text, so it stands here."""
+    template = (
+        "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}</s>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+    )
+    tokenizer = byte_level(template, "<s>", "</s>", ["<|user|>", "<|assistant|>"])
+    (ours,), (theirs,) = both(tokenizer, "the mill", "old", "new")
+    assert ours[0] == [tokenizer.bos_token_id, *theirs[0]]
+    for answer, trl_answer in zip(ours[1:], theirs[1:], strict=True):
+        assert answer == trl_answer[:-1] and tokenizer.decode(trl_answer[-1:]) == "\n"
+
+
+def test_trl_shortens_a_prompt_whose_end_merges_with_an_answer():
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    template += "{% if not add_generation_prompt %}</s>{% endif %}"
+    tokenizer = byte_level(template, None, "</s>")
+    (ours,), (theirs,) = both(tokenizer, "the mi", "ll", " old")
+    asked = tokenizer("the mi", add_special_tokens=False)["input_ids"]
+    assert ours[0] == asked and theirs[0] == asked[: len(theirs[0])] != asked
+    texts = [[tokenizer.decode(ids[0] + answer) for answer in ids[1:]] for ids in (ours, theirs)]
+    assert texts[0] == texts[1] == ["the mill</s>", "the mi old</s>"]
+
+
+def both(tokenizer, asked, chosen, rejected):
+    """Our tokens of one pair, and TRL's."""
+    sides = [[{"role": "assistant", "content": text}] for text in (chosen, rejected)]
+    row = dict(zip(("prompt", "chosen", "rejected"), [messages(asked), *sides], strict=True))
+    columns = {part: [value] for part, value in row.items()}
+    return encode_both(Chat(tokenizer, "keep_start", {}), columns), trls(tokenizer, [row])

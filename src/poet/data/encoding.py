@@ -99,7 +99,8 @@ def _render(chat: Chat, prompts, responses, options) -> tuple[list[str], list[st
 def _render_paper(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:
     prompts = with_system(chat, prompts)
     prompt_texts = chat.text(prompts, options)
-    if not takes_alone(chat):
+    # A row's tools or variables may be written before a message that stands alone.
+    if not takes_alone(chat) or (options and any(options)):
         return prompt_texts, _after(prompt_texts, chat, prompts, responses, options)
     bos = chat.tokenizer.bos_token or ""
     return prompt_texts, [text.removeprefix(bos) for text in chat.text(responses, options)]

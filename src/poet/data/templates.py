@@ -44,8 +44,8 @@ class Chat:
 
     @classmethod
     def of(cls, tokenizer, record: dict) -> Chat:
-        """With a record's ``length_policy`` and ``chat_template_kwargs``."""
-        return cls(tokenizer, record["length_policy"], record["chat_template_kwargs"])
+        """With a record's ``length_policy`` and, where it has some, ``chat_template_kwargs``."""
+        return cls(tokenizer, record["length_policy"], record.get("chat_template_kwargs", {}))
 
     def text(self, conversations: list[list[dict]], options: Options = None, **how) -> list[str]:
         """See :func:`apply_template`."""

@@ -141,7 +141,7 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
                 counts.update(cuts)
                 splits.update(table["split"].to_pylist())
                 bad += [(place, BadRow(*found)) for place, *found in left_out]
-        dropped = refuse_bad(bad, counts["pairs"], str(source), record["bad_rows"])
+        dropped = refuse_bad(bad, counts["pairs"], str(source), record.get("bad_rows", "error"))
         if bad and not (splits["train"] and splits["test"]):
             raise UserError(
                 f"{source}: {len(bad)} pairs are left out ({', '.join(sorted(dropped))}), and none "
@@ -152,7 +152,7 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
         "dropped": dict(sorted(dropped.items())),
         "length_policy": record["length_policy"],
         "chat_template_sha256": template_hash(tokenizer),
-        "chat_template_kwargs": record["chat_template_kwargs"],
+        "chat_template_kwargs": chat.template_kwargs,
     }
 
 
@@ -203,7 +203,7 @@ def main(argv=None) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     record = load_record(args.record)
-    check_template(tokenizer, record["chat_template_kwargs"])
+    check_template(tokenizer, record.get("chat_template_kwargs", {}))
     cuts = tokenize_file(args.pairs, args.output, tokenizer, record, args.workers)
     if args.prompts:
         prompts, chat = read_jsonl(args.prompts), Chat.of(tokenizer, record)

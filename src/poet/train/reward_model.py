@@ -189,7 +189,7 @@ def main(argv: list[str] | None = None) -> None:
 
     torch.set_num_threads(record["torch_threads"])
     tokenizer = load_tokenizer(args.base, settings["max_length"])
-    variables = record["chat_template_kwargs"]
+    variables = record.get("chat_template_kwargs", {})
     splits, counts = load_pairs(args.pairs, tokenizer, settings["max_length"], variables)
     inputs = {"pairs": file_digest(args.pairs), "model": model_digest(args.base)}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)

@@ -184,8 +184,8 @@ def main(argv=None) -> None:
     corpus = pq.read_table(args.corpus).to_pylist()
     tokenizer, model = load_model(record, corpus, args.base, args.needs)
     # Examples of the start model are whole conversations, whatever the pairs' policy.
-    chat = Chat(tokenizer, "keep_start", record["chat_template_kwargs"])
-    bad_rows = settings["bad_rows"] if settings.get("dataset") else record["bad_rows"]
+    chat = Chat(tokenizer, "keep_start", record.get("chat_template_kwargs", {}))
+    bad_rows = settings["bad_rows"] if settings.get("dataset") else record.get("bad_rows", "error")
     clean, dropped = without_strays(corpus, chat, args.corpus, bad_rows)
     dataset = tokenize_corpus(clean, chat, settings["max_length"])
     largest = largest_id(dataset.data["input_ids"])

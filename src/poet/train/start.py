@@ -31,7 +31,7 @@ def load_tokenizer(record: dict, folder: str | Path):
     tokenizer = AutoTokenizer.from_pretrained(
         folder, trust_remote_code=record.get("trust_remote_code")
     )
-    check_template(tokenizer, record["chat_template_kwargs"])
+    check_template(tokenizer, record.get("chat_template_kwargs", {}))
     if tokenizer.eos_token is None:
         raise UserError(
             f"the tokenizer of {record['model']} has no EOS token; expected one, because answers "
