@@ -57,10 +57,12 @@ def fitting(row: dict) -> list[str]:
 
 
 def _trl(row: dict) -> dict:
-    found = {name: row.get(name) for name in ("prompt", *SIDES)}
-    refuse_other_texts(found)
-    if are_texts(found) and not given(found["prompt"]):
-        raise BadRow(no_prompt(row))
+    prompt, chosen, rejected = row.get("prompt"), row.get("chosen"), row.get("rejected")
+    found = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+    if isinstance(prompt, str) or isinstance(chosen, str) or isinstance(rejected, str):
+        refuse_other_texts(found)
+        if are_texts(found) and not given(prompt):
+            raise BadRow(no_prompt(row))
     return found
 
 

@@ -36,22 +36,25 @@ def _message(message: dict, column: str) -> dict:
     role, content = message.get("role"), message.get("content")
     if role not in _ROLES:
         _refuse_role(message, column)
+    if len(message) > 2:
+        _refuse_further(message, column)
     if isinstance(content, list):
         raise BadRow(f"{column}: images and other content parts are not supported", content)
-    _refuse_further(message, column)
     if not isinstance(content, str):
         raise BadRow(f"{column}: content is not a string", content)
-    check_unicode(content, f"{column}: content")
+    check_unicode(content, column, "content")
     found = {"role": role, "content": content}
-    if len(message) > 2:
-        thoughts = {key: message[key] for key in REASONING if given(message.get(key))}
-        if len(thoughts) > 1:
-            raise BadRow(f"{column}: a message has {' and '.join(thoughts)}; expected one of them")
-        for key, text in thoughts.items():
-            if not isinstance(text, str):
-                raise BadRow(f"{column}: {key} is not a string", text)
-            check_unicode(text, f"{column}: {key}")
-        found |= thoughts
+    return found | _thoughts(message, column) if len(message) > 2 else found
+
+
+def _thoughts(message: dict, column: str) -> dict:
+    found = {key: message[key] for key in REASONING if given(message.get(key))}
+    if len(found) > 1:
+        raise BadRow(f"{column}: a message has {' and '.join(found)}; expected one of them")
+    for key, text in found.items():
+        if not isinstance(text, str):
+            raise BadRow(f"{column}: {key} is not a string", text)
+        check_unicode(text, column, key)
     return found
 
 
@@ -73,18 +76,23 @@ def _refuse_role(message: dict, column: str) -> None:
 
 def _refuse_further(message: dict, column: str) -> None:
     """Refuse keys that hold a part of the message; others (a name, a weight) are no text."""
-    if len(message) > 2:
-        if any(given(message.get(key)) for key in _CALLS):
-            raise BadRow(f"{column}: tool calls are not supported", message)
-        if any(given(message.get(key)) for key in _PARTS):
-            raise BadRow(f"{column}: images and other content parts are not supported", message)
+    if any(given(message.get(key)) for key in _CALLS):
+        raise BadRow(f"{column}: tool calls are not supported", message)
+    if any(given(message.get(key)) for key in _PARTS):
+        raise BadRow(f"{column}: images and other content parts are not supported", message)
 
 
-def check_unicode(text: str, place: str) -> None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise BadRow(f"{place} is not valid Unicode", ascii(text)) from None
+def check_unicode(text: str, *place: str) -> None:
+    """Refuse lone surrogates, which no file can hold.
+
+    Raises:
+        BadRow: naming the ``place``.
+    """
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadRow(f"{': '.join(place)} is not valid Unicode", ascii(text)) from None
 
 
 def read_options(row: dict) -> dict:
@@ -99,7 +107,7 @@ def read_options(row: dict) -> dict:
     found = {}
     for name, kind in OPTIONS.items():
         value = row.get(name)
-        if not given(value):
+        if value is None or not given(value):
             continue
         if isinstance(value, str):
             try:

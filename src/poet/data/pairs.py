@@ -90,11 +90,11 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
 
 def _name(row: dict, column: str) -> str | None:
     """The text of a cell that names something; None where it holds nothing."""
-    value = row.get(column)
-    if value is None or not given(value):
+    text = str(row.get(column))
+    if text.strip().lower() in ("none", "nan", "", "null", "[]", "{}"):
         return None
-    check_unicode(str(value), column)
-    return None if str(value).strip().lower() in ("nan", "none") else str(value)
+    check_unicode(text, column)
+    return text
 
 
 def _response(row: dict, side: str, prompt: object) -> list[dict]:
