@@ -370,3 +370,11 @@ def test_plain_strings_need_no_chat_template(start):
     tokenizer = copy.deepcopy(start[1])
     tokenizer.chat_template = None
     assert equal_length(data_of("strings"), tokenizer).num_rows == len(PAIRS)
+
+
+@pytest.mark.parametrize("form", ["messages", "strings"])
+def test_a_tokenizer_without_eos_is_refused(start, form):
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.eos_token = None
+    with pytest.raises(UserError, match="has no EOS token; expected one"):
+        equal_length(data_of(form), tokenizer)

@@ -52,7 +52,8 @@ def read_pairs(pairs_path, tokens_path, n: int) -> Pairs:
 
     texts, tokens = (pq.read_table(path).to_pydict() for path in (pairs_path, tokens_path))
     of_pair = tokens["row"]  # pairs that tokenization left out have no row
-    if [texts["prompt_id"][row] for row in of_pair] != tokens["prompt_id"]:
+    prompt_id = dict(enumerate(texts["prompt_id"]))
+    if [*map(prompt_id.get, of_pair)] != tokens["prompt_id"]:
         raise UserError(f"{tokens_path} is not made of {pairs_path}; run the rule tokenize again")
     rows = held_out_rows(tokens, tokens_path, n)
     prompts = [texts["prompt"][of_pair[row]] for row in rows]

@@ -53,8 +53,16 @@ def encode_texts(
     tokenizer merges across the boundary, ``keep_start`` tokenizes the response by itself, so that
     training sees the prompt as generation does; ``paper`` moves the boundary back to before the
     merged tokens (TRL 0.9.6 does so by one token, and stops with an error where that is too few).
+
+    Raises:
+        UserError: the tokenizer has no EOS.
     """
     tokenizer = chat.tokenizer
+    if tokenizer.eos_token is None:
+        raise UserError(
+            f"the tokenizer in {tokenizer.name_or_path or 'memory'} has no EOS token; expected "
+            "one, because responses end with it. Set `eos_token`."
+        )
     prompt_ids = encode(tokenizer, prompt_texts)
     joined = [p + r for p, r in zip(prompt_texts, response_texts, strict=True)]
     response_ids = []

@@ -95,5 +95,6 @@ def defect(
         if token := stray(pair[side]):
             return f"{side} has the text of a special token, which would be that token", token
     if ids[1] == ids[2]:
-        return "chosen and rejected have the same tokens", pair["chosen"]
+        text = pair["chosen"] if isinstance(pair["chosen"], str) else pair["chosen"][-1]["content"]
+        return "chosen and rejected have the same tokens", text
     return None

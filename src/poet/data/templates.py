@@ -161,9 +161,8 @@ def _dated(template: str, day: str) -> str:
         raise UserError(
             f"chat_template_kwargs.strftime_now is {day!r}; expected a date like {DATE}"
         ) from None
-    codes = sorted(
-        {*re.findall(r"%[-_0^#]?[A-Za-z]", template)} - {"%s"}
-    )  # seconds: of a time zone
+    found = {*re.findall(r"%[-_0^#]?[A-Za-z]", template)}
+    codes = sorted(found - {"%s"})  # which depends on the time zone
     written = [("%%", "\0"), *((code, moment.strftime(code)) for code in codes), ("\0", "%")]
     steps = "".join(f"|replace({json.dumps(a)}, {json.dumps(b)})" for a, b in written)
     # Jinja drops the newline after a block, so the template begins a line, as it does alone.
