@@ -19,10 +19,11 @@ def check_lock(jobs):
         if job.rule.name == "diagnose_pairs":
             name = setting_of(job.wildcards)["model"].get("name")
         if name in REPOSITORIES and name not in locks.read(CONFIG["lock"]):
+            mistyped = Path(name.removeprefix("datasets/")).absolute()
             raise WorkflowError(
                 f"{name} is not in the lock file {CONFIG['lock']}, which says what the hub has to "
                 f"deliver. With access to the hub, run once:\n  {lock_command()}\n"
-                f"If a folder is meant: there is no {Path(name).absolute()}."
+                f"If a path on this machine is meant: there is no {mistyped}."
             )
 
 

@@ -151,6 +151,12 @@ def test_a_judge_that_cannot_judge_is_named_before_the_trainings(own, old, new, 
         check(own)
 
 
+def test_a_local_judge_reads_chat_messages(own):
+    Path("safety.txt").write_text("Is {output} safe? A or B")
+    with pytest.raises(UserError, match="its prompt template is no ChatML"):
+        check(own)
+
+
 def test_contents_of_annotators_follow_their_files(own):
     config = poet_config.load(own)["annotators"]
 

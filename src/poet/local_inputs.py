@@ -59,6 +59,12 @@ def _check_annotator(annotator: dict, where: str) -> None:
         judge = load_judge(annotator["judge"])
         if annotator["kind"] == "local_judge":
             labels(judge)
+            (each,) = judge.values()
+            if not each["prompt_template"].lstrip().startswith("<|im_start|>"):
+                raise UserError(
+                    f"{where}.judge is {annotator['judge']}: its prompt template is no ChatML; "
+                    "expected chat messages, <|im_start|>user ... <|im_end|>"
+                )
 
 
 def _check_judging_model(folder: Path, kind: str, where: str) -> None:

@@ -88,7 +88,7 @@ def test_a_local_models_positions_are_known_from_its_folder(own, tmp_path, make,
         "a prompt of 1 + 256",
     ):
         assert key in str(error.value)
-    assert "sft.max_length" not in str(error.value)  # a given model is not fine-tuned
+    assert "settings.own.sft" not in str(error.value)  # a given model is not fine-tuned
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,11 @@ def test_an_added_token_beyond_the_embedding_counts_where_it_occurs(start):
 
 @pytest.mark.parametrize(
     ("longest", "largest", "message"),
-    [(20, 5, None), (100, 5, "has 128 positions.*\n.*a prompt of 100 \\+ 30"), (20, 999, "999")],
+    [
+        (20, 5, None),
+        (100, 5, r"evaluation prompt 1 \('.*has 128 positions.*\n.*a prompt of 100 \+ 30"),
+        (20, 999, "999"),
+    ],
 )
 def test_prompts_and_pairs_are_checked_once_they_are_tokens(
     start, tmp_path, longest, largest, message

@@ -85,7 +85,9 @@ def test_pairs_and_model_in_an_odd_folder_and_changed_there(workflow, own_config
     assert rules(run(*again)) == {"load", "tokenize"}
     assert run(*given).returncode == 0
     assert read_json(run.folder / "results/data/own/summary.json")["rows"] == 15
-    assert rules(run(*again)) == set()
+    # A limit that is only checked against the model re-runs nothing.
+    own_config["settings"]["own"]["generation"]["max_new_tokens"] += 1
+    assert rules(workflow(own_config)(*again)) == set()
 
 
 def test_chats_and_questions_in_an_odd_folder_and_changed_there(workflow, own_config, odd):
@@ -112,38 +114,47 @@ def test_chats_and_questions_in_an_odd_folder_and_changed_there(workflow, own_co
 
 
 def test_an_annotators_files_in_an_odd_folder_and_changed_there(
-    finished, workflow, small_config, odd, chat_model
+    workflow, small_config, odd, chat_model
 ):
     shutil.copytree(chat_model, odd / "model")
     (odd / "judge.yaml").write_text(yaml.safe_dump(JUDGE))
-    (odd / "template.txt").write_text("Is {output_1} better, or {output_2}? Say m or M.")
-    judged = finished.folder / "results/annotations/world/oracle/sft"
-    paid = [row for seed in (1, 2) for row in read_json(judged / f"seed-{seed}.json")]
-    (odd / "paid.json").write_text(json.dumps(paid))
+    (odd / "template.txt").write_text("<|im_start|>user\nm: {output_1} M: {output_2}\n<|im_end|>\n")
+    texts = {"instruction": "Name a river.", "dataset": "d", "index": 0}
+    who = {"annotator": "someone", "generator_1": "r", "generator_2": "g"}
+    paid = {**texts, **who, "output_1": "The Morin.", "output_2": "A lake.", "preference": 1.2}
+    (odd / "paid.json").write_text(json.dumps([paid]))
     local = {"kind": "local_judge", "name": f"{odd}/model", "judge": f"{odd}/judge.yaml"}
-    config = copy.deepcopy(small_config)
-    config["annotators"] |= {
-        "local": local, "paid": {"kind": "replay", "files": [f"{odd}/paid.json"]}
-    }  # fmt: skip
-    config["settings"]["world"]["annotators"] = ["oracle", "local", "paid"]
-    run = workflow(config)
-    for name in ("results", ".snakemake"):
-        shutil.copytree(finished.folder / name, run.folder / name, dirs_exist_ok=True)
+    small_config = copy.deepcopy(small_config) | {"seeds": [1]}
+    small_config["annotators"] |= {
+        "local": local,
+        "paid": {"kind": "replay", "files": [f"{odd}/paid.json"]},
+    }
+    small_config["settings"]["world"]["annotators"] = ["oracle", "local", "paid"]
+    run = workflow(small_config)
+    prompt = [{"role": "user", "content": "Name a river."}]
+    for path, rows in (
+        ("data/world/prompts.jsonl", {**texts, "prompt": prompt, "reference": "The Morin."}),
+        ("generations/world/sft/seed-1.json", [{**texts, "output": "A lake.", "generator": "g"}]),
+    ):
+        (run.folder / "results" / path).parent.mkdir(parents=True)
+        (run.folder / "results" / path).write_text(json.dumps(rows))
+    # What others would make of it lies there, made by hand.
+    only = ("--allowed-rules", "annotate", "--")
     usage = {n: f"results/annotations/world/{n}/sft/usage.json" for n in ("local", "paid")}
-    first = run("--", *usage.values())
+    first = run(*only, *usage.values())
     assert first.returncode == 0, first.stderr[-3000:]
     # A comment is no change to a judge, who is compared as it is read.
     (odd / "judge.yaml").write_text("# mine\n" + yaml.safe_dump(JUDGE))
-    assert rules(run("-n", "--", *usage.values())) == set()
+    assert rules(run("-n", *only, *usage.values())) == set()
     for name, file, old, new in (
-        ("local", "template.txt", b"better", b"poorer"),
+        ("local", "template.txt", b"M: ", b"M = "),
         ("local", "model/config.json", b"1024", b"1023"),
-        ("paid", "paid.json", b"oracle", b"ORACLE"),
+        ("paid", "paid.json", b"1.2", b"1.3"),
     ):
         text = (odd / file).read_bytes()
         assert old in text
         (odd / file).write_bytes(text.replace(old, new))
-        result = run("-n", "--", *usage.values())
+        result = run("-n", *only, *usage.values())
         assert rules(result) == {"annotate"} and f"annotator={name}" in result.stdout
         (odd / file).write_bytes(text)
 

@@ -76,7 +76,7 @@ def check_configuration(config: dict, source: str) -> None:
     """
     for name in config["grid"]:
         setting = config["settings"][name]
-        model = setting["model"].get("name", "from scratch, of twice sft.max_length,")
+        model = setting["model"].get("name", "from scratch")
         written = Path(model) / "config.json"
         if "scratch" in setting["model"]:
             found = positions_from_scratch(setting["sft"]["max_length"])
@@ -108,7 +108,8 @@ def check_positions(
         raise UserError(
             f"{source}: the model {model} has {found} positions, fewer than are asked for:\n"
             + "\n".join(lines)
-            + "\nGive smaller numbers, or a model with more positions."
+            + "\nGive smaller numbers, shorter prompts, or a model with more positions; one from "
+            "scratch has twice sft.max_length."
         )
 
 
@@ -171,7 +172,7 @@ def check_data(
 
     Args:
         folder: the start model's.
-        prompts: token ids of the evaluation prompts.
+        prompts: token ids of the evaluation prompts, of which there is at least one.
         tokens: tokens.parquet.
 
     Raises:
@@ -180,9 +181,10 @@ def check_data(
     from pyarrow import parquet
 
     model = text_config(folder)
-    longest = max(map(len, prompts), default=1)
-    check_positions(positions(model), asked, folder, "evaluation prompts", longest)
-    check_ids(tokenizer, max(map(max, prompts), default=None), model, "evaluation prompts")
+    row, longest = max(enumerate(prompts), key=lambda item: len(item[1]))
+    place = f"evaluation prompt {row} ({tokenizer.decode(longest)[:60]!r})"
+    check_positions(positions(model), asked, folder, place, len(longest))
+    check_ids(tokenizer, max(map(max, prompts)), model, "evaluation prompts")
     for name in ("prompt_ids", "chosen_ids", "rejected_ids"):
         column = parquet.read_table(tokens, columns=[name])[name]
         check_ids(tokenizer, largest_id(column), model, f"{tokens}, {name}")
