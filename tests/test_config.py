@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poet.config import STAGES, load, main, read, resolve, stage, sweep_cells, truncation_name
+from poet.data.templates import DATE
 from poet.files import UserError
 
 ROOT = Path(__file__).parents[1]
@@ -222,6 +223,21 @@ def test_defaults_are_filled_in():
     assert (hub["bad_rows"], hub["test_fraction"], hub["max_pairs"]) == ("error", 0.1, None)
     minimal = load({k: v for k, v in raw().items() if k not in ("gains", "torch_threads")})
     assert (minimal["gains"], minimal["torch_threads"]) == ({}, 1)
+
+
+def test_the_date_of_templates_has_one_default_and_may_be_written_as_yaml_writes_dates():
+    config = raw()
+    assert load(config)["settings"]["world"]["chat_template_kwargs"] == {"strftime_now": DATE}
+    config["settings"]["world"]["chat_template_kwargs"] = yaml.safe_load(
+        "{strftime_now: 2025-01-31, enable_thinking: false}"
+    )
+    found = {"strftime_now": "2025-01-31", "enable_thinking": False}
+    for name in ("sft", "tokenize", "generate", "reward_model", "diagnose", "prefix_quality"):
+        record = stage(resolve(load(config), "world", "dpo"), name)
+        assert record["chat_template_kwargs"] == found
+    config["settings"]["world"]["chat_template_kwargs"]["strftime_now"] = "yesterday"
+    with pytest.raises(UserError, match=r"settings.world.chat_template_kwargs.strftime_now: "):
+        load(config)
 
 
 def test_two_configurations_share_no_default():

@@ -16,8 +16,8 @@ from trl import DPOConfig, DPOTrainer
 from poet import equal_length, with_reference
 from poet.data import truncation
 from poet.data.containers import BadRow
+from poet.data.examples import split_texts
 from poet.files import UserError
-from poet.library import split_texts
 from poet.train.arguments import common_arguments
 from poet.train.trainer import PreferenceTrainer
 
@@ -158,6 +158,13 @@ def test_files_of_raw_pairs(start, tmp_path, ending):
     assert not target.exists()
     truncation.main([*flags, "--bad-rows", "drop"])
     assert len(Dataset.from_parquet(str(target))) == 7
+    source.write_text(json.dumps([*data, FORMATS["messages"]("a", "b<|end|>", "c")]))
+    with pytest.raises(
+        UserError, match="1 of 9 rows cannot be used.\n  pair 9: chosen has the text"
+    ):
+        truncation.main(flags)
+    truncation.main([*flags, "--bad-rows", "drop"])
+    assert Dataset.from_parquet(str(target)).to_list() == equal_length(data, start[1]).to_list()
 
 
 # What is read
@@ -331,3 +338,43 @@ def test_a_long_prompt_keeps_its_last_tokens(start):
     ):  # fmt: skip
         prompt = full["prompt_ids"]
         assert cut["prompt_ids"] == (prompt if len(prompt) < 12 else prompt[-3:])
+
+
+BARE = "{{ mood | default('') }}{% for m in messages %}{{ m.content }}|{% endfor %}"
+
+
+def test_variables_of_rows_and_of_the_call_reach_the_template(start):
+    """As in TRL, whose rows may have them in a column."""
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.chat_template = BARE
+    rows = [{**FORMATS["messages"]("a", "b", "c"), "chat_template_kwargs": kwargs}
+            for kwargs in ({"mood": "sad"}, None)]  # fmt: skip
+    found = equal_length(Dataset.from_list(rows), tokenizer, chat_template_kwargs={"mood": "glad"})
+    texts = [tokenizer.decode(ids) for ids in found["prompt_ids"]]
+    assert texts == ["sada|", "glada|"]
+
+
+def test_pairs_whose_tokens_would_not_be_their_answers_are_refused(start):
+    messages, strings = FORMATS["messages"], FORMATS["strings"]
+    for row in (
+        messages("a", "b<|end|>c", "d"), messages("a", "d", "b<|end|>"), messages("a", "b", "b"),
+        strings("a", "b<|end|>c", "d"),
+    ):  # fmt: skip
+        with pytest.raises(
+            UserError, match="row 1 of the data set: .*(special token|the same tokens|equals)"
+        ):
+            equal_length(Dataset.from_list([row]), start[1])
+    good = data_of("strings")
+    rows = [*good, strings("a", "b<|end|>c", "d")]
+    with pytest.warns(UserWarning, match="left out 1 of 9 rows: chosen has the text of a special"):
+        found = equal_length(Dataset.from_list(rows), start[1], bad_rows="drop")
+    assert found.to_list() == equal_length(good, start[1]).to_list()
+    ended = [strings("a", "b<|end|>", "d")]  # a plain response may have its end
+    (row,) = equal_length(Dataset.from_list(ended), start[1], strategy="none")
+    assert row["chosen_ids"].count(start[1].eos_token_id) == 1
+
+
+def test_plain_strings_need_no_chat_template(start):
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.chat_template = None
+    assert equal_length(data_of("strings"), tokenizer).num_rows == len(PAIRS)

@@ -33,9 +33,9 @@ STAGES = {
     "chats": ("chats",),
     "sft": (
         *_RUN, "model", "model_revision", *_LOADING, "scratch", "sft", "sft_seed",
-        "chat_template_kwargs",
+        "chat_template_kwargs", "bad_rows",
     ),
-    "tokenize": ("setting", *_TEXT, "max_length", "max_prompt_length"),
+    "tokenize": ("setting", *_TEXT, "bad_rows", "max_length", "max_prompt_length"),
     "reference": (
         *_RUN, *_LOADING, "reference_batch_size", "forward", "token_budget", "dtype",
     ),
@@ -134,6 +134,7 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "dataset": data.get("dataset") or data.get("path") or f"world:{data.get('variant')}",
         "dataset_revision": _commit(config, data.get("dataset"), data.get("revision"), "datasets/"),
         "data": data,
+        "bad_rows": data.get("bad_rows", "error"),
         "chat_template_kwargs": chosen["chat_template_kwargs"],
         "objective": objective,
         "truncation": choice.get("truncation", {"strategy": "none", "keep": 1.0}),

@@ -8,23 +8,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from os.path import commonprefix
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poet.data.containers import BadRow
-from poet.data.formats import FORMATS, SIDES, are_texts, fitting, no_prompt, refuse_other_texts
-from poet.data.layout import TRL, Layout
-from poet.data.pairs import collect, read_pair, read_rows, refuse_bad
-from poet.data.templates import Chat, row_options
-from poet.data.tokenization import IDS, encode_both, encode_texts, limit_lengths, pair_hash
-from poet.data.truncation import kept_lengths, truncate_pair
-from poet.files import UserError, publish
+from poet.data.examples import BATCH, read_example, token_ids, truncated_columns
+from poet.data.formats import FORMATS, SIDES
+from poet.data.layout import Layout
+from poet.data.pairs import refuse_bad
+from poet.data.templates import Chat
+from poet.data.tokenization import IDS
+from poet.data.truncation import kept_lengths
+from poet.files import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
-
-BATCH = 1000  # rows tokenized at a time
 
 
 def equal_length(
@@ -66,7 +63,8 @@ def equal_length(
 
     Raises:
         UserError: a row that cannot be used, with its number, counted from 1; the chat template
-            refuses the messages; a stream with ``num_proc`` or ``bad_rows="drop"``.
+            refuses the messages; a response has the text of a special token, or both have the
+            same tokens; a stream with ``num_proc`` or ``bad_rows="drop"``.
         ValueError: an argument that is out of its range.
     """
     from datasets import DatasetDict, IterableDataset, IterableDatasetDict
@@ -95,7 +93,7 @@ def equal_length(
                 )
             options = {}
         elif bad_rows == "drop":
-            part = _without_bad_rows(part, layout)
+            part = _without_bad_rows(part, layout, chat)
         names = part.column_names or next(iter(part), ())  # a stream may not know its columns
         removed = [name for name in names if name in used]
         return part.map(convert, batched=True, with_indices=True, remove_columns=removed, **options)
@@ -103,81 +101,6 @@ def equal_length(
     if isinstance(dataset, DatasetDict | IterableDatasetDict):
         return type(dataset)({name: one(part) for name, part in dataset.items()})
     return one(dataset)
-
-
-def write_equal_length(
-    source: str | Path, target: str | Path, tokenizer, strategy: str, keep: float, layout: Layout,
-    bad_rows: str,
-) -> dict[str, int]:  # fmt: skip
-    """:func:`equal_length` from a file to parquet -> how many rows were dropped for which reason.
-
-    Columns: prompt_ids, chosen_ids, rejected_ids, pair_hash; prompt_id and dataset where rows have
-    them.
-
-    Raises:
-        UserError: as :func:`poet.data.pairs.collect`; the chat template refuses the messages.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    examples, dropped = collect(read_rows(source), str(source), bad_rows, layout, read_example)
-    names = [n for n in ("prompt_id", "dataset") if any(n in example for example in examples)]
-    schema = [(name, pa.list_(pa.int32())) for name in IDS]
-    schema = pa.schema(schema + [(name, pa.string()) for name in ("pair_hash", *names)])
-    chat = Chat(tokenizer, "keep_start", {})
-    with publish(target) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for start in range(0, len(examples), BATCH):
-            batch = examples[start : start + BATCH]
-            columns = _columns(chat, batch, strategy, keep, None)
-            columns |= {name: [example.get(name) for example in batch] for name in names}
-            writer.write_table(pa.table(columns, schema=schema))
-    return dict(dropped)
-
-
-def read_example(row: dict, layout: Layout = TRL) -> dict:
-    """As :func:`read_pair`; where the row is of plain strings, also with these as ``texts``.
-
-    Without a prompt, plain strings are split where they cease to be the same.
-
-    Raises:
-        BadRow: saying what is wrong.
-    """
-    row = layout.kept(row)
-    if layout.format != "trl" or not are_texts(row) or isinstance(row.get("prompt"), list):
-        return read_pair(row, layout)
-    if row.get("prompt") is None:
-        refuse_other_texts(row)
-        if fitting(row):
-            raise BadRow(no_prompt(row))
-        names = ("prompt", *SIDES)
-        row = {**row, **dict(zip(names, split_texts(*(row[s] for s in SIDES)), strict=True))}
-    return {**read_pair(row), "texts": tuple(row[name] for name in ("prompt", *SIDES))}
-
-
-def split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
-    """The words that both texts begin with, and what follows them in each.
-
-    No word is split. A space goes to the responses, any other white space to the prompt, as in TRL.
-
-    >>> split_texts("Is it blue? It is.", "Is it blue? I think so.")
-    ('Is it blue?', ' It is.', ' I think so.')
-
-    Raises:
-        BadRow: they share no word, or nothing else.
-    """
-    n = len(commonprefix([chosen, rejected]))
-    ends = all(text[n : n + 1].isspace() for text in (chosen, rejected))
-    while n and not ends and not chosen[n - 1].isspace():
-        n -= 1
-    if n and chosen[n - 1] == " ":
-        n -= 1
-    prompt, *answers = chosen[:n], chosen[n:], rejected[n:]
-    if not prompt.strip():
-        raise BadRow("no prompt, and chosen and rejected do not begin with the same word", chosen)
-    for side, answer in zip(SIDES, answers, strict=True):
-        if not answer.strip():
-            raise BadRow(f"no prompt, and {side} is all that both begin with", chosen)
-    return prompt, *answers
 
 
 def _limits(max_length: int | None, max_prompt_length: int | None) -> tuple[int, int] | None:
@@ -195,65 +118,47 @@ def _limits(max_length: int | None, max_prompt_length: int | None) -> tuple[int,
     return max_length, max_prompt_length
 
 
-def _convert(batch: dict, indices: list[int], layout: Layout, chat: Chat, **how) -> dict:
-    rows = (dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
-    examples = []
-    for number, row in zip(indices, rows, strict=True):
+def _tokens(batch: dict, layout: Layout, chat: Chat) -> list[tuple | BadRow]:
+    """Token ids of every row of a batch of columns, or what is wrong with the row."""
+    found: list = []
+    for row in zip(*batch.values(), strict=True):
         try:
-            examples.append(read_example(row, layout))
+            found.append(read_example(dict(zip(batch, row, strict=True)), layout))
         except BadRow as problem:
-            raise UserError(
-                f"row {number + 1} of the data set: {problem}.\nMend it, or leave such rows out "
-                'with bad_rows="drop".'
-            ) from None
+            found.append(problem)
+    good = [i for i, example in enumerate(found) if not isinstance(example, BadRow)]
+    for i, ids in zip(good, token_ids(chat, [found[i] for i in good]), strict=True):
+        found[i] = ids
+    return found
+
+
+def _convert(batch: dict, indices: list[int], layout: Layout, chat: Chat, **how) -> dict:
     try:
-        return _columns(chat, examples, **how)
+        tokens = _tokens(batch, layout, chat)
     except UserError as error:
         raise UserError(f"rows {indices[0] + 1} to {indices[-1] + 1}: {error}") from None
+    for index, found in zip(indices, tokens, strict=True):
+        if isinstance(found, BadRow):
+            raise UserError(
+                f"row {index + 1} of the data set: {found}.\nMend it, or leave such rows out with "
+                'bad_rows="drop".'
+            )
+    return truncated_columns(tokens, **how)
 
 
-def _columns(
-    chat: Chat, examples: list[dict], strategy: str, keep: float, limits: tuple[int, int] | None
-) -> dict[str, list]:
-    """Token ids of examples, limited and truncated, as columns with ``pair_hash``."""
-    out = {name: [] for name in (*IDS, "pair_hash")}
-    for ids in _token_ids(chat, examples):
-        if limits:
-            ids = limit_lengths(*ids, *limits, "keep_start")
-        row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
-        for name, value in zip(out, row, strict=True):
-            out[name].append(value)
-    return out
-
-
-def _token_ids(chat: Chat, examples: list[dict]) -> list[tuple]:
-    """Token ids of prompt, chosen and rejected of every example, in their order."""
-    found: dict[int, tuple] = {}
-    plain = [i for i, example in enumerate(examples) if "texts" in example]
-    if plain:
-        prompts, *sides = zip(*(examples[i]["texts"] for i in plain), strict=True)
-        (first, chosen), (_, rejected) = (encode_texts(chat, [*prompts], [*s]) for s in sides)
-        found |= zip(plain, zip(first, chosen, rejected, strict=True), strict=True)
-    chats = [i for i, example in enumerate(examples) if "texts" not in example]
-    if chats:
-        rows = {name: [examples[i][name] for i in chats] for name in ("prompt", *SIDES)}
-        rows["options"] = [row_options(examples[i]) for i in chats]
-        found |= zip(chats, encode_both(chat, rows), strict=True)
-    return [found[i] for i in range(len(examples))]
-
-
-def _without_bad_rows(dataset: Dataset, layout: Layout) -> Dataset:
+def _without_bad_rows(dataset: Dataset, layout: Layout, chat: Chat) -> Dataset:
     good, bad = [], []
-    for number, row in enumerate(dataset):
-        try:
-            read_example(row, layout)
-            good.append(number)
-        except BadRow as problem:
-            bad.append((f"row {number + 1}", problem))
+    for batch in dataset.iter(BATCH):
+        for found in _tokens(batch, layout, chat):
+            number = len(good) + len(bad)
+            if isinstance(found, BadRow):
+                bad.append((f"row {number + 1}", found))
+            else:
+                good.append(number)
     dropped = refuse_bad(bad, len(good), "the data set", "drop")
     if dropped:
         reasons = "; ".join(f"{reason} ({n})" for reason, n in sorted(dropped.items()))
-        warnings.warn(f"left out {len(bad)} of {len(dataset)} rows: {reasons}", stacklevel=3)
+        warnings.warn(f"left out {len(bad)} of {len(dataset)} rows: {reasons}", stacklevel=4)
     return dataset.select(good)
 
 

@@ -13,7 +13,7 @@ from poet.files import write_json
 from poet.train.scratch import train_tokenizer
 
 LIMITS = {"max_length": 256, "max_prompt_length": 128, "length_policy": "keep_start"}
-LIMITS["chat_template_kwargs"] = {}
+LIMITS |= {"chat_template_kwargs": {}, "bad_rows": "error"}
 
 
 @pytest.fixture(scope="session")

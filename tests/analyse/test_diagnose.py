@@ -176,7 +176,7 @@ def test_the_tokenizer_is_the_one_that_training_will_make(early):
     made, _ = load_model(record, corpus)
     args = diagnose.argparse.Namespace(tokenizer=None, corpus=early.corpus)
     found = diagnose.find_tokens(args, RECORD)
-    assert found.tokenizer.get_vocab() == made.get_vocab()
+    assert found.chat.tokenizer.get_vocab() == made.get_vocab()
 
 
 def test_length_limits(early):

@@ -3,6 +3,8 @@
 import copy
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
@@ -18,12 +20,17 @@ from poet.analyse.held_out import held_out_rows
 from poet.analyse.intervals import mean_interval, order_kept
 from poet.analyse.pair_prefixes import MIN_LENGTH, exact_gaps, measure_pairs, read_pairs
 from poet.analyse.pair_tokens import Ids
+from poet.data.encoding import encode_pairs
 from poet.data.templates import Chat
-from poet.data.tokenization import encode_pairs
+from poet.data.tokenization import tokenize_file
 from poet.data.world import continue_expected_reward
 from poet.data.world_language import reward
 from poet.files import UserError
 
+LIMITS = {
+    "max_length": 256, "max_prompt_length": 128, "length_policy": "keep_start",
+    "chat_template_kwargs": {},
+}  # fmt: skip
 KS = [2, 4, 8, 16, 32, 64]
 SETTINGS = {"prefix_lengths": KS, "completions": 2, "order_completions": 16}
 
@@ -205,3 +212,24 @@ def test_a_response_of_the_papers_policy_loses_its_header(early):
     (tokens,) = ids_of([{"prompt": prompt, "chosen": answer, "rejected": answer}])
     assert tokens.chosen == ids
     assert ids_of.prefix("It is.", tokens.chosen, len(ids)) == "It is."
+
+
+def test_pairs_that_tokenization_left_out_are_no_others(early, tmp_path):
+    rows = pq.read_table(early.pairs).to_pylist()
+    held_out = [row for row in rows if row["split"] == "test"][:6]
+    training = [row for row in rows if row["split"] == "train"][:2]
+    held_out[0]["chosen"][0]["content"] += "<|end|>"
+    held_out[3]["rejected"] = held_out[3]["chosen"]
+    files = tmp_path / "pairs.parquet", tmp_path / "tokens.parquet"
+    pq.write_table(pa.Table.from_pylist([*held_out, *training]), files[0])
+    record = {"setting": "world", **LIMITS, "bad_rows": "drop"}
+    counts = tokenize_file(*files, early.tokenizer, record)
+    assert sum(counts["dropped"].values()) == 2
+    found = read_pairs(*files, 10)
+    kept = [row for i, row in enumerate(held_out) if i not in (0, 3)]
+    assert found.prompt_id == [row["prompt_id"] for row in kept]
+    assert [prompt["prompt"] for prompt in found.prompts] == [row["prompt"] for row in kept]
+    for side in ("chosen", "rejected"):
+        assert found.texts[side] == [row[side][0]["content"] for row in kept]
+        decoded = [early.tokenizer.decode(ids[:-1]) for ids in found.responses[side]]
+        assert decoded == found.texts[side]

@@ -13,22 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import (
-    Tokenizer,
-    decoders,
-    models,
-    normalizers,
-    pre_tokenizers,
-    processors,
-    trainers,
-)
-from transformers import PreTrainedTokenizerFast
 
+from chat_tokenizers import byte_level, metaspace, prepending
+from poet.data.encoding import encode, encode_pairs
 from poet.data.templates import Chat, render_prompts
 from poet.data.tokenization import (
     BATCH,
-    encode,
-    encode_pairs,
     limit_lengths,
     main,
     pair_hash,
@@ -76,69 +66,6 @@ GEMMA_RELEASED = (
 )
 # Written for tests: nothing stands between a prompt and its answer, so tokens merge.
 BARE = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
-
-CORPUS = [
-    "the river of Arlen is the Morin and the mill is old",
-    "user assistant model system hello world",
-    "a tale of two towns, told twice. What is the mill?\n\nIt is old.\n",
-]
-
-
-def byte_level(template, bos, eos, specials=(), adds_bos=True):
-    """As Llama-3 and GPT-2: no prefix space, every byte a token."""
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bpe.decoder = decoders.ByteLevel()
-    first = [bos] if bos else []
-    trainer = trainers.BpeTrainer(
-        vocab_size=330,
-        special_tokens=["<pad>", *first, eos, *specials],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    return finished(bpe, trainer, template, bos if adds_bos else None, bos_token=bos, eos_token=eos)
-
-
-def prepending(template):
-    """As Mistral and Llama-2: a normalizer puts a prefix space after every special token."""
-    bpe = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
-    space = "\u2581"
-    bpe.normalizer = normalizers.Sequence(
-        [normalizers.Prepend(space), normalizers.Replace(" ", space)]
-    )
-    bpe.decoder = decoders.Sequence(
-        [decoders.Replace(space, " "), decoders.ByteFallback(), decoders.Fuse()]
-        + [decoders.Strip(" ", 1, 0)]
-    )
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, show_progress=False)
-    return finished(bpe, trainer, template, "<s>", bos_token="<s>", eos_token="</s>")
-
-
-def metaspace(template, specials):
-    """As newer sentencepiece conversions: Unigram, a prefix space at the start of the text."""
-    unigram = Tokenizer(models.Unigram())
-    unigram.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    unigram.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
-    trainer = trainers.UnigramTrainer(
-        vocab_size=120,
-        special_tokens=["<pad>", "<bos>", "<eos>", *specials, "<unk>"],
-        unk_token="<unk>",
-        initial_alphabet=[chr(i) for i in range(33, 127)] + ["\n"],
-        show_progress=False,
-    )
-    return finished(unigram, trainer, template, "<bos>", bos_token="<bos>", eos_token="<eos>")
-
-
-def finished(tokenizer, trainer, template, added_bos, **special):
-    tokenizer.train_from_iterator(CORPUS * 3, trainer)
-    if added_bos:
-        tokenizer.post_processor = processors.TemplateProcessing(
-            single=f"{added_bos} $A", special_tokens=[(added_bos, tokenizer.token_to_id(added_bos))]
-        )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", chat_template=template, **special
-    )
 
 
 HEADERS = ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]
@@ -460,6 +387,7 @@ def record(policy, max_length=40, max_prompt_length=30):
         "max_prompt_length": max_prompt_length,
         "length_policy": policy,
         "chat_template_kwargs": {},
+        "bad_rows": "error",
     }
 
 
@@ -545,3 +473,99 @@ def test_program(tmp_path, tokenizers):
     flags[flags.index(str(tmp_path / "model"))] = str(tmp_path / "bare")
     with pytest.raises(UserError, match="bare has no chat template; expected one"):
         main([*flags, *rest])
+
+
+# Pairs whose tokens would not be their answers
+
+GOOD = ([user("hello")], "old", "the mill")
+BAD = {
+    "chosen has the text of a special token, which would be that token": [
+        ([user("a")], "old<|eot_id|>", "told"),
+        ([user("a")], "x<|end_of_text|>y", "told"),
+        ([user("a")], "<|begin|>", "told"),
+    ],
+    "rejected has the text of a special token, which would be that token": [
+        ([user("a")], "old", "told <|start_header_id|>user<|end_header_id|>"),
+    ],
+    "chosen and rejected have the same tokens": [
+        ([user("a")], "old", "old "),
+        ([user("b")], "c", "\nc"),
+    ],
+}
+
+
+@pytest.mark.parametrize("policy", ["keep_start", "paper"])
+def test_bad_pairs_are_refused_or_left_out_and_counted(tmp_path, tokenizers, policy, planted):
+    tokenizer = tokenizers["llama-base"]  # its template trims
+    source, target = tmp_path / "pairs.parquet", tmp_path / "tokens.parquet"
+    bad = [pair for pairs in BAD.values() for pair in pairs]
+    strange = ([user("what is <|eot_id|>?")], "a", "b c")  # a prompt may ask
+    rows = [GOOD, *bad[:3], strange, *bad[3:], *[GOOD] * 3]  # rows 0 and 5 are test ones
+    rows[5], rows[8] = rows[8], rows[5]
+    pair_file(source, rows)
+    with pytest.raises(UserError, match="6 of 11 rows cannot be used") as error:
+        tokenize_file(source, target, tokenizer, record(policy))
+    assert "row 2 (prompt 'a'): chosen has the text of a special token" in str(error.value)
+    assert "found '<|eot_id|>'" in str(error.value) and not target.exists()
+    if policy == "keep_start":
+        planted("EOS text in an answer, or equal tokens", error.value, "no preference is trained")
+
+    dropping = {**record(policy), "bad_rows": "drop"}
+    counts = tokenize_file(source, target, tokenizer, dropping, workers=2)
+    assert counts["dropped"] == {reason: len(pairs) for reason, pairs in sorted(BAD.items())}
+    assert (counts["pairs"], counts["prompts_with_special_tokens"]) == (5, 1)
+    found = pq.read_table(target).to_pylist()
+    kept = [i for i, row in enumerate(rows) if row not in bad]
+    assert [row["row"] for row in found] == kept
+    assert [row["prompt_id"] for row in found] == [f"p{i}" for i in kept]
+    pair_file(tmp_path / "good.parquet", [rows[i] for i in kept])
+    tokenize_file(tmp_path / "good.parquet", tmp_path / "alone.parquet", tokenizer, record(policy))
+    alone = pq.read_table(tmp_path / "alone.parquet")
+    assert [row["pair_hash"] for row in found] == alone["pair_hash"].to_pylist()
+
+
+def test_a_split_without_pairs_is_refused(tmp_path, tokenizers):
+    pair_file(tmp_path / "pairs.parquet", [([user("a")], "b<|eot_id|>", "c"), GOOD, GOOD])
+    dropping = {**record("keep_start"), "bad_rows": "drop"}
+    with pytest.raises(UserError, match="none is left of the split test. Give more rows"):
+        target = tmp_path / "tokens.parquet"
+        tokenize_file(tmp_path / "pairs.parquet", target, tokenizers["llama-base"], dropping)
+
+
+def test_pairs_that_are_equal_once_cut_are_counted(tmp_path, tokenizers):
+    pairs = [([user("hello")], "a tale of two", "a tale of one"), GOOD]
+    pair_file(tmp_path / "pairs.parquet", pairs)
+    tokenizer, target = tokenizers["llama-base"], tmp_path / "tokens.parquet"
+    whole = len(encode_pairs(chat(tokenizer), [pairs[0][0]], [[assistant("")]])[0][0])
+    limits = record("keep_start", max_length=whole + 2)
+    counts = tokenize_file(tmp_path / "pairs.parquet", target, tokenizer, limits)
+    assert (counts["pairs"], counts["pairs_equal_once_cut"], counts["dropped"]) == (2, 1, {})
+
+
+def test_a_batch_beyond_the_first_keeps_its_row_numbers(tmp_path, tokenizers, many):
+    pairs = [*many, ([user("a")], "b</s>", "c"), many[0]]
+    pair_file(tmp_path / "pairs.parquet", pairs)
+    dropping = {**record("keep_start"), "bad_rows": "drop"}
+    target, tokenizer = tmp_path / "tokens.parquet", tokenizers["zephyr-bytes"]
+    counts = tokenize_file(tmp_path / "pairs.parquet", target, tokenizer, dropping)
+    rows = pq.read_table(target)["row"].to_pylist()
+    equal = sum(c == r for _, c, r in pairs)
+    assert rows[-1] == len(pairs) - 1 and len(pairs) - 2 not in rows
+    assert counts["pairs"] == len(pairs) - 1 - equal
+
+
+def test_rows_variables_and_tools_reach_the_template(tmp_path, tokenizers):
+    tokenizer = copy.deepcopy(tokenizers["llama-base"])
+    tokenizer.chat_template = "{{ mood | default('') }}{{ tools | length if tools }}" + LLAMA
+    source, target = tmp_path / "pairs.parquet", tmp_path / "tokens.parquet"
+    pair_file(source, [GOOD] * 4)
+    table = pq.read_table(source)
+    kwargs, tools = [None, '{"mood": "sad"}', None, None], [None, None, '[{"name": "f"}]', "[]"]
+    table = table.append_column("chat_template_kwargs", pa.array(kwargs, pa.string()))
+    pq.write_table(table.append_column("tools", pa.array(tools, pa.string())), source)
+    setting = {**record("keep_start"), "chat_template_kwargs": {"mood": "old"}}
+    counts = tokenize_file(source, target, tokenizer, setting)
+    assert counts["chat_template_kwargs"] == {"mood": "old"}
+    texts = [tokenizer.decode(ids) for ids in pq.read_table(target)["prompt_ids"].to_pylist()]
+    heads = [text.partition("<|start_header_id|>")[0].replace("<|begin|>", "") for text in texts]
+    assert heads == ["old", "sad", "old1", "old"]

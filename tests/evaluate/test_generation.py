@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import shutil
 from collections import Counter
 
 import pytest
@@ -10,12 +11,14 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, GenerationConfig
 
+from chat_tokenizers import shipped
+from poet.data.encoding import encode
 from poet.data.templates import Chat, render_prompts, template_hash
-from poet.data.tokenization import encode
 from poet.evaluate import sampling as samplers
 from poet.evaluate.generation import main
 from poet.evaluate.sampling import described, sample, sample_continuous
 from poet.files import UserError, read_json, write_json, write_jsonl
+from poet.train.scratch import make_model
 
 SAMPLING = {
     "temperature": 1.0,
@@ -257,15 +260,17 @@ def test_a_tokenizer_without_pad_token_pads_with_eos(model, start):
     assert generate(model, tokenizer, PROMPTS, GREEDY, 0) == expected
 
 
-def program(tmp_path, folder, seeds, *flags, length_policy="keep_start", **sampling):
-    rows = [
-        {"index": i, "dataset": "d", "instruction": p[0]["content"], "prompt": p, "reference": "r"}
-        for i, p in enumerate(PROMPTS)
-    ]
+PROMPT_ROWS = [
+    {"index": i, "dataset": "d", "instruction": p[0]["content"], "prompt": p, "reference": "r"}
+    for i, p in enumerate(PROMPTS)
+]
+
+
+def program(tmp_path, folder, seeds, *flags, rows=PROMPT_ROWS, **sampling):
     write_jsonl(rows, tmp_path / "prompts.jsonl")
     record = {
         "setting": "world", "method": "dpo", "torch_threads": 1,
-        "length_policy": length_policy, "chat_template_kwargs": {},
+        "length_policy": "keep_start", "chat_template_kwargs": {},
         "generation": SAMPLING | sampling,
     }  # fmt: skip
     main(
@@ -316,7 +321,7 @@ def test_another_chat_template_than_the_trained_one_is_refused(tmp_path, start):
 
 def test_the_papers_policy_opens_prompts_as_its_training_does(tmp_path, start):
     """The empty system message of the paper's training stands before the question here, too."""
-    from poet.data.tokenization import encode_pairs
+    from poet.data.encoding import encode_pairs
 
     tokenizer = copy.deepcopy(start[1])
     tokenizer.chat_template = (
@@ -337,3 +342,109 @@ def test_lists_of_unequal_length_are_refused(tmp_path):
     flags = ["--record", "{}", "--prompts", "p", "--models", "a", "b", "--seeds", "1"]
     with pytest.raises(UserError, match="2 models, 1 seeds and 1 outputs; expected as many"):
         main([*flags, "--output", "o", "--summary", "s"])
+
+
+# Where an answer ends
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory):
+    """A model that has learned to end its turns as Gemma's template does, not with EOS."""
+    tokenizer = shipped("gemma", own_eos=True)
+    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    folder = tmp_path_factory.mktemp("gemma")
+    shape = {"hidden_size": 48, "intermediate_size": 96}
+    shape |= {"num_hidden_layers": 2, "num_attention_heads": 4}
+    model = make_model(tokenizer, shape, 64, seed=0)
+    answers = ["It runs.", "No.", "a b c d", "The sea is old."]
+    rows = [
+        tokenizer.apply_chat_template(
+            [*PROMPTS[i], {"role": "assistant", "content": text}], return_dict=False
+        )
+        for i, text in enumerate(answers)
+    ]
+    batch = torch.nn.utils.rnn.pad_sequence(
+        [*map(torch.tensor, rows)], batch_first=True, padding_value=tokenizer.pad_token_id
+    )
+    mask = (batch != tokenizer.pad_token_id).long()
+    torch.manual_seed(0)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    for _ in range(80):
+        labels = batch.masked_fill(mask == 0, -100)
+        loss = model(batch, attention_mask=mask, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    model.generation_config = GenerationConfig(
+        eos_token_id=[tokenizer.eos_token_id, end], pad_token_id=tokenizer.pad_token_id
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder, tokenizer, model.eval(), answers
+
+
+@pytest.mark.parametrize("backend", ["transformers", "continuous"])
+@pytest.mark.parametrize("configured", [True, False], ids=["as configured", "by the template"])
+def test_an_answer_ends_where_transformers_own_generate_ends_it(
+    tmp_path, gemma, backend, configured, capsys
+):
+    folder, tokenizer, model, answers = gemma
+    ends = sorted([tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<end_of_turn>")])
+    if not configured:  # what the template says is enough
+        folder = shutil.copytree(folder, tmp_path / "model")
+        (folder / "generation_config.json").unlink()
+    changes = {"temperature": 0, "max_new_tokens": 30, "stop_token_ids": [], "backend": backend}
+    (rows,), summary = program(tmp_path, folder, [1], **changes)
+    for prompt, row, text in zip(PROMPTS, rows, answers, strict=False):
+        ids = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_tensors="pt")
+        out = model.generate(**ids, max_new_tokens=30, do_sample=False)
+        new = out[0, ids["input_ids"].shape[1] :].tolist()
+        assert new[-1] == ends[1] and row["output"] == text
+        assert row["output"] == tokenizer.decode(new, skip_special_tokens=True)
+        assert (row["n_tokens"], row["finish_reason"]) == (len(new), "stop")
+    (made,) = summary["runs"]
+    assert made["stop_token_ids"] == ends
+    assert made["finish_reasons"] == {"stop": len(PROMPTS), "length": 0}
+    assert "WARNING" not in capsys.readouterr().err
+
+
+def test_a_pad_token_that_ends_answers_changes_nothing(tmp_path, gemma):
+    changes = {"temperature": 0, "max_new_tokens": 30}
+    (expected,), _ = program(tmp_path, gemma[0], [1], **changes)
+    folder = shutil.copytree(gemma[0], tmp_path / "model")
+    tokenizer = copy.deepcopy(gemma[1])
+    tokenizer.pad_token = "<end_of_turn>"
+    tokenizer.save_pretrained(folder)
+    (found,), _ = program(tmp_path, folder, [1], **changes)
+    assert found == expected
+
+
+def test_answers_that_do_not_end_are_said_loudly(tmp_path, start, capsys):
+    (rows,), summary = program(tmp_path, start[0], [1])
+    n_cut = sum(row["finish_reason"] == "length" for row in rows)
+    assert n_cut > 1
+    said = capsys.readouterr().err
+    assert (
+        f"WARNING world/dpo/seed-1: {n_cut} of 7 answers did not end within max_new_tokens" in said
+    )
+    assert "An answer ends at '<|end|>' (ids 1)." in said and "generation.stop_token_ids" in said
+    assert summary["runs"][0]["finish_reasons"]["length"] == n_cut
+
+
+def test_other_template_variables_than_the_trained_ones_are_refused(tmp_path, start):
+    info = tmp_path / "tokens.json"
+    trained = {"chat_template_sha256": template_hash(start[1])}
+    write_json({**trained, "chat_template_kwargs": {"enable_thinking": False}}, info)
+    with pytest.raises(UserError, match="other chat_template_kwargs than it was trained with"):
+        program(tmp_path, start[0], [1], "--tokens-info", str(info))
+
+
+def test_prompts_are_rendered_with_their_own_variables(tmp_path, start):
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.chat_template = "{{ mood | default('') }}" + tokenizer.chat_template
+    folder = shutil.copytree(start[0], tmp_path / "model")
+    tokenizer.save_pretrained(folder)
+    before = program(tmp_path, folder, [1])[1]["runs"][0]["prompt_tokens"]
+    rows = [{**row, "chat_template_kwargs": {"mood": "sad"}} for row in PROMPT_ROWS]
+    after = program(tmp_path, folder, [1], rows=rows)[1]["runs"][0]["prompt_tokens"]
+    assert after - before == len(rows) * len(tokenizer("sad")["input_ids"])

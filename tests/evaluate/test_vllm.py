@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from poet.data.encoding import encode
 from poet.data.templates import Chat, render_prompts
-from poet.data.tokenization import encode
 from poet.evaluate import vllm_client
 from poet.evaluate.generation import main
 from poet.evaluate.local_judge import LocalJudge

@@ -136,7 +136,7 @@ def test_another_tokenizer_is_refused(folder, start, model, tmp_path):
         rows[name] = [[{"role": role, "content": pair[name]}] for pair in messages]
     pq.write_table(pa.table(rows), tmp_path / "pairs.parquet")
     record = {"setting": "s", "max_length": 64, "max_prompt_length": 32}
-    record |= {"length_policy": "keep_start", "chat_template_kwargs": {}}
+    record |= {"length_policy": "keep_start", "chat_template_kwargs": {}, "bad_rows": "error"}
     tables = []
     for tokenizer in (start[1], train_tokenizer(["What is the river? A river. Morin."], 320)):
         tokenize_file(tmp_path / "pairs.parquet", tmp_path / "tokens.parquet", tokenizer, record)

@@ -5,8 +5,11 @@ import math
 import random
 import signal
 
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
+from transformers import AutoTokenizer
 
 from poet.data.preferences import write_parquet
 from poet.files import UserError, read_json
@@ -176,8 +179,6 @@ def test_long_responses_are_cut_and_counted_not_dropped(trained, tmp_path):
     pairs = make_pairs(tmp_path / "pairs.parquet", n_train=16, n_test=8, longest=30)
     report = run(trained["base"], pairs, tmp_path / "model", max_length=16)
     _, tokenizer = load(tmp_path / "model")
-    from pyarrow import parquet
-
     rows = parquet.read_table(pairs).to_pylist()
     for split, n in (("train", 16), ("test", 8)):
         texts = [
@@ -243,3 +244,21 @@ def test_progress_goes_to_stderr_as_lines(trained, tmp_path, capfd):
     captured = capfd.readouterr()
     assert "reward model 100%" in captured.err and "2/2" in captured.err
     assert "\rreward model" not in captured.err and "loss" not in captured.out
+
+
+def test_it_reads_what_tokenization_keeps_with_the_rows_own_variables(tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(make_base(tmp_path / "base"))
+    tokenizer.chat_template = "{{ strftime_now('%Y') }} {{ mood | default('') }} " + TEMPLATE
+    pairs = make_pairs(tmp_path / "pairs.parquet", n_train=4, n_test=2)
+    rows = parquet.read_table(pairs).to_pylist()
+    rows[1]["rejected"][0]["content"] += " </s> good"
+    for row in rows:
+        row["chat_template_kwargs"] = '{"mood": "sad"}' if row["split"] == "test" else None
+    parquet.write_table(pyarrow.Table.from_pylist(rows), pairs)
+    splits, counts = reward_model.load_pairs(pairs, tokenizer, 60, {"strftime_now": "1999-01-01"})
+    assert (counts["train"]["pairs"], counts["train"]["pairs_with_special_tokens"]) == (3, 1)
+    assert (counts["test"]["pairs"], counts["test"]["pairs_with_special_tokens"]) == (2, 0)
+    expected = {"train": "1999  ", "test": "1999 sad "}
+    for split, head in expected.items():
+        ids = tokenizer(head, add_special_tokens=False)["input_ids"]
+        assert all(row[: len(ids)] == ids for row in splits[split]["chosen_ids"])

@@ -1,12 +1,14 @@
 """The start model: what its loss is taken on, packing without leaks, resumed runs, taken models."""
 
 import json
+import shutil
 import signal
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from poet.data.ends import with_ends
 from poet.data.preferences import write_parquet
 from poet.data.templates import Chat
 from poet.files import UserError, read_json
@@ -48,7 +50,7 @@ def record(scratch=True, model="scratch", **settings):
     return {
         "setting": "world", "torch_threads": 1, "model": str(model), "model_revision": None,
         "scratch": SHAPE if scratch else None, "sft": {**SETTINGS, **settings}, "sft_seed": 3,
-        "chat_template_kwargs": {},
+        "chat_template_kwargs": {}, "bad_rows": "error",
     }  # fmt: skip
 
 
@@ -159,3 +161,29 @@ def test_examples_are_cut_and_those_without_an_answer_left_out(start):
     assert data["input_ids"][:] == [ids[:8]] and len(data["labels"][0]) == 8
     with pytest.raises(UserError, match="each of the 1 prompts of the corpus fills sft.max_length"):
         sft.tokenize_corpus(rows[:1], Chat(tokenizer, "keep_start", {}), 8)
+
+
+def test_answers_with_the_text_of_a_special_token_are_refused_or_left_out(start, tmp_path):
+    rows = [chat("a b", "c"), chat("the sea", "is<|end|>", "Arlen", "runs"), chat("<|end|>", "c")]
+    write_parquet(rows, tmp_path / "c.parquet", dict.fromkeys(("prompt", "completion"), "messages"))
+    of_record = {**record(), "bad_rows": "error"}
+    with pytest.raises(UserError, match=r"1 of 3 rows cannot be used") as error:
+        run(tmp_path / "c.parquet", of_record, tmp_path)
+    assert "row 2 (prompt 'the sea'): an answer has the text of a special token" in str(error.value)
+    found = run(tmp_path / "c.parquet", {**of_record, "bad_rows": "drop"}, tmp_path)
+    assert list(found["dropped"].values()) == [1]
+    assert (found["examples"], found["examples_used"]) == (3, 2)
+    own = record(dataset="chats.jsonl", bad_rows="drop")  # chats of its own have a key of their own
+    assert run(tmp_path / "c.parquet", own, tmp_path / "own")["examples_used"] == 2
+
+
+def test_a_trained_model_keeps_the_ends_of_its_base(corpus, start, tmp_path):
+    base = shutil.copytree(start[0], tmp_path / "base")
+    GenerationConfig(eos_token_id=[1, 40]).save_pretrained(base)
+    run(corpus, record(scratch=False, model=base, num_train_epochs=1), tmp_path)
+    chat = Chat(start[1], "keep_start", {})
+    assert with_ends({"stop_token_ids": [7]}, chat, tmp_path / "model")["stop_token_ids"] == [
+        1,
+        7,
+        40,
+    ]

@@ -13,8 +13,8 @@ from functools import cached_property
 
 import numpy as np
 
+from poet.data.encoding import encode_pairs
 from poet.data.templates import Chat
-from poet.data.tokenization import encode_pairs
 from poet.data.world import continue_expected_reward, reward
 from poet.evaluate import scalar
 from poet.evaluate.sampling import decode, sample

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from poet.analyse.completion import Completer, Completion, Place, quality
+from poet.data.encoding import encode_pairs
 from poet.data.templates import row_options
-from poet.data.tokenization import encode_pairs
 from poet.evaluate import statistics
 from poet.evaluate.statistics import Score
 from poet.files import UserError

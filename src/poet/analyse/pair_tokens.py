@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from poet.analyse.completion import response_header, without_header
+from poet.data.encoding import encode_both
 from poet.data.preferences import instruction
 from poet.data.templates import Chat, row_options
-from poet.data.tokenization import encode_both, limit_lengths
+from poet.data.tokenization import limit_lengths
 from poet.evaluate.sampling import decode
 
 BATCH = 200  # pairs tokenized at a time

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from poet.data.templates import PROBE, PROBE_ANSWER, Chat
@@ -73,3 +73,27 @@ class Stray:
         """The first such text in what a template writes of messages: content and reasoning."""
         values = (value for m in messages for name, value in m.items() if name != "role")
         return next(filter(None, (self.in_text(v) for v in values if isinstance(v, str))), None)
+
+
+def early_eos(tokenizer, text: str) -> str | None:
+    """EOS before the end of a plain response, which has its template in it already."""
+    eos = tokenizer.eos_token
+    return eos if eos in text.rstrip().removesuffix(eos) else None
+
+
+def defect(
+    stray: Callable[[object], str | None], pair: dict, ids: tuple
+) -> tuple[str, object] | None:
+    """Why a pair's tokens would not be its answers, as reason and what was found; None if not so.
+
+    Args:
+        stray: what finds control tokens' texts in a response, :meth:`Stray.in_messages`.
+        pair: with the responses ``chosen`` and ``rejected``.
+        ids: token ids of prompt, chosen and rejected.
+    """
+    for side in ("chosen", "rejected"):
+        if token := stray(pair[side]):
+            return f"{side} has the text of a special token, which would be that token", token
+    if ids[1] == ids[2]:
+        return "chosen and rejected have the same tokens", pair["chosen"]
+    return None

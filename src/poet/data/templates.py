@@ -11,7 +11,7 @@ import hashlib
 import inspect
 import json
 import os
-import string
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -44,8 +44,8 @@ class Chat:
 
     @classmethod
     def of(cls, tokenizer, record: dict) -> Chat:
-        """With a record's ``length_policy`` and ``chat_template_kwargs``."""
-        return cls(tokenizer, record["length_policy"], record["chat_template_kwargs"])
+        """With a record's ``length_policy`` and, where it has some, ``chat_template_kwargs``."""
+        return cls(tokenizer, record["length_policy"], record.get("chat_template_kwargs", {}))
 
     def text(self, conversations: list[list[dict]], options: Options = None, **how) -> list[str]:
         """See :func:`apply_template`."""
@@ -109,8 +109,6 @@ def apply_template(
         UserError: the template refuses the messages (a system message, turns out of order), or is
             given what is no variable of a template.
     """
-    from jinja2 import TemplateError
-
     options = [None] * len(conversations) if options is None else options
     names = [json.dumps(row or {}, sort_keys=True) for row in options]
     groups: dict[str, dict] = defaultdict(dict)
@@ -123,7 +121,7 @@ def apply_template(
             texts = tokenizer.apply_chat_template(
                 list(distinct.values()), tokenize=False, **arguments, **how
             )
-        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+        except Exception as error:  # a template is other people's code
             roles = sorted({tuple(m["role"] for m in messages) for messages in distinct.values()})
             raise UserError(
                 f"the chat template refuses some messages: {error}\n"
@@ -152,7 +150,8 @@ def _arguments(tokenizer, variables: dict) -> dict:
 def _dated(template: str, day: str) -> str:
     """A template whose ``strftime_now`` writes that day, as the first moment of it.
 
-    transformers passes no functions to a template, so the function is a macro before it.
+    transformers passes no functions to a template, so the function is a macro before it. It knows
+    the codes (%d, %B) that the template names.
     """
     if "strftime_now" not in template:
         return template
@@ -162,13 +161,11 @@ def _dated(template: str, day: str) -> str:
         raise UserError(
             f"chat_template_kwargs.strftime_now is {day!r}; expected a date like {DATE}"
         ) from None
-    letters = string.ascii_letters.replace("s", "")  # %s is seconds, which depend on the time zone
-    written = {"%%": "\0"}
-    written |= {
-        f"%{flag}{c}": moment.strftime(f"%{flag}{c}") for c in letters for flag in ("-", "")
-    }
-    written |= {"\0": "%"}
-    steps = "".join(f"|replace({json.dumps(a)}, {json.dumps(b)})" for a, b in written.items())
+    codes = sorted(
+        {*re.findall(r"%[-_0^#]?[A-Za-z]", template)} - {"%s"}
+    )  # seconds: of a time zone
+    written = [("%%", "\0"), *((code, moment.strftime(code)) for code in codes), ("\0", "%")]
+    steps = "".join(f"|replace({json.dumps(a)}, {json.dumps(b)})" for a, b in written)
     # Jinja drops the newline after a block, so the template begins a line, as it does alone.
     return f"{{% macro strftime_now(format) %}}{{{{ format{steps} }}}}{{% endmacro %}}\n{template}"
 
@@ -207,22 +204,32 @@ def template_hash(tokenizer) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
-def check_day(tokenizer, template_kwargs: dict) -> None:
-    """Refuse a tokenizer whose text depends on the day, as one with code of its own may.
+def check_template(tokenizer, template_kwargs: dict) -> None:
+    """Refuse a tokenizer that writes no contents, as some for images do, or by the day's date.
+
+    The templates of transformers get a fixed date; a tokenizer may have code of its own.
 
     Raises:
         UserError: see above, and :func:`apply_template`.
     """
-    texts = []
+    days = []
     for zone in ("POET12", "POET-14"):  # 26 hours apart: never the same date
         with _time_zone(zone):
-            texts += apply_template(tokenizer, template_kwargs, [PROBE], add_generation_prompt=True)
-    if texts[0] != texts[1]:
+            days += apply_template(tokenizer, template_kwargs, [PROBE], add_generation_prompt=True)
+    name = tokenizer.name_or_path or "memory"
+    if days[0] != days[1]:
         raise UserError(
-            f"the tokenizer in {tokenizer.name_or_path} writes another prompt on another day, so "
-            "training and generation would see different ones.\n"
-            f"  on one day:     {texts[0][:200]!r}\n  on another day: {texts[1][:200]!r}\n"
+            f"the tokenizer in {name} writes another prompt on another day, so training and "
+            "generation would see different ones.\n"
+            f"  on one day:     {days[0][:200]!r}\n  on another day: {days[1][:200]!r}\n"
             "Give it a chat template that takes the date from chat_template_kwargs."
+        )
+    if PROBE[0]["content"] not in days[0]:
+        raise UserError(
+            f"the chat template in {name} leaves out what a message says.\n"
+            f"  found:    {days[0][:200]!r}\n  expected: {PROBE[0]['content']!r} in it\n"
+            "It may be one for images, whose contents are lists of parts; give the tokenizer one "
+            "for texts."
         )
 
 
@@ -264,28 +271,28 @@ def _takes_system(chat: Chat, empty: dict) -> bool:
     return True
 
 
-def check_alone(chat: Chat) -> None:
-    """Refuse a template for ``paper``, which takes a response from the assistant's message alone.
+def takes_alone(chat: Chat) -> bool:
+    """Does the template take an assistant's message without a prompt, as ``paper`` gives it one?
+
+    Gemma-2's own does not. The released code replaces it by one that does.
 
     Raises:
-        UserError: alone, the message is refused or gets something that it has not after a prompt: a
-            default system text, a date.
+        UserError: alone, it is not what it is after a prompt: a default system text, a date, an end
+            of thoughts is more or less.
     """
     (prompt,) = with_system(chat, [PROBE])
+    asked, whole = chat.text([prompt, prompt + PROBE_ANSWER])
     try:
-        alone, asked, whole = chat.text([PROBE_ANSWER, prompt, prompt + PROBE_ANSWER])
-    except UserError as error:
-        raise UserError(
-            f"length_policy: paper renders an answer without its prompt; {error}"
-        ) from None
-    bos = chat.tokenizer.bos_token or ""
-    if not whole.endswith(alone.removeprefix(bos)):
-        text = PROBE_ANSWER[0]["content"]
-        found, _, _ = alone.removeprefix(bos).partition(text)
-        expected, _, _ = whole.removeprefix(asked).partition(text)
-        raise UserError(
-            "length_policy: paper takes a response from the chat template of the assistant's "
-            "message alone, which this template begins with more than the assistant's turn.\n"
-            f"  found:    {found!r}\n  expected: {expected!r}\n"
-            "Set `length_policy: keep_start`, or give the tokenizer a template that does not."
-        )
+        (alone,) = chat.text([PROBE_ANSWER])
+    except UserError:
+        return False
+    alone = alone.removeprefix(chat.tokenizer.bos_token or "")
+    if asked + alone == whole:
+        return True
+    raise UserError(
+        "length_policy: paper takes a response from the chat template of the assistant's message "
+        "alone, which this template writes otherwise than after a prompt.\n"
+        f"  prompt, then answer: {asked + alone!r}\n"
+        f"  both in one:         {whole!r}\n"
+        "Set `length_policy: keep_start`, or give the tokenizer a template that does not."
+    )

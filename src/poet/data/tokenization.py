@@ -22,137 +22,17 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
-from os.path import commonprefix
 
-from poet.data.templates import (
-    Chat,
-    Options,
-    check_alone,
-    check_day,
-    options_of,
-    render_prompts,
-    template_hash,
-    with_system,
-)
+from poet.data.encoding import encode_both
+from poet.data.ends import Stray, defect
+from poet.data.pairs import BadRow, refuse_bad
+from poet.data.templates import Chat, check_template, options_of, template_hash
 from poet.files import UserError, cli, load_record, publish, write_json
 
 BATCH = 1000  # pairs rendered and tokenized at a time
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
-
-
-def encode(tokenizer, texts: list[str]) -> list[list[int]]:
-    """Token ids of texts that open a sequence: BOS once, written by the template or added here.
-
-    It is added where the tokenizer itself puts one before a plain text. A text that occurs twice,
-    as a pair's prompt does, is tokenized once.
-    """
-    distinct = list(dict.fromkeys(texts))
-    only_ids = {"return_attention_mask": False, "return_token_type_ids": False}
-    found = tokenizer(distinct, add_special_tokens=False, **only_ids)["input_ids"]
-    bos = tokenizer.bos_token_id
-    if bos is not None and tokenizer("")["input_ids"][:1] == [bos]:
-        found = [ids if ids[:1] == [bos] else [bos, *ids] for ids in found]
-    ids_of = dict(zip(distinct, found, strict=True))
-    return [ids_of[text] for text in texts]
-
-
-def encode_pairs(
-    chat: Chat,
-    prompts: list[list[dict]],
-    responses: list[list[dict]],
-    options: Options = None,
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of chat messages, prompts and their responses, before length limits.
-
-    Raises:
-        UserError: see :func:`poet.data.templates.apply_template` and, with the policy ``paper``,
-            :func:`poet.data.templates.check_alone`.
-    """
-    render = _render_paper if chat.length_policy == "paper" else _render
-    return encode_texts(chat, *render(chat, prompts, responses, options))
-
-
-def encode_texts(
-    chat: Chat, prompt_texts: list[str], response_texts: list[str]
-) -> tuple[list[list[int]], list[list[int]]]:
-    """Token ids of prompts and of the responses that continue them; a response ends with EOS.
-
-    Prompt and response are tokenized together and split after the prompt's own tokens. Where the
-    tokenizer merges across the boundary, ``keep_start`` tokenizes the response by itself, so that
-    training sees the prompt as generation does; ``paper`` moves the boundary back to before the
-    merged tokens (TRL 0.9.6 does so by one token, and stops with an error where that is too few).
-    """
-    tokenizer = chat.tokenizer
-    prompt_ids = encode(tokenizer, prompt_texts)
-    joined = [p + r for p, r in zip(prompt_texts, response_texts, strict=True)]
-    response_ids = []
-    for row, full in enumerate(encode(tokenizer, joined)):
-        start = len(prompt_ids[row])
-        if full[:start] != prompt_ids[row]:
-            if chat.length_policy == "paper":
-                prompt_ids[row] = commonprefix([full, prompt_ids[row]])
-                start = len(prompt_ids[row])
-            else:
-                full, start = _encode_alone(tokenizer, response_texts[row]), 0
-        response_ids.append(_with_eos(full[start:], tokenizer.eos_token_id))
-    return prompt_ids, response_ids
-
-
-def encode_both(chat: Chat, rows: dict[str, list]) -> list[tuple[list[int], list[int], list[int]]]:
-    """Token ids of prompt, chosen and rejected of every pair, before length limits.
-
-    ``rows`` holds the pairs' messages as columns of those names, and, where
-    any row says something to the template, ``options``: see ``row_options``.
-    """
-    n, options = len(rows["prompt"]), rows.get("options")
-    prompts, responses = encode_pairs(
-        chat, rows["prompt"] * 2, rows["chosen"] + rows["rejected"], options and options * 2
-    )
-    pairs = []
-    for p, q, c, r in zip(prompts[:n], prompts[n:], responses[:n], responses[n:], strict=True):
-        if p != q:  # a boundary that merged: what both have in common is the prompt
-            shared = len(commonprefix([p, q]))
-            c, r, p = p[shared:] + c, q[shared:] + r, p[:shared]
-        pairs.append((p, c, r))
-    return pairs
-
-
-def _render(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:
-    prompt_texts = render_prompts(chat, prompts, options)
-    whole = chat.text([p + r for p, r in zip(prompts, responses, strict=True)], options)
-    response_texts = []
-    for prompt, text in zip(prompt_texts, whole, strict=True):
-        if not text.startswith(prompt):
-            raise UserError(
-                "the chat template renders a prompt differently once it has an answer, so training "
-                f"and generation would see different prompts.\n  alone:    ...{prompt[-80:]!r}\n"
-                f"  answered: ...{text[max(0, len(prompt) - 80) : len(prompt)]!r}\n"
-                "Give the tokenizer a template whose generation prompt opens the assistant turn."
-            )
-        # What a template writes after the end of the turn (a newline, mostly) is never generated.
-        response_texts.append(text[len(prompt) :].rstrip())
-    return prompt_texts, response_texts
-
-
-def _render_paper(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:
-    check_alone(chat)
-    bos = chat.tokenizer.bos_token or ""
-    answers = [text.removeprefix(bos) for text in chat.text(responses, options)]
-    return chat.text(with_system(chat, prompts), options), answers
-
-
-def _encode_alone(tokenizer, text: str) -> list[int]:
-    """Tokens of ``text`` in the middle of a sequence: no BOS, no invented leading space."""
-    for anchor in "\n.a":  # whichever does not merge with the text
-        before = tokenizer(anchor, add_special_tokens=False)["input_ids"]
-        full = tokenizer(anchor + text, add_special_tokens=False)["input_ids"]
-        if full[: len(before)] == before:
-            return full[len(before) :]
-    return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _with_eos(ids: list[int], eos: int) -> list[int]:
-    return ids if ids and ids[-1] == eos else [*ids, eos]
+KEPT = ("prompt_id", "split")  # columns of the pairs
+COLUMNS = (*IDS, "pair_hash", "row", *KEPT)
 
 
 def limit_lengths(
@@ -193,60 +73,86 @@ def count_cuts(counts: Counter, before: dict[str, list[int]], after: dict[str, l
         counts[f"{name}_tokens_dropped"] += len(before[name]) - len(after[name])
 
 
-def tokenize_rows(chat: Chat, rows: dict[str, list], record: dict) -> tuple[dict, Counter]:
-    """Columns of ``tokens.parquet`` for columns of ``pairs.parquet``, and what was cut."""
+def tokenize_rows(
+    chat: Chat, rows: dict[str, list], record: dict
+) -> tuple[dict, Counter, list[tuple[int, str, object]]]:
+    """Columns of ``tokens.parquet`` for columns of ``pairs.parquet``, and what was cut.
+
+    Pairs whose tokens would not be their answers are left out; of each the place among the rows,
+    the reason and what was found.
+    """
     limits = [record[k] for k in ("max_length", "max_prompt_length", "length_policy")]
-    out, cuts = {name: [] for name in (*IDS, "pair_hash")}, Counter()
-    rows = {**rows, "options": options_of(rows)}
-    for pair in encode_both(chat, rows):
+    out, cuts, bad = {name: [] for name in COLUMNS}, Counter(), []
+    rows, stray = {**rows, "options": options_of(rows)}, Stray(chat)
+    for place, pair in enumerate(encode_both(chat, rows)):
+        row = {name: rows[name][place] for name in ("prompt", "chosen", "rejected", *KEPT)}
+        if found := defect(stray.in_messages, row, pair):
+            bad.append((place, *found))
+            continue
         before = dict(zip(IDS, pair, strict=True))
         after = dict(zip(IDS, limit_lengths(*pair, *limits), strict=True))
         count_cuts(cuts, before, after)
-        for name, ids in {**after, "pair_hash": pair_hash(*after.values())}.items():
-            out[name].append(ids)
-    return {**out, "prompt_id": rows["prompt_id"], "split": rows["split"]}, cuts
+        cuts["pairs_equal_once_cut"] += after["chosen_ids"] == after["rejected_ids"]
+        cuts["prompts_with_special_tokens"] += stray.in_messages(row["prompt"]) is not None
+        values = {**after, "pair_hash": pair_hash(*after.values()), "row": place}
+        for name, value in {**values, **{name: row[name] for name in KEPT}}.items():
+            out[name].append(value)
+    return out, cuts, bad
 
 
 def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> dict:
     """Tokenize ``pairs.parquet`` into ``tokens.parquet``; returns the table of what was cut.
 
-    Columns: prompt_ids, chosen_ids, rejected_ids (list<int32>), pair_hash, prompt_id, split. The
-    result does not depend on the number of ``workers`` (processes).
+    Columns: prompt_ids, chosen_ids, rejected_ids (list<int32>), pair_hash, row (of the source),
+    prompt_id, split. The result does not depend on the number of ``workers`` (processes).
+
+    Raises:
+        UserError: pairs that :func:`poet.data.ends.defect` names, unless the record's ``bad_rows``
+            is ``drop`` and each split has others.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from poet.progress import track
 
-    schema = pa.schema(
-        [(name, pa.list_(pa.int32())) for name in IDS]
-        + [(name, pa.string()) for name in ("pair_hash", "prompt_id", "split")]
-    )
+    kinds = {**dict.fromkeys(IDS, pa.list_(pa.int32())), "row": pa.int32()}
+    schema = pa.schema([(name, kinds.get(name, pa.string())) for name in COLUMNS])
     # Processes and not the tokenizer's threads: templates, cuts and hashes are Python. Forked, so
     # that none of them imports or loads anything.
     chat = Chat.of(tokenizer, record)
     pool = ProcessPoolExecutor(workers, get_context("fork"), _set_up, (chat, record, schema))
     counts: Counter[str] = Counter()
+    splits: Counter[str] = Counter()
+    bad: list[tuple[str, BadRow]] = []
     with pool, pq.ParquetFile(source) as file, publish(target) as temporary:
         total = -(-file.metadata.num_rows // BATCH)
         with pq.ParquetWriter(temporary, schema) as writer:
             batches = _in_order(pool, file.iter_batches(BATCH), 2 * workers)
-            for table, cuts in track(batches, total, f"tokenize {record['setting']}"):
+            for table, cuts, left_out in track(batches, total, f"tokenize {record['setting']}"):
                 writer.write_table(table)
                 counts.update(cuts)
+                splits.update(table["split"].to_pylist())
+                bad += [(place, BadRow(*found)) for place, *found in left_out]
+        dropped = refuse_bad(bad, counts["pairs"], str(source), record.get("bad_rows", "error"))
+        if bad and not (splits["train"] and splits["test"]):
+            raise UserError(
+                f"{source}: {len(bad)} pairs are left out ({', '.join(sorted(dropped))}), and none "
+                f"is left of the split {'test' if splits['train'] else 'train'}. Give more rows."
+            )
     return {
         **counts,
+        "dropped": dict(sorted(dropped.items())),
         "length_policy": record["length_policy"],
         "chat_template_sha256": template_hash(tokenizer),
-        "chat_template_kwargs": record["chat_template_kwargs"],
+        "chat_template_kwargs": chat.template_kwargs,
     }
 
 
 def _in_order(pool: Executor, batches: Iterable, ahead: int) -> Iterator:
     """Results of :func:`_tokenize_batch`, of which at most ``ahead`` wait to be taken."""
     waiting: deque = deque()
-    for batch in batches:
-        waiting.append(pool.submit(_tokenize_batch, batch))
+    for number, batch in enumerate(batches):
+        waiting.append(pool.submit(_tokenize_batch, batch, number * BATCH))
         if len(waiting) == ahead:
             yield waiting.popleft().result()
     while waiting:
@@ -259,12 +165,18 @@ def _set_up(*shared) -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # threads on top of processes
 
 
-def _tokenize_batch(batch):
+def _tokenize_batch(batch, start: int):
     import pyarrow as pa
 
     chat, record, schema = _SHARED
-    rows, cuts = tokenize_rows(chat, batch.to_pydict(), record)
-    return pa.table(rows, schema=schema), cuts
+    rows = batch.to_pydict()
+    out, cuts, bad = tokenize_rows(chat, rows, record)
+    out["row"] = [start + place for place in out["row"]]
+    named = [
+        (f"row {start + place + 1} (prompt {rows['prompt'][place][-1]['content'][:60]!r})", *found)
+        for place, *found in bad
+    ]
+    return pa.table(out, schema=schema), cuts, named
 
 
 def main(argv=None) -> None:
@@ -281,7 +193,7 @@ def main(argv=None) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
     record = load_record(args.record)
-    check_day(tokenizer, record["chat_template_kwargs"])
+    check_template(tokenizer, record.get("chat_template_kwargs", {}))
     cuts = tokenize_file(args.pairs, args.output, tokenizer, record, args.workers)
     write_json(cuts, args.cuts)
 

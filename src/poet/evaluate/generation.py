@@ -13,17 +13,17 @@ import sys
 import time
 from collections import Counter
 
+from poet.data.encoding import encode
 from poet.data.ends import with_ends
 from poet.data.repositories import loading
-from poet.data.templates import Chat, check_day, render_prompts, row_options, template_hash
-from poet.data.tokenization import encode
+from poet.data.templates import Chat, check_template, render_prompts, row_options, template_hash
 from poet.evaluate.sampling import described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 
 LOUD = 0.1  # of a model's answers
 
 
-def check_template(chat: Chat, model: str, tokens_info: str | None) -> str:
+def check_trained_template(chat: Chat, model: str, tokens_info: str | None) -> str:
     """The SHA-256 of a model's chat template; it and its variables must be the training data's.
 
     Args:
@@ -34,7 +34,7 @@ def check_template(chat: Chat, model: str, tokens_info: str | None) -> str:
         UserError: the model has no template, or another or other variables than its training data;
             or what it writes depends on the day.
     """
-    check_day(chat.tokenizer, chat.template_kwargs)
+    check_template(chat.tokenizer, chat.template_kwargs)
     found = template_hash(chat.tokenizer)
     info = read_json(tokens_info) if tokens_info else {}
     trained = info.get("chat_template_sha256", found)
@@ -101,7 +101,7 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
     for model, seeds in models.items():
         tokenizer = AutoTokenizer.from_pretrained(model)
         chat = Chat.of(tokenizer, record)
-        template = check_template(chat, model, tokens_info)
+        template = check_trained_template(chat, model, tokens_info)
         ids = encode(tokenizer, render_prompts(chat, messages, options))
         sampling = with_ends(record["generation"], chat, model)
         found, engine = answer(record, sampling, ids, tokenizer, model, seeds, vllm_python)

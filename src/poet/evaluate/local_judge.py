@@ -65,8 +65,8 @@ class LocalJudge:
         return answers
 
     def _encode(self, conversations: list[list[dict]]) -> list[list[int]]:
+        from poet.data.encoding import encode
         from poet.data.templates import Chat, render_prompts
-        from poet.data.tokenization import encode
 
         chat = Chat(self.tokenizer, "keep_start", {})
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from poet.data.encoding import encode
 from poet.data.templates import Chat, Options, render_prompts
-from poet.data.tokenization import encode
 from poet.files import UserError
 
 # New tokens before the answers that have ended leave their batch; each later round is twice as

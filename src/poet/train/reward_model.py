@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from poet.data.templates import Options, apply_template, row_options, template_of
+from poet.data.ends import Stray
+from poet.data.templates import Chat, Options, apply_template, row_options, template_of
 from poet.files import UserError, cli, load_record, write_json
 from poet.progress import track
 from poet.provenance import provenance
@@ -96,9 +97,12 @@ def load_pairs(
     from pyarrow import parquet
 
     rows = parquet.read_table(path).to_pylist()
+    # What tokenization refuses or leaves out of the preference data.
+    stray = Stray(Chat(tokenizer, "keep_start", template_kwargs))
     splits, counts = {}, {}
     for split in ("train", "test"):
-        pairs = [row for row in rows if row["split"] == split]
+        whole = [row for row in rows if row["split"] == split]
+        pairs = [p for p in whole if not any(map(stray.in_messages, (p["chosen"], p["rejected"])))]
         if not pairs:
             raise UserError(f"{path}: no {split} pairs. A reward model needs both splits.")
         ids, n_cut, options = {}, 0, [*map(row_options, pairs)]
@@ -111,6 +115,7 @@ def load_pairs(
         splits[split] = ids
         counts[split] = {
             "pairs": len(pairs),
+            "pairs_with_special_tokens": len(whole) - len(pairs),
             "responses_cut": n_cut,
             "pairs_equal_after_cut": sum(c == r for c, r in zip(*ids.values(), strict=True)),
         }
@@ -187,7 +192,7 @@ def main(argv: list[str] | None = None) -> None:
 
     torch.set_num_threads(record["torch_threads"])
     tokenizer = load_tokenizer(args.base, settings["max_length"])
-    variables = record["chat_template_kwargs"]
+    variables = record.get("chat_template_kwargs", {})
     splits, counts = load_pairs(args.pairs, tokenizer, settings["max_length"], variables)
     inputs = {"pairs": file_digest(args.pairs), "model": model_digest(args.base)}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from array import array
 
+from poet.data.ends import Stray
+from poet.data.pairs import BadRow, refuse_bad
 from poet.data.templates import Chat, row_options
 from poet.files import UserError, cli, load_record, write_json
 from poet.train.arguments import add_run_flags
@@ -71,13 +73,33 @@ def tokenize_corpus(corpus, chat: Chat, max_length: int):
     return Dataset(InMemoryTable(table))
 
 
+def without_strays(
+    corpus: list[dict], chat: Chat, source: str, bad_rows: str
+) -> tuple[list[dict], dict[str, int]]:
+    """The conversations whose answers hold no text of a special token, and reasons of the others.
+
+    Raises:
+        UserError: there are others, unless ``bad_rows`` is "drop" and some are left.
+    """
+    stray, kept, bad = Stray(chat), [], []
+    for number, row in enumerate(corpus, start=1):
+        answers = [m for m in row["completion"] if m["role"] == "assistant"]
+        if token := stray.in_messages(answers):
+            asked = row["prompt"][-1]["content"][:60]
+            reason = "an answer has the text of a special token, which would be that token"
+            bad.append((f"row {number} (prompt {asked!r})", BadRow(reason, token)))
+        else:
+            kept.append(row)
+    return kept, dict(refuse_bad(bad, len(kept), source, bad_rows))
+
+
 def _examples(chat: Chat, rows: list[dict]) -> list[tuple[list[int], list[int]]]:
     """(input_ids, labels) of each conversation, answers tokenized as after their prompt alone.
 
     Where a template renders earlier turns differently once there are later ones, an answer cannot
     go on from the turns before; it then begins an example of its own.
     """
-    from poet.data.tokenization import encode_pairs
+    from poet.data.encoding import encode_pairs
 
     prompts, answers, options, firsts = [], [], [], set()
     for row in rows:
@@ -157,8 +179,10 @@ def main(argv=None) -> None:
     corpus = pq.read_table(args.corpus).to_pylist()
     tokenizer, model = load_model(record, corpus, args.base)
     # Examples of the start model are whole conversations, whatever the pairs' policy.
-    chat = Chat(tokenizer, "keep_start", record["chat_template_kwargs"])
-    dataset = tokenize_corpus(corpus, chat, settings["max_length"])
+    chat = Chat(tokenizer, "keep_start", record.get("chat_template_kwargs", {}))
+    bad_rows = settings["bad_rows"] if settings.get("dataset") else record.get("bad_rows", "error")
+    clean, dropped = without_strays(corpus, chat, args.corpus, bad_rows)
+    dataset = tokenize_corpus(clean, chat, settings["max_length"])
     inputs = {"corpus": file_digest(args.corpus)}
     if not record["scratch"]:
         inputs["model"] = model_digest(model.name_or_path)
@@ -166,7 +190,8 @@ def main(argv=None) -> None:
     with explained(record["setting"], "sft"):
         trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
         run(trainer, checkpoints, args)
-    counts, log = {"examples": len(corpus), "examples_used": len(dataset)}, history(trainer)
+    counts = {"examples": len(corpus), "dropped": dropped, "examples_used": len(dataset)}
+    log = history(trainer)
     with publish_once(args.output) as folder:
         save_model(trainer, model.name_or_path, folder)
         report = {"record": record, **counts, "log_history": log, "provenance": provenance()}

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from poet.data.repositories import model_path
-from poet.data.templates import check_day
+from poet.data.templates import check_template
 from poet.files import UserError, cli, load_record, publish, write_json
 
 
@@ -24,7 +24,7 @@ def load_tokenizer(record: dict, folder: str | Path):
     tokenizer = AutoTokenizer.from_pretrained(
         folder, trust_remote_code=record.get("trust_remote_code")
     )
-    check_day(tokenizer, record["chat_template_kwargs"])
+    check_template(tokenizer, record.get("chat_template_kwargs", {}))
     if tokenizer.eos_token is None:
         raise UserError(
             f"the tokenizer of {record['model']} has no EOS token; expected one, because answers "

@@ -1,0 +1,111 @@
+"""What ends an answer, and texts that would become such a token."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import AddedToken
+
+from chat_tokenizers import NEED_PARTS, SHIPPED, byte_level, shipped, turn_end_of
+from poet.data.ends import Stray, control_tokens, early_eos, turn_end, with_ends
+from poet.data.templates import Chat
+from poet.files import write_json
+
+TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
+ROLES = ["<|user|>", "<|assistant|>", "<|end|>"]
+
+
+def chat_of(tokenizer):
+    return Chat(tokenizer, "keep_start", {})
+
+
+@pytest.mark.parametrize("own_eos", [False, True])
+@pytest.mark.parametrize("name", sorted(SHIPPED.keys() - NEED_PARTS))
+def test_a_turn_ends_with_the_token_after_its_content(name, own_eos):
+    tokenizer = shipped(name, own_eos)
+    conversation = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "QQ"}]
+    ids = tokenizer.apply_chat_template(conversation, tokenize=True, return_dict=False)
+    q = tokenizer.convert_tokens_to_ids("Q")
+    after = ids[len(ids) - ids[::-1].index(q) :]
+    found = turn_end(chat_of(tokenizer))
+    assert found == (after[0] if after else None)
+    assert found == (tokenizer.convert_tokens_to_ids(turn_end_of(name)) if after else None)
+
+
+@pytest.mark.parametrize(
+    "template", [TURNS.replace("<|end|>", "\n### End\n"), TURNS.replace("<|end|>", ""), "<s>Hi"]
+)
+def test_where_no_token_follows_an_answer_none_is_found(template):
+    assert turn_end(chat_of(byte_level(template, "<s>", "</s>"))) is None
+
+
+@given(
+    st.one_of(st.none(), st.integers(0, 400), st.lists(st.integers(0, 400), max_size=4)),
+    st.lists(st.integers(0, 400), max_size=3),
+)
+def test_an_answer_ends_at_the_union(tmp_path_factory, configured, chosen):
+    tokenizer = UNION
+    folder = tmp_path_factory.mktemp("model")
+    if configured is not None:
+        write_json(
+            {"eos_token_id": configured, "temperature": 0.1}, folder / "generation_config.json"
+        )
+    found = with_ends({"stop_token_ids": chosen, "top_p": 1.0}, chat_of(tokenizer), folder)
+    named = {configured} if isinstance(configured, int) else {*(configured or [])}
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    assert found["stop_token_ids"] == sorted({*named, *chosen, tokenizer.eos_token_id, end})
+    assert found["top_p"] == 1.0
+
+
+UNION = byte_level(TURNS, None, "</s>", ROLES)
+
+PIECES = [
+    "a",
+    " ",
+    "\n",
+    "<",
+    "|",
+    ">",
+    "end",
+    "<|end|>",
+    "</s>",
+    "<|user|>",
+    "<think>",
+    "</think>",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_strays_are_what_becomes_a_control_token(text):
+    tokenizer = STRAY.tokenizer
+    ids = {*tokenizer(text, add_special_tokens=False)["input_ids"]}
+    control = {*tokenizer.convert_tokens_to_ids(["<|end|>", "</s>", "<|user|>", "<|assistant|>"])}
+    found = STRAY.in_text(text)
+    assert (found is not None) == bool(ids & control)
+    assert found is None or text.startswith(
+        found, min(map(text.index, [t for t in CONTROL if t in text]))
+    )
+    assert STRAY.in_messages([{"role": "assistant", "content": text}]) == found
+    reasoning = {"reasoning_content": text, "thinking": None}
+    assert STRAY.in_messages([{"role": "assistant", "content": "a", **reasoning}]) == found
+
+
+CONTROL = ["<|end|>", "</s>", "<|user|>", "<|assistant|>", "<pad>"]
+_TOKENIZER = byte_level(TURNS, None, "</s>", [*ROLES, "<think>", "</think>"])
+STRAY = Stray(chat_of(_TOKENIZER))
+
+
+def test_a_turns_end_that_is_not_special_counts_and_other_added_tokens_do_not():
+    tokenizer = byte_level(TURNS, None, "</s>")
+    tokenizer.add_tokens([AddedToken("<|end|>"), AddedToken("<tool>")])
+    assert control_tokens(chat_of(tokenizer)).keys() == {"</s>", "<pad>", "<|end|>"}
+    word = AddedToken("END", single_word=True, special=True)
+    tokenizer.add_special_tokens({"additional_special_tokens": [word]})
+    stray = Stray(chat_of(tokenizer))
+    assert stray.in_text("the END of") == "END"
+    assert stray.in_text("WEEKENDS") is None
+
+
+def test_eos_may_end_a_plain_response_but_not_stand_in_it():
+    tokenizer = byte_level(TURNS, None, "</s>")
+    assert [early_eos(tokenizer, text) for text in ("a", "a</s>", "a</s>\n")] == [None] * 3
+    assert [early_eos(tokenizer, text) for text in ("a</s>b", "a</s></s>")] == ["</s>"] * 2
