@@ -243,6 +243,15 @@ def test_bad_rows_are_left_out_with_a_warning(start):
     assert found.to_list() == equal_length(data, start[1]).to_list() * 2
 
 
+def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(start):
+    rows = [{**row, "system": "Be kind." if n else ""} for n, row in enumerate(data_of("strings"))]
+    for bad_rows, said in (("error", "row 2 of the data set"), ("drop", "the data set: 7 of 8")):
+        with pytest.raises(UserError, match=f"{said}.*\n?.*column system would be lost"):
+            equal_length(Dataset.from_list(rows), start[1], bad_rows=bad_rows)
+    given_up = equal_length(Dataset.from_list(rows), start[1], ignored_columns=["system"])
+    assert given_up.column_names[0] == "system" and len(given_up) == len(PAIRS)
+
+
 def test_strings_and_chats_may_be_mixed(start):
     rows = [{"prompt": "x", "chosen": " a b", "rejected": " c"}]
     (alone,) = equal_length(Dataset.from_list(rows), start[1])

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from poet.data.containers import BadRow
 from poet.data.examples import BATCH, read_example, token_ids, truncated_columns
 from poet.data.formats import FORMATS, SIDES
-from poet.data.layout import Layout
+from poet.data.layout import Layout, WrongFormat
 from poet.data.pairs import refuse_bad
 from poet.data.templates import Chat
 from poet.data.tokenization import IDS
@@ -139,10 +139,9 @@ def _convert(batch: dict, indices: list[int], layout: Layout, chat: Chat, **how)
         raise UserError(f"rows {indices[0] + 1} to {indices[-1] + 1}: {error}") from None
     for index, found in zip(indices, tokens, strict=True):
         if isinstance(found, BadRow):
-            raise UserError(
-                f"row {index + 1} of the data set: {found}.\nMend it, or leave such rows out with "
-                'bad_rows="drop".'
-            )
+            advice = '\nMend it, or leave such rows out with bad_rows="drop".'
+            advice = "" if isinstance(found, WrongFormat) else advice
+            raise UserError(f"row {index + 1} of the data set: {found}.{advice}")
     return truncated_columns(tokens, **how)
 
 
