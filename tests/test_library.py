@@ -158,6 +158,13 @@ def test_files_of_raw_pairs(start, tmp_path, ending):
     assert not target.exists()
     truncation.main([*flags, "--bad-rows", "drop"])
     assert len(Dataset.from_parquet(str(target))) == 7
+    source.write_text(json.dumps([*data, FORMATS["messages"]("a", "b<|end|>", "c")]))
+    with pytest.raises(
+        UserError, match="1 of 9 rows cannot be used.\n  pair 9: chosen has the text"
+    ):
+        truncation.main(flags)
+    truncation.main([*flags, "--bad-rows", "drop"])
+    assert Dataset.from_parquet(str(target)).to_list() == equal_length(data, start[1]).to_list()
 
 
 # What is read
@@ -234,6 +241,15 @@ def test_bad_rows_are_left_out_with_a_warning(start):
     with pytest.warns(UserWarning, match="left out 1 of 17 rows: chosen equals rejected .1."):
         found = equal_length(Dataset.from_list(rows), start[1], bad_rows="drop")
     assert found.to_list() == equal_length(data, start[1]).to_list() * 2
+
+
+def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(start):
+    rows = [{**row, "system": "Be kind." if n else ""} for n, row in enumerate(data_of("strings"))]
+    for bad_rows, said in (("error", "row 2 of the data set"), ("drop", "the data set: 7 of 8")):
+        with pytest.raises(UserError, match=f"{said}.*\n?.*column system would be lost"):
+            equal_length(Dataset.from_list(rows), start[1], bad_rows=bad_rows)
+    given_up = equal_length(Dataset.from_list(rows), start[1], ignored_columns=["system"])
+    assert given_up.column_names[0] == "system" and len(given_up) == len(PAIRS)
 
 
 def test_strings_and_chats_may_be_mixed(start):
@@ -349,18 +365,19 @@ def test_variables_of_rows_and_of_the_call_reach_the_template(start):
 
 def test_pairs_whose_tokens_would_not_be_their_answers_are_refused(start):
     messages, strings = FORMATS["messages"], FORMATS["strings"]
-    good = [messages("a", "b", "d"), strings("a", "b", "d")]
-    for kind, pair, said in (
-        (0, ("a", "b<|end|>c", "d"), "chosen has the text of a special token"),
-        (0, ("a", "d", "b<|end|>"), "rejected has the text of a special token"),
-        (0, ("a", "b", "b"), "chosen equals rejected"),
-        (1, ("a", "b<|end|>c", "d"), "chosen has the text of a special token"),
-    ):
-        rows = Dataset.from_list([good[kind], (messages, strings)[kind](*pair)])
-        with pytest.raises(UserError, match=f"row 2 of the data set: {said}"):
-            equal_length(rows, start[1])
-        with pytest.warns(UserWarning, match=f"left out 1 of 2 rows: {said}"):
-            assert len(equal_length(rows, start[1], bad_rows="drop")) == 1
+    for row in (
+        messages("a", "b<|end|>c", "d"), messages("a", "d", "b<|end|>"), messages("a", "b", "b"),
+        strings("a", "b<|end|>c", "d"),
+    ):  # fmt: skip
+        with pytest.raises(
+            UserError, match="row 1 of the data set: .*(special token|the same tokens|equals)"
+        ):
+            equal_length(Dataset.from_list([row]), start[1])
+    good = data_of("strings")
+    rows = [*good, strings("a", "b<|end|>c", "d")]
+    with pytest.warns(UserWarning, match="left out 1 of 9 rows: chosen has the text of a special"):
+        found = equal_length(Dataset.from_list(rows), start[1], bad_rows="drop")
+    assert found.to_list() == equal_length(good, start[1]).to_list()
     ended = [strings("a", "b<|end|>", "d")]  # a plain response may have its end
     (row,) = equal_length(Dataset.from_list(ended), start[1], strategy="none")
     assert row["chosen_ids"].count(start[1].eos_token_id) == 1

@@ -6,27 +6,22 @@ See docs/library.md; ``from poet import equal_length`` is this module's.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from poet.data.containers import BadRow
-from poet.data.encoding import encode_both, encode_texts
-from poet.data.ends import Stray, defect, early_eos
-from poet.data.examples import read_example
+from poet.data.examples import BATCH, read_example, token_ids, truncated_columns
 from poet.data.formats import FORMATS, SIDES
-from poet.data.layout import Layout
-from poet.data.pairs import collect, read_rows, refuse_bad
-from poet.data.templates import Chat, row_options
-from poet.data.tokenization import IDS, limit_lengths, pair_hash
-from poet.data.truncation import kept_lengths, truncate_pair
-from poet.files import UserError, publish
+from poet.data.layout import Layout, WrongFormat
+from poet.data.pairs import refuse_bad
+from poet.data.templates import Chat
+from poet.data.tokenization import IDS
+from poet.data.truncation import kept_lengths
+from poet.files import UserError
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset
-
-BATCH = 1000  # rows tokenized at a time
 
 
 def equal_length(
@@ -67,9 +62,9 @@ def equal_length(
         the format's columns; other columns as they are.
 
     Raises:
-        UserError: a row that cannot be used, with its number, counted from 1 (also where a response
-            has the text of a special token, or both have the same tokens); the chat template
-            refuses the messages; a stream with ``num_proc`` or ``bad_rows="drop"``.
+        UserError: a row that cannot be used, with its number, counted from 1; the chat template
+            refuses the messages; a response has the text of a special token, or both have the
+            same tokens; a stream with ``num_proc`` or ``bad_rows="drop"``.
         ValueError: an argument that is out of its range.
     """
     from datasets import DatasetDict, IterableDataset, IterableDatasetDict
@@ -108,40 +103,6 @@ def equal_length(
     return one(dataset)
 
 
-def write_equal_length(
-    source: str | Path, target: str | Path, tokenizer, strategy: str, keep: float, layout: Layout,
-    bad_rows: str,
-) -> dict[str, int]:  # fmt: skip
-    """:func:`equal_length` from a file to parquet -> how many rows were dropped for which reason.
-
-    Columns: prompt_ids, chosen_ids, rejected_ids, pair_hash; prompt_id and dataset where rows have
-    them.
-
-    Raises:
-        UserError: as :func:`poet.data.pairs.collect`; the chat template refuses the messages.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    examples, dropped = collect(read_rows(source), str(source), bad_rows, layout, read_example)
-    names = [n for n in ("prompt_id", "dataset") if any(n in example for example in examples)]
-    schema = [(name, pa.list_(pa.int32())) for name in IDS]
-    schema = pa.schema(schema + [(name, pa.string()) for name in ("pair_hash", *names)])
-    chat, bad = Chat(tokenizer, "keep_start", {}), []
-    with publish(target) as temporary:
-        with pq.ParquetWriter(temporary, schema) as writer:
-            for start in range(0, len(examples), BATCH):
-                batch = examples[start : start + BATCH]
-                tokens, left_out = _tokens(chat, batch)
-                bad += [(f"pair {start + place + 1}", problem) for place, problem in left_out]
-                batch = [batch[place] for place in tokens]
-                columns = _columns(tokens.values(), strategy, keep, None)
-                columns |= {name: [example.get(name) for example in batch] for name in names}
-                writer.write_table(pa.table(columns, schema=schema))
-        dropped += refuse_bad(bad, len(examples) - len(bad), str(source), bad_rows)
-    return dict(dropped)
-
-
 def _limits(max_length: int | None, max_prompt_length: int | None) -> tuple[int, int] | None:
     if max_length is None:
         if max_prompt_length is not None:
@@ -157,89 +118,46 @@ def _limits(max_length: int | None, max_prompt_length: int | None) -> tuple[int,
     return max_length, max_prompt_length
 
 
-def _convert(
-    batch: dict, indices: list[int], layout: Layout, chat: Chat, strategy: str, keep: float, limits
-) -> dict[str, list]:
-    rows = (dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True))
+def _tokens(batch: dict, layout: Layout, chat: Chat) -> list[tuple | BadRow]:
+    """Token ids of every row of a batch of columns, or what is wrong with the row."""
+    found: list = []
+    for row in zip(*batch.values(), strict=True):
+        try:
+            found.append(read_example(dict(zip(batch, row, strict=True)), layout))
+        except BadRow as problem:
+            found.append(problem)
+    good = [i for i, example in enumerate(found) if not isinstance(example, BadRow)]
+    for i, ids in zip(good, token_ids(chat, [found[i] for i in good]), strict=True):
+        found[i] = ids
+    return found
+
+
+def _convert(batch: dict, indices: list[int], layout: Layout, chat: Chat, **how) -> dict:
     try:
-        tokens, bad = _read(chat, layout, rows)
+        tokens = _tokens(batch, layout, chat)
     except UserError as error:
         raise UserError(f"rows {indices[0] + 1} to {indices[-1] + 1}: {error}") from None
-    if bad:
-        place, problem = bad[0]
-        raise UserError(
-            f"row {indices[place] + 1} of the data set: {problem}.\n"
-            'Mend it, or leave such rows out with bad_rows="drop".'
-        )
-    return _columns(tokens.values(), strategy, keep, limits)
-
-
-def _read(chat: Chat, layout: Layout, rows) -> tuple[dict[int, tuple], list[tuple[int, BadRow]]]:
-    """Place -> token ids of the rows that can be used; and what is wrong with the others."""
-    examples, bad = {}, []
-    for place, row in enumerate(rows):
-        try:
-            examples[place] = read_example(row, layout)
-        except BadRow as problem:
-            bad.append((place, problem))
-    tokens, left_out = _tokens(chat, [*examples.values()])
-    places = [*examples]
-    bad += [(places[i], problem) for i, problem in left_out]
-    return {places[i]: ids for i, ids in tokens.items()}, sorted(bad, key=lambda found: found[0])
-
-
-def _columns(
-    tokens: Iterable[tuple], strategy: str, keep: float, limits: tuple[int, int] | None
-) -> dict[str, list]:
-    """Token ids of pairs, limited and truncated, as columns with ``pair_hash``."""
-    out = {name: [] for name in (*IDS, "pair_hash")}
-    for ids in tokens:
-        if limits:
-            ids = limit_lengths(*ids, *limits, "keep_start")
-        row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
-        for name, value in zip(out, row, strict=True):
-            out[name].append(value)
-    return out
-
-
-def _tokens(chat: Chat, examples: list[dict]) -> tuple[dict[int, tuple], list[tuple[int, BadRow]]]:
-    """Place -> token ids of prompt, chosen and rejected; without those that have a defect."""
-    found: dict[int, tuple] = {}
-    plain = [i for i, example in enumerate(examples) if "texts" in example]
-    if plain:
-        prompts, *sides = zip(*(examples[i]["texts"] for i in plain), strict=True)
-        (first, chosen), (_, rejected) = (encode_texts(chat, [*prompts], [*s]) for s in sides)
-        found |= zip(plain, zip(first, chosen, rejected, strict=True), strict=True)
-    chats = [i for i, example in enumerate(examples) if "texts" not in example]
-    if chats:
-        rows = {name: [examples[i][name] for i in chats] for name in ("prompt", *SIDES)}
-        rows["options"] = [row_options(examples[i]) for i in chats]
-        found |= zip(chats, encode_both(chat, rows), strict=True)
-        stray = Stray(chat).in_messages
-    bad = []
-    for place, example in enumerate(examples):
-        if "texts" in example:
-            pair = dict(zip(("prompt", *SIDES), example["texts"], strict=True))
-            problem = defect(partial(early_eos, chat.tokenizer), pair, found[place])
-        else:
-            problem = defect(stray, example, found[place])
-        if problem:
-            bad.append((place, BadRow(*problem)))
-            del found[place]
-    return dict(sorted(found.items())), bad
+    for index, found in zip(indices, tokens, strict=True):
+        if isinstance(found, BadRow):
+            advice = '\nMend it, or leave such rows out with bad_rows="drop".'
+            advice = "" if isinstance(found, WrongFormat) else advice
+            raise UserError(f"row {index + 1} of the data set: {found}.{advice}")
+    return truncated_columns(tokens, **how)
 
 
 def _without_bad_rows(dataset: Dataset, layout: Layout, chat: Chat) -> Dataset:
     good, bad = [], []
-    for start in range(0, len(dataset), BATCH):
-        rows = dataset.select(range(start, min(start + BATCH, len(dataset))))
-        tokens, left_out = _read(chat, layout, rows)
-        good += [start + place for place in tokens]
-        bad += [(f"row {start + place + 1}", problem) for place, problem in left_out]
+    for batch in dataset.iter(BATCH):
+        for found in _tokens(batch, layout, chat):
+            number = len(good) + len(bad)
+            if isinstance(found, BadRow):
+                bad.append((f"row {number + 1}", found))
+            else:
+                good.append(number)
     dropped = refuse_bad(bad, len(good), "the data set", "drop")
     if dropped:
         reasons = "; ".join(f"{reason} ({n})" for reason, n in sorted(dropped.items()))
-        warnings.warn(f"left out {len(bad)} of {len(dataset)} rows: {reasons}", stacklevel=3)
+        warnings.warn(f"left out {len(bad)} of {len(dataset)} rows: {reasons}", stacklevel=4)
     return dataset.select(good)
 
 

@@ -1,13 +1,28 @@
-"""Rows of a library's data set: chats as the workflow reads them, or plain strings as they are."""
+"""Rows of chats or of plain strings -> token ids, limited and truncated: what the library gives.
+
+The workflow's pairs are chats (:mod:`poet.data.pairs`); here strings are taken as they are, as base
+models have them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from os.path import commonprefix
+from pathlib import Path
 
 from poet.data.containers import BadRow
+from poet.data.encoding import encode_both, encode_texts
+from poet.data.ends import Stray, defect, early_eos
 from poet.data.formats import SIDES, are_texts, fitting, no_prompt, refuse_other_texts
 from poet.data.layout import TRL, Layout
-from poet.data.pairs import read_pair
+from poet.data.pairs import collect, read_pair, read_rows, refuse_bad
+from poet.data.templates import Chat, row_options
+from poet.data.tokenization import IDS, limit_lengths, pair_hash
+from poet.data.truncation import truncate_pair
+from poet.files import publish
+
+BATCH = 1000  # rows tokenized at a time
 
 
 def read_example(row: dict, layout: Layout = TRL) -> dict:
@@ -54,3 +69,88 @@ def split_texts(chosen: str, rejected: str) -> tuple[str, str, str]:
         if not answer.strip():
             raise BadRow(f"no prompt, and {side} is all that both begin with", chosen)
     return prompt, *answers
+
+
+def token_ids(chat: Chat, examples: Sequence[dict]) -> list[tuple | BadRow]:
+    """Token ids of prompt, chosen and rejected of every example, or what is wrong with them.
+
+    Raises:
+        UserError: the chat template refuses the messages.
+    """
+    found: dict[int, tuple] = {}
+    plain = [i for i, example in enumerate(examples) if "texts" in example]
+    if plain:
+        prompts, *sides = zip(*(examples[i]["texts"] for i in plain), strict=True)
+        (first, chosen), (_, rejected) = (encode_texts(chat, [*prompts], [*s]) for s in sides)
+        stray = partial(early_eos, chat.tokenizer)
+        for i, ids in zip(plain, zip(first, chosen, rejected, strict=True), strict=True):
+            pair = dict(zip(SIDES, examples[i]["texts"][1:], strict=True))
+            found[i] = _unless(defect(stray, pair, ids), ids)
+    chats = [i for i, example in enumerate(examples) if "texts" not in example]
+    if chats:
+        rows = {name: [examples[i][name] for i in chats] for name in ("prompt", *SIDES)}
+        rows["options"] = [row_options(examples[i]) for i in chats]
+        stray = Stray(chat).in_messages
+        for i, ids in zip(chats, encode_both(chat, rows), strict=True):
+            found[i] = _unless(defect(stray, examples[i], ids), ids)
+    return [found[i] for i in range(len(examples))]
+
+
+def _unless(wrong: tuple[str, object] | None, ids: tuple) -> tuple | BadRow:
+    return BadRow(*wrong) if wrong else ids
+
+
+def truncated_columns(
+    tokens: Sequence[tuple], strategy: str, keep: float, limits: tuple[int, int] | None
+) -> dict[str, list]:
+    """Token ids of pairs, limited (max_length, max_prompt_length) and truncated, as columns.
+
+    They are prompt_ids, chosen_ids, rejected_ids and pair_hash.
+    """
+    out = {name: [] for name in (*IDS, "pair_hash")}
+    for ids in tokens:
+        if limits:
+            ids = limit_lengths(*ids, *limits, "keep_start")
+        row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
+        for name, value in zip(out, row, strict=True):
+            out[name].append(value)
+    return out
+
+
+def write_equal_length(
+    source: str | Path, target: str | Path, tokenizer, strategy: str, keep: float, layout: Layout,
+    bad_rows: str,
+) -> dict[str, int]:  # fmt: skip
+    """:func:`equal_length` from a file to parquet -> how many rows were dropped for which reason.
+
+    Columns: prompt_ids, chosen_ids, rejected_ids, pair_hash; prompt_id and dataset where rows have
+    them.
+
+    Raises:
+        UserError: as :func:`poet.data.pairs.collect`, also for what is found wrong with the
+            tokens; the chat template refuses the messages.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    examples, dropped = collect(read_rows(source), str(source), bad_rows, layout, read_example)
+    names = [n for n in ("prompt_id", "dataset") if any(n in example for example in examples)]
+    schema = [(name, pa.list_(pa.int32())) for name in IDS]
+    schema = pa.schema(schema + [(name, pa.string()) for name in ("pair_hash", *names)])
+    chat = Chat(tokenizer, "keep_start", {})
+    with publish(target) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        bad = []
+        for start in range(0, len(examples), BATCH):
+            batch = examples[start : start + BATCH]
+            tokens = token_ids(chat, batch)
+            bad += [
+                (f"pair {start + number}", found)
+                for number, found in enumerate(tokens, start=1)
+                if isinstance(found, BadRow)
+            ]
+            good = [i for i, found in enumerate(tokens) if not isinstance(found, BadRow)]
+            columns = truncated_columns([tokens[i] for i in good], strategy, keep, None)
+            columns |= {name: [batch[i].get(name) for i in good] for name in names}
+            writer.write_table(pa.table(columns, schema=schema))
+        dropped += refuse_bad(bad, len(examples) - len(bad), str(source), bad_rows)
+    return dict(dropped)

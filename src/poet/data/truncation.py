@@ -140,7 +140,7 @@ def main(argv=None) -> None:
 
     from transformers import AutoTokenizer
 
-    from poet.library import write_equal_length
+    from poet.data.examples import write_equal_length
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
