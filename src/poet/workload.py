@@ -221,7 +221,7 @@ class Workload:
 
     def _checked(self, data: dict) -> dict:
         """What is in the file of a setting's pairs, which the dry runs have checked."""
-        return preferences.check(data["path"], data["bad_rows"], preferences.CHECKED)
+        return preferences.check(data, preferences.CHECKED)
 
     def _assume(self, sentence: str) -> None:
         self.assumed[sentence] = None

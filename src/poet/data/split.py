@@ -8,7 +8,7 @@ from math import ceil
 from poet.data.pairs import digest
 from poet.files import UserError
 
-MIN_PROMPTS = 5  # that a score can be made of: alpaca-eval's cross-validation has five folds
+MIN_PROMPTS = 5  # for a score; alpaca-eval cross-validates its length control in so many folds
 
 
 def name_prompts(pairs: list[dict], split: bool) -> str:

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from poet.data.split import MIN_PROMPTS
 from poet.evaluate.benchmark import (
-    MIN_PROMPTS,
     add_benchmark_flags,
     read_benchmark,
     read_rows,
@@ -130,7 +130,7 @@ def score(
         zero, and the length-controlled win rate says nothing of the model.
 
     Raises:
-        UserError: fewer annotations than :data:`poet.evaluate.benchmark.MIN_PROMPTS`, or
+        UserError: fewer annotations than :data:`poet.data.split.MIN_PROMPTS`, or
             alpaca-eval's regression and length differences that are all equal.
     """
     import pandas as pd

@@ -9,8 +9,6 @@ from pathlib import Path
 from poet.data.hub import fetch
 from poet.files import UserError, read_json, read_jsonl
 
-# Fewer say nothing, and alpaca-eval's length control cross-validates in so many folds.
-MIN_PROMPTS = 5
 GAMED_COLUMNS = (
     "model", "preference", "index", "std_delta_len", "instruction_difficulty", "not_gamed_baseline",
 )  # fmt: skip
