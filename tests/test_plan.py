@@ -14,6 +14,7 @@ import yaml
 from poet import plan
 from poet.architecture import Architecture
 from poet.config import read
+from poet.data import preferences
 from poet.files import UserError, read_json
 from poet.workload import Job, Workload, kept
 
@@ -83,7 +84,7 @@ def test_plan_of_the_paper(dry_run, capsys, monkeypatch, tmp_path):
     weights = sum(2 * Architecture.of(SHAPES[name]).parameters for name in names) / 1e9
     assert rows["download"]["download"] == pytest.approx(weights + 10 * 0.5)
     assert rows["buy_annotations"]["calls"] == 28 * 805
-    for word in ("was not seen", "assumed", "tokens per answer", "device-hours left", "total"):
+    for word in ("were not seen", "assumed", "tokens per answer", "device-hours left", "total"):
         assert word in text
 
 
@@ -96,7 +97,7 @@ def test_training_is_three_passes_and_a_recomputation(load):
     dense = 8 * shape.parameters * pairs * tokens
     assert found.kind == "training" and 0.95 < found.amount / dense < 1.1
     assert found.disk == 4 * shape.parameters
-    assert any("ultrafeedback_binarized was not seen" in line for line in load.assumed)
+    assert any("ultrafeedback_binarized were not seen" in line for line in load.assumed)
 
 
 def test_poet_takes_what_it_keeps(load):
@@ -167,19 +168,23 @@ def test_an_unknown_model_is_said_to_be_assumed(load):
     assert said.startswith("the shape of org/unheard-of is unknown; that of meta-llama/")
 
 
-@pytest.mark.parametrize(("max_pairs", "counted"), [(2000, "26 + 4 pairs"), (20, "17 + 3 pairs")])
+@pytest.mark.parametrize(("max_pairs", "counted"), [(2000, "104 + 16 pairs"), (20, "17 + 3 pairs")])
 def test_pairs_and_prompts_of_a_local_file_are_counted(tmp_path, monkeypatch, max_pairs, counted):
-    """30 pairs on 15 prompts, of which 13 % are for tests, rounded up."""
+    """120 pairs on 60 prompts, of which 13 % are for tests, rounded up; prompts as split."""
     monkeypatch.chdir(tmp_path)
-    rows = [{"prompt": f"p {i % 15}", "chosen": f"c {i}", "rejected": "r"} for i in range(30)]
+    rows = [{"prompt": f"p {i % 60}", "chosen": f"c {i}", "rejected": "r"} for i in range(120)]
     Path("p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = read(ROOT / "config/own-data.yaml", pairs="p.jsonl")
     config["settings"]["own"]["data"]["max_pairs"] = max_pairs
     load = Workload(config, SHAPES, OF)
     load.work(train("own"))
-    assert any(f"p.jsonl was not seen: {counted} of" in line for line in load.assumed)
+    assert any(
+        f"the tokens of p.jsonl were not seen: {counted} of" in line for line in load.assumed
+    )
     answers = load.work(Job("generate", {"setting": "own", "method": "dpo"}))
-    assert answers.amount == 3 * 2 * min(OF["answer_tokens"], 256)
+    pairs, _ = preferences.load(config["settings"]["own"]["data"])
+    prompts = {pair["prompt_id"] for pair in pairs if pair["split"] == "test"}
+    assert answers.amount == 3 * len(prompts) * min(OF["answer_tokens"], 256)
 
 
 def test_a_model_of_another_shape_than_llamas_is_assumed_to_be_one(load, tmp_path):

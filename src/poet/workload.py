@@ -191,8 +191,7 @@ class Workload:
         if "evaluation" in data:
             return self.of["prompts"]
         if data["kind"] == "file":
-            prompts = ceil(self._checked(data)["prompts"] * data["test_fraction"])
-            return min(data["max_prompts"], prompts)
+            return self._checked(data)["evaluation_prompts"]
         return data.get("prompts") or data["max_prompts"]
 
     def _lengths(self, job: Job, record: dict) -> tuple[float, float, float, tuple[int, int]]:
@@ -213,7 +212,7 @@ class Workload:
         scale = min(1, longest / (of["prompt"] + of["chosen"]))
         chosen, rejected = kept(record["truncation"], of)
         self._assume(
-            f"{record['dataset']} was not seen: {pairs[0]} + {pairs[1]} pairs of "
+            f"the tokens of {record['dataset']} were not seen: {pairs[0]} + {pairs[1]} pairs of "
             f"{of['prompt'] * scale:.0f} prompt, {of['chosen'] * scale:.0f} chosen and "
             f"{of['rejected'] * scale:.0f} rejected tokens assumed"
         )
