@@ -48,10 +48,11 @@ def test_every_table_compiles(compiled, request):
     assert read_reported(reported)
     path = folder / "comparison.json"
     path.write_text(json.dumps(comparison(methods=dict.fromkeys(METHODS, METHOD))))
+    (folder / "cautions.json").write_text('["100 % of dpo_1 & {all} its #answers."]')
     flags = ["--comparison", str(path), "--reported", reported]
     methods = ["--methods", json.dumps(METHODS)]
     for name in tables.FIRST:
-        more = [] if name == "main" else methods
+        more = ["--cautions", str(folder / "cautions.json")] if name == "main" else methods
         tables.main([name, *flags, *more, "--output", str(folder / f"{name}.tex")])
     result = folder / "downstream.json"
     result.write_text(json.dumps(lm_eval_result("sft", 0.5, 0.25)))
