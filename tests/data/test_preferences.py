@@ -268,6 +268,22 @@ def test_answers_that_differ_in_white_space_only(tmp_path):
     assert summary["differ_in_white_space_only"] == 3
 
 
+@pytest.mark.parametrize(
+    "rendered",
+    [
+        "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "<s>[INST] {} [/INST]",
+        "<start_of_turn>user\n{}<end_of_turn>\n<start_of_turn>model\n", "<|user|>\n{}</s>\n",
+    ],
+)  # fmt: skip
+def test_prompts_that_a_template_has_rendered(tmp_path, rendered):
+    """Where all are so; one that quotes a template is a prompt like others."""
+    rows = [row(rendered.format(f"Question {n}?"), "So.", "No.") for n in range(12)]
+    said = message(write(tmp_path / "pairs.jsonl", rows))
+    assert "every prompt is text that a chat template has rendered already; found" in said
+    assert "Question 0?" in said
+    assert run(tmp_path, [*MANY, *rows[:2]])[-1]["pairs"] == len(MANY) + 2
+
+
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_empty_file(tmp_path, content):
     (tmp_path / "pairs.jsonl").write_text(content)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -33,6 +34,10 @@ from poet.files import UserError
 
 _REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
 _SHOWN = 5
+# How published templates begin a turn.
+_RENDERED = re.compile(
+    r"<\|(im_start|start_header_id|user|start_of_role|start)\|>|<start_of_turn>|<｜User｜>|\[INST\]"
+)
 
 
 def read_rows(path: str | Path) -> Rows:
@@ -146,6 +151,10 @@ def _check_turns(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -
         raise BadRow("chosen equals rejected", chosen[0]["content"])
 
 
+def _asked(pair: dict) -> str:
+    return pair["prompt"][-1]["content"]
+
+
 def differs_in_space(pair: dict) -> bool:
     """Whether the responses differ in the white space around them only, which templates trim."""
     chosen, rejected = ({k: text.strip() for k, text in pair[s][0].items()} for s in SIDES)
@@ -200,6 +209,12 @@ def collect(
         raise UserError(
             f"{source}: in every row chosen and rejected differ in the white space around them "
             "only, which most chat templates trim. Expected two answers."
+        )
+    if all("texts" not in pair and _RENDERED.search(_asked(pair)) for pair in pairs):
+        raise UserError(
+            f"{source}: every prompt is text that a chat template has rendered already; found "
+            f"{_asked(pairs[0])[:100]!r}.\nThe model's own template would go around it. Expected "
+            "messages, or the user's words alone."
         )
     return pairs, dropped
 
