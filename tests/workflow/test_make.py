@@ -27,7 +27,9 @@ def make(clone):
     return run
 
 
-@pytest.mark.parametrize("name", ["my pairs.jsonl", "it's $HOME.jsonl", 'a "b"; c.jsonl'])
+@pytest.mark.parametrize(
+    "name", ["my pairs.jsonl", "it's $HOME.jsonl", 'a "b"; c.jsonl', "br{x} {seed}.jsonl"]
+)
 @pytest.mark.parametrize("target", ["results", "diagnose"])
 def test_arguments_reach_snakemake_as_a_shell_would_pass_them(clone, make, name, target):
     (clone / name).write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
