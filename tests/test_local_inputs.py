@@ -27,6 +27,7 @@ def own(tmp_path, monkeypatch):
         Path(name).mkdir()
         Path(name, "config.json").write_text('{"id2label": {"0": "LABEL_0"}}')
         Path(name, "chat_template.jinja").write_text("{{ messages }}")
+        Path(name, "tokenizer.json").write_text("{}")
         Path(name, "model.safetensors").write_bytes(b"\x00" * 16)
     shutil.copy(ROOT / "config/judges/safety.yaml", "mine.yaml")
     shutil.copy(ROOT / "config/judges/safety.txt", "safety.txt")
@@ -94,6 +95,8 @@ def test_a_models_name_that_is_neither_of_both(own, name):
     [
         ("config.json", None, "no config.json in it"),
         ("config.json", "{", "its config.json is no JSON"),
+        ("config.json", "[]", "its config.json is a JSON list, expected an object"),
+        ("tokenizer.json", None, "no tokenizer in it, neither of tokenizer.json"),
         ("model.safetensors", None, r"no \*.safetensors in it"),
         ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         ("", "text", "found a file, expected a model's folder"),

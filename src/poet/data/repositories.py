@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+# What transformers makes a tokenizer of
+TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*")
 _LFS = b"version https://git-lfs"
 # Keys of a resolved record that transformers' from_pretrained takes.
 _LOADING = ("attn_implementation", "trust_remote_code")
@@ -94,6 +96,20 @@ def as_hub(folders: dict[str, str]) -> Iterator[None]:
         datasets.load_dataset = original
 
 
+@contextmanager
+def loadable(what: str) -> Iterator[None]:
+    """Turn what transformers raises where it cannot load a folder into a UserError.
+
+    Raises:
+        UserError: naming ``what``, with the reason's first line.
+    """
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"{what} cannot be loaded: {reason}") from None
+
+
 def model_path(folder: str | Path) -> Path:
     """A folder with a model in transformers' format; see :func:`check_model`."""
     folder = Path(folder).expanduser()
@@ -122,10 +138,18 @@ def check_model(folder: str | Path, name: str) -> None:
                 f"model {name}: no {pattern} in it. Expected a model in transformers' format with "
                 "safetensors; other weight formats are not loaded."
             )
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+        raise UserError(
+            f"model {name}: no tokenizer in it, neither of {', '.join(TOKENIZER_FILES)}. Save it "
+            "there with `tokenizer.save_pretrained`."
+        )
     try:
         config = read_json(folder / "config.json")
     except ValueError as error:
         raise UserError(f"model {name}: its config.json is no JSON ({error})") from None
+    if not isinstance(config, dict):
+        found = type(config).__name__
+        raise UserError(f"model {name}: its config.json is a JSON {found}, expected an object")
     for file in folder.glob("*.safetensors"):
         with file.open("rb") as stream:
             if stream.read(len(_LFS)) == _LFS:
