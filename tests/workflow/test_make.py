@@ -43,6 +43,16 @@ def test_arguments_reach_snakemake_as_a_shell_would_pass_them(clone, make, name,
     assert "POET helped before." not in done.stdout  # a dry run has no answer
 
 
+@pytest.mark.parametrize("name", ["own (1).yaml", "own[1].yaml", "~/a home/own.yaml"])
+def test_names_of_configurations(clone, make, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(clone / "somebody"))
+    path = clone / name.replace("~", "somebody")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(clone / "config" / "own-data.yaml", path)
+    done = make("diagnose", f"CONFIG={name}", "ARGS=--config pairs=none.jsonl")
+    assert "settings.own.data.path is none.jsonl: no such file" in done.stderr
+
+
 def test_a_plan_reads_the_same_arguments(clone, make):
     (clone / "my pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
     done = make("plan", "CONFIG=config/own-data.yaml", "ARGS=--config 'pairs=my pairs.jsonl'")
