@@ -32,7 +32,7 @@ def lock_command():
     files, given = workflow.configfiles, workflow.config_settings.config.items()
     command = " ".join(f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in files)
     said = shlex.join(f"{key}={value}" for key, value in given)
-    return f"{command} ARGS={shlex.quote(f'--config {said}')}" if said else command
+    return f"{command} ARGS=" + shlex.quote("--config " + said) if said else command
 
 
 def pairs_folder(wildcards):
