@@ -6,9 +6,11 @@ ARGS ?=
 FROM ?=
 TARGETS ?=
 BIN := .venv/bin
+# A quoted `~`, and any in dash, is left to us.
+override CONFIG := $(if $(filter ~/%,$(firstword $(CONFIG))),$(patsubst ~/%,$(HOME)/%,$(CONFIG)),$(CONFIG))
 export CONFIG FROM  # recipes read these from the environment: paths may hold spaces and quotes
 empty :=
-$(if $(CONFIG),$(if $(wildcard $(subst $(empty) $(empty),\ ,$(CONFIG))),,$(error CONFIG: found no file $(CONFIG); configurations are config.yaml and config/*.yaml)))
+$(if $(CONFIG),$(if $(wildcard $(subst [,\[,$(subst $(empty) $(empty),\ ,$(CONFIG)))),,$(error CONFIG: found no file $(CONFIG); configurations are config.yaml and config/*.yaml)))
 # ARGS as it was written: its quotes are the shell's, its dollars are not make's.
 SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),--configfile "$$CONFIG") $(value ARGS)
 

@@ -32,7 +32,8 @@ def lock_command():
     files, given = workflow.configfiles, workflow.config_settings.config.items()
     command = " ".join(f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in files)
     said = shlex.join(f"{key}={value}" for key, value in given)
-    return f'{command} ARGS="--config {said}"' if said else command
+    arguments = shlex.quote(f"--config {said}")
+    return f"{command} ARGS={arguments}" if said else command
 
 
 def pairs_folder(wildcards):

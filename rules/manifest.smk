@@ -13,7 +13,7 @@ rule write_manifest:
     log:
         "results/logs/write_manifest.log",
     params:
-        config=json.dumps(CONFIG),
+        config=lambda wildcards: json.dumps(CONFIG),  # a function: paths may hold braces
         models=[*MODELS_MADE, *JUDGES_MADE],
         code=provenance.code(),  # another version of the code makes nothing anew, but is told
     resources:

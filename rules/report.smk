@@ -15,7 +15,7 @@ rule collect_cautions:
     benchmark:
         "results/benchmarks/collect_cautions.tsv"
     params:
-        config=json.dumps(
+        config=lambda wildcards: json.dumps(  # a function: paths may hold braces
             {
                 "annotators": CONFIG["annotators"],
                 "settings": {name: {"model": CONFIG["settings"][name]["model"]} for name in GRID},

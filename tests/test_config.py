@@ -295,16 +295,30 @@ def test_a_given_model_is_fine_tuned_where_the_configuration_says_so():
     own = config["settings"]["own"]
     own["given_model"]["sft"] = {**own["sft"], "learning_rate": 2e-5}
     assert load(config)["settings"]["own"]["sft"]["learning_rate"] == 2e-5
-    # A section that given_model does not name stays the setting's own.
-    del own["given_model"]["sft"]
+
+
+@pytest.mark.parametrize("unsaid", [["sft"], ["preference"], ["sft", "reward_model"], None])
+def test_a_model_from_scratch_gives_its_rates_to_no_other(unsaid):
+    config = {**raw("config/own-data.yaml"), "model": "org/model"}
+    own = config["settings"]["own"]
+    for section in unsaid or ():
+        del own["given_model"][section]
+    if unsaid is None:
+        del own["given_model"]
+    with pytest.raises(UserError, match="settings.own is for a model from scratch") as error:
+        load(config)
+    named = ", ".join(unsaid or ("sft", "preference", "reward_model"))
+    assert f"found none of {named}." in str(error.value)
+    del config["model"]
     assert load(config)["settings"]["own"]["sft"]["learning_rate"] == 3e-3
 
 
-def test_a_model_from_scratch_gives_its_rates_to_no_other():
+def test_a_section_that_the_setting_lacks_need_not_be_said_of_a_given_model():
     config = {**raw("config/own-data.yaml"), "model": "org/model"}
-    del config["settings"]["own"]["given_model"]
-    with pytest.raises(UserError, match="settings.own is for a model from scratch.*`given_model`"):
-        load(config)
+    own = config["settings"]["own"]
+    del own["reward_model"], own["given_model"]["reward_model"]
+    config["annotators"]["reward_model"]["name"] = "org/scorer"
+    assert "sft" not in load(config)["settings"]["own"]
 
 
 def test_a_named_model_gives_way_and_its_setting_stays():

@@ -5,8 +5,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file as save
 
 from poet import config as poet_config
 from poet import local_inputs
@@ -27,7 +29,8 @@ def own(tmp_path, monkeypatch):
         Path(name).mkdir()
         Path(name, "config.json").write_text('{"id2label": {"0": "LABEL_0"}}')
         Path(name, "chat_template.jinja").write_text("{{ messages }}")
-        Path(name, "model.safetensors").write_bytes(b"\x00" * 16)
+        Path(name, "tokenizer.json").write_text("{}")
+        save({"weight": np.zeros(4)}, Path(name, "model.safetensors"))
     shutil.copy(ROOT / "config/judges/safety.yaml", "mine.yaml")
     shutil.copy(ROOT / "config/judges/safety.txt", "safety.txt")
     setting = config["settings"]["own"]
@@ -94,6 +97,8 @@ def test_a_models_name_that_is_neither_of_both(own, name):
     [
         ("config.json", None, "no config.json in it"),
         ("config.json", "{", "its config.json is no JSON"),
+        ("config.json", "[]", "its config.json is a JSON list, expected an object"),
+        ("tokenizer.json", None, "no tokenizer in it, neither of tokenizer.json"),
         ("model.safetensors", None, r"no \*.safetensors in it"),
         ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         ("", "text", "found a file, expected a model's folder"),
@@ -107,6 +112,23 @@ def test_a_folder_that_is_no_model(own, folder, file, content, message):
     with pytest.raises(UserError, match=message) as error:
         check(own)
     assert folder in str(error.value)
+
+
+def test_weights_that_are_not_all_there(own):
+    whole = Path("start/model.safetensors").read_bytes()
+    for content in (whole[:-1], whole[:50], b"", whole + b"x"):
+        Path("start/model.safetensors").write_bytes(content)
+        with pytest.raises(UserError, match=f"cut off or damaged: found {len(content)} bytes"):
+            check(own)
+    Path("start/model.safetensors").unlink()
+    shards = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    index = {"weight_map": {"a": shards[0], "b": shards[1], "c": shards[1]}}
+    Path("start/model.safetensors.index.json").write_text(json.dumps(index))
+    Path("start", shards[0]).write_bytes(whole)
+    with pytest.raises(UserError, match=f"1 of the 2 files .* the first is {shards[1]}"):
+        check(own)
+    Path("start", shards[1]).write_bytes(whole)
+    check(own)
 
 
 @pytest.mark.parametrize("folder", ["judge", "scorer"])

@@ -8,6 +8,8 @@ from poet.files import UserError
 
 SHORTCUTS = {"pairs": "a file of preference pairs", "model": "a folder or a hub id"}
 
+TRAINED = ("sft", "preference", "reward_model")  # sections with a learning rate
+
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--config KEY=VALUE ...``, as on Snakemake's command line, to a program's flags."""
@@ -64,16 +66,17 @@ def apply(config: dict, source: str) -> None:
 
 def _give_model(setting: dict, model: str, where: str) -> None:
     """Put a model in the place of a setting's own, with what ``given_model`` says of it."""
-    instead = setting.pop("given_model", None)
-    if "scratch" in setting["model"] and instead is None:
+    instead = setting.pop("given_model", {})
+    unsaid = [name for name in TRAINED if name in setting and name not in instead]
+    if "scratch" in setting["model"] and unsaid:
         raise UserError(
             f"{where} is for a model from scratch, whose learning rates would destroy {model}. "
             "Give the setting a section `given_model` with `sft: null` (the model is taken as it "
             "is) or `sft` (it is fine-tuned), `preference` and `reward_model` for a pretrained "
-            "model, as in config/own-data.yaml."
+            f"model, as in config/own-data.yaml; found none of {', '.join(unsaid)}."
         )
     setting["model"] = {"name": model}
-    for section, value in (instead or {}).items():
+    for section, value in instead.items():
         if value is None:
             setting.pop(section, None)
         else:

@@ -54,6 +54,13 @@ def test_chats_of_the_start_model_are_asked_for(config):
     assert asked["datasets/org/chats"] == {"revision": A, "files": lock.DATA_FILES}
 
 
+def test_the_scorer_of_an_analysis_is_asked_for(config):
+    """Also where it is none of the setting's annotators."""
+    config["annotators"]["scorer"] = {"kind": "reward_model", "name": "org/scorer"}
+    config["settings"]["own"]["analysis"]["annotator"] = "scorer"
+    assert "org/scorer" in lock.repositories(poet_config.load(config))
+
+
 def test_unpinned_revisions_are_those_of_the_lock(config, tmp_path):
     loaded = poet_config.load(config)
     record = poet_config.resolve(loaded, "own", "dpo")

@@ -92,5 +92,6 @@ def test_what_was_measured_is_said_beside_what_was_not():
         "is degenerate here (its penalty took the model's own term to zero); the raw win rate "
         "differs by +2.00 points [−1.00, +5.00]."
     )
-    constant = headline.sentence(headline.poet_gains([comparison(unmeasured(None))], METHODS))
-    assert constant.endswith("nothing varied between the prompts.")
+    constant = comparison(unmeasured("nothing varies", gain_wr=98.0))
+    constant = headline.sentence(headline.poet_gains([constant], METHODS))
+    assert "the win rate differs by +98.00 points at every prompt" in constant

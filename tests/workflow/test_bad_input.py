@@ -119,7 +119,8 @@ def test_reward_model_longer_than_a_model_from_scratch(workflow, own_config, pla
 def test_a_model_that_the_lock_lacks(workflow, own_config, target, planted):
     """A mistyped folder looks like a hub id; what was there stays."""
     run = workflow(own_config)
-    (run.folder / "pairs.jsonl").write_text(lines(GOOD, {**GOOD, "prompt": "Name a lake."}))
+    rows = ({**GOOD, "prompt": f"Name river {n}."} for n in range(100))
+    (run.folder / "pairs.jsonl").write_text(lines(*rows))
     kept = run.folder / "results/models/own/sft/model.safetensors"
     kept.parent.mkdir(parents=True)
     kept.write_text("540 MB")

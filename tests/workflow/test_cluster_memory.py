@@ -71,8 +71,8 @@ def test_a_cluster_without_gpus_is_refused_the_papers_models(submit, tmp_path, p
     assert submit("--dry-run").returncode == 0
 
 
-def test_with_gpus_in_the_profile_the_first_job_starts(submit):
+def test_with_gpus_in_the_profile_the_next_check_is_reached(submit):
     gpus = ("train:gpu=1", "reference:slurm_extra='--gpus=1'")
     result = submit("--set-resources", *gpus)
     assert "jobs without a GPU" not in result.stderr
-    assert "rule download:" in result.stderr and "not in the lock file" in result.stderr
+    assert "not in the lock file" in result.stderr

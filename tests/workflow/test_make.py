@@ -27,16 +27,30 @@ def make(clone):
     return run
 
 
-@pytest.mark.parametrize("name", ["my pairs.jsonl", "it's $HOME.jsonl", 'a "b"; c.jsonl'])
+@pytest.mark.parametrize(
+    "name", ["my pairs.jsonl", "it's $HOME.jsonl", 'a "b"; c.jsonl', "br{x} {seed}.jsonl"]
+)
 @pytest.mark.parametrize("target", ["results", "diagnose"])
 def test_arguments_reach_snakemake_as_a_shell_would_pass_them(clone, make, name, target):
     (clone / name).write_text("".join(json.dumps(row) + "\n" for row in PAIRS))
     shutil.copy(clone / "config" / "own-data.yaml", clone / "my conf's.yaml")
     quoted = name.replace("'", "'\\''")
+    (clone / "results" / "report").mkdir(parents=True)
+    (clone / "results" / "report" / "answer.txt").write_text("POET helped before.\n")
     done = make(target, "CONFIG=my conf's.yaml", f"ARGS=--dry-run --config 'pairs={quoted}'")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "diagnose_pairs" in done.stdout + done.stderr
-    assert "answer.txt" not in done.stdout  # a dry run has no answer
+    assert "POET helped before." not in done.stdout  # a dry run has no answer
+
+
+@pytest.mark.parametrize("name", ["own (1).yaml", "own[1].yaml", "~/a home/own.yaml"])
+def test_names_of_configurations(clone, make, monkeypatch, name):
+    monkeypatch.setenv("HOME", str(clone / "somebody"))
+    path = clone / name.replace("~", "somebody")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(clone / "config" / "own-data.yaml", path)
+    done = make("diagnose", f"CONFIG={name}", "ARGS=--config pairs=none.jsonl")
+    assert "settings.own.data.path is none.jsonl: no such file" in done.stderr
 
 
 def test_a_plan_reads_the_same_arguments(clone, make):

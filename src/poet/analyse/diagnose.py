@@ -45,6 +45,7 @@ from poet.data.layout import TRL, Layout, add_flags
 from poet.data.messages import OPTIONS
 from poet.data.pairs import collect, digest, read_rows
 from poet.data.preferences import instruction
+from poet.data.repositories import loadable
 from poet.data.templates import template_of
 from poet.evaluate.benchmark import read_instructions
 from poet.files import cli, load_record, publish, write_json
@@ -113,7 +114,8 @@ def find_tokens(args, record: dict | None) -> Words | Ids:
     if args.tokenizer:
         from transformers import AutoTokenizer
 
-        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+        with loadable(f"--tokenizer {args.tokenizer}"):
+            tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
         template_of(tokenizer)
         return Ids(tokenizer, record)
     if record and record["scratch"] and args.corpus:

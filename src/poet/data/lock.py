@@ -74,8 +74,10 @@ def repositories(config: dict) -> dict[str, dict]:
 
 
 def _judges(config: dict) -> list[dict]:
-    used = {name for setting in config["settings"].values() for name in setting["annotators"]}
-    used |= {rate["annotator"] for s in config["settings"].values() for rate in _rates(s)}
+    settings = config["settings"].values()
+    used = {name for setting in settings for name in setting["annotators"]}
+    used |= {rate["annotator"] for setting in settings for rate in _rates(setting)}
+    used |= {setting.get("analysis", {}).get("annotator") for setting in settings} - {None}
     return [config["annotators"][name] for name in sorted(used)]
 
 

@@ -10,6 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
+from poet.data.repositories import loadable
 from poet.files import UserError, read_json
 
 Need = tuple[str, int, bool]  # keys of a setting, tokens, and whether they follow a prompt
@@ -120,7 +121,8 @@ def text_config(folder: str | Path, trust_remote_code: bool | None = None) -> di
     written = read_json(Path(folder) / "config.json")
     if "auto_map" in written and not trust_remote_code:
         return {**written, **(written.get("text_config") or {})}
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    with loadable(f"the configuration of {folder}"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     return config.get_text_config().to_dict()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+# What transformers makes a tokenizer of
+TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*")
+_INDEX = "model.safetensors.index.json"
 _LFS = b"version https://git-lfs"
 # Keys of a resolved record that transformers' from_pretrained takes.
 _LOADING = ("attn_implementation", "trust_remote_code")
@@ -94,6 +98,20 @@ def as_hub(folders: dict[str, str]) -> Iterator[None]:
         datasets.load_dataset = original
 
 
+@contextmanager
+def loadable(what: str) -> Iterator[None]:
+    """Turn what transformers raises where it cannot load a folder into a UserError.
+
+    Raises:
+        UserError: naming ``what``, with the reason's first line.
+    """
+    try:
+        yield
+    except (OSError, ValueError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise UserError(f"{what} cannot be loaded: {reason}") from None
+
+
 def model_path(folder: str | Path) -> Path:
     """A folder with a model in transformers' format; see :func:`check_model`."""
     folder = Path(folder).expanduser()
@@ -122,17 +140,19 @@ def check_model(folder: str | Path, name: str) -> None:
                 f"model {name}: no {pattern} in it. Expected a model in transformers' format with "
                 "safetensors; other weight formats are not loaded."
             )
+    if not any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES):
+        raise UserError(
+            f"model {name}: no tokenizer in it, neither of {', '.join(TOKENIZER_FILES)}. Save it "
+            "there with `tokenizer.save_pretrained`."
+        )
     try:
         config = read_json(folder / "config.json")
     except ValueError as error:
         raise UserError(f"model {name}: its config.json is no JSON ({error})") from None
-    for file in folder.glob("*.safetensors"):
-        with file.open("rb") as stream:
-            if stream.read(len(_LFS)) == _LFS:
-                raise UserError(
-                    f"model {name}: {file.name} is Git LFS's note on a file, not the weights. Run "
-                    "`git lfs pull` in the folder."
-                )
+    if not isinstance(config, dict):
+        found = type(config).__name__
+        raise UserError(f"model {name}: its config.json is a JSON {found}, expected an object")
+    _check_weights(folder, name)
     if "auto_map" in config and not any(folder.glob("*.py")):
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -143,3 +163,42 @@ def check_model(folder: str | Path, name: str) -> None:
                 "beside its name and a full commit hash as `revision`, delete its entry from the "
                 "lock file, and run `make lock`."
             )
+
+
+def _check_weights(folder: Path, name: str) -> None:
+    """Refuse weights that are not all there: shards, and their bytes, as far as headers tell."""
+    index = folder / _INDEX
+    if index.is_file() and not (folder / "model.safetensors").is_file():
+        shards = sorted(set(read_json(index)["weight_map"].values()))
+        if lacking := [shard for shard in shards if not (folder / shard).is_file()]:
+            raise UserError(
+                f"model {name}: {len(lacking)} of the {len(shards)} files that {_INDEX} lists are "
+                f"not there, the first is {lacking[0]}. Copy or download the whole folder."
+            )
+    for file in sorted(folder.glob("*.safetensors")):
+        with file.open("rb") as stream:
+            if stream.read(len(_LFS)) == _LFS:
+                raise UserError(
+                    f"model {name}: {file.name} is Git LFS's note on a file, not the weights. Run "
+                    "`git lfs pull` in the folder."
+                )
+        found, expected = file.stat().st_size, _whole(file)
+        if found != expected:
+            raise UserError(
+                f"model {name}: {file.name} is cut off or damaged: found {found} bytes, expected "
+                f"{expected or 'a header of safetensors'}. Copy or download it again."
+            )
+
+
+def _whole(file: Path) -> int | None:
+    """How many bytes a safetensors file has by its header; None where it has no such header."""
+    with file.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > file.stat().st_size:
+            return None
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            return 8 + length + max((of["data_offsets"][1] for of in header.values()), default=0)
+        except (ValueError, AttributeError, TypeError, KeyError):
+            return None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from math import ceil
 
 from poet.data.layout import Layout, add_flags
+from poet.data.repositories import loadable
 from poet.files import UserError, cli, publish
 
 STRATEGIES = ("none", "poet", "own")
@@ -142,11 +143,8 @@ def main(argv=None) -> None:
 
     from poet.data.examples import write_equal_length
 
-    try:
+    with loadable(f"--tokenizer {args.tokenizer}"):
         tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"--tokenizer {args.tokenizer} cannot be loaded: {reason}") from None
     layout = Layout(args.format, tuple(args.ignored_columns))
     dropped = write_equal_length(
         args.pairs, args.output, tokenizer, args.strategy, args.keep, layout, args.bad_rows

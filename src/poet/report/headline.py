@@ -107,7 +107,10 @@ def why_not(gain: dict) -> str:
                 f"term to zero); the raw win rate differs by {signed(gain['gain_wr'])} points "
                 f"{interval(gain, 'wr_')}".rstrip()
             )
-    return "nothing varied between the prompts"
+    return (
+        f"the win rate differs by {signed(gain['gain_wr'])} points at every prompt, and where "
+        "nothing varies there is no interval"
+    )
 
 
 def _named(gain: dict) -> str:

@@ -14,7 +14,7 @@ from poet.data.model_limits import (
     positions,
     text_config,
 )
-from poet.data.repositories import model_path
+from poet.data.repositories import loadable, model_path
 from poet.data.templates import check_template
 from poet.files import UserError, cli, load_record, publish, write_json
 
@@ -28,9 +28,10 @@ def load_tokenizer(record: dict, folder: str | Path):
     """
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(
-        folder, trust_remote_code=record.get("trust_remote_code")
-    )
+    with loadable(f"the tokenizer of {record['model']}"):
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=record.get("trust_remote_code")
+        )
     check_template(tokenizer, record.get("chat_template_kwargs", {}))
     if tokenizer.eos_token is None:
         raise UserError(
