@@ -109,6 +109,14 @@ def early_eos(tokenizer, text: str) -> str | None:
     return eos if eos in text.rstrip().removesuffix(eos) else None
 
 
+def stray_text(stray: Callable[[object], str | None], pair: dict) -> tuple[str, object] | None:
+    """What of :func:`defect` is seen without tokens: a control token's text in a response."""
+    for side in ("chosen", "rejected"):
+        if token := stray(pair[side]):
+            return f"{side} has the text of a special token, which would be that token", token
+    return None
+
+
 def defect(
     stray: Callable[[object], str | None], pair: dict, ids: tuple
 ) -> tuple[str, object] | None:
@@ -119,9 +127,8 @@ def defect(
         pair: with the responses ``chosen`` and ``rejected``.
         ids: token ids of prompt, chosen and rejected.
     """
-    for side in ("chosen", "rejected"):
-        if token := stray(pair[side]):
-            return f"{side} has the text of a special token, which would be that token", token
+    if found := stray_text(stray, pair):
+        return found
     if ids[1] == ids[2]:
         text = pair["chosen"] if isinstance(pair["chosen"], str) else pair["chosen"][-1]["content"]
         return "chosen and rejected have the same tokens", text

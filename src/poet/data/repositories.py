@@ -24,6 +24,26 @@ def loading(record: dict) -> dict:
     return {key: record[key] for key in _LOADING if record.get(key)}
 
 
+def named_tokenizer(name: str):
+    """The tokenizer of a program's flag ``--tokenizer``, a folder or a hub's id.
+
+    Raises:
+        UserError: it cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        if not name:
+            raise ValueError("the name is empty")
+        return AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"--tokenizer {name} cannot be loaded: {reason}\nExpected a folder with a tokenizer in "
+            "it, or an id of the hub."
+        ) from None
+
+
 def load_rows(folder: str | Path, split: str) -> Dataset:
     """Rows of one split of a data set repository.
 
