@@ -16,9 +16,9 @@ from typing import NamedTuple
 from poet.data.containers import BadRow
 
 SIDES = ("chosen", "rejected")
-_TRANSCRIPT = re.compile(r"\s*Human:.*?\n\nAssistant:", re.DOTALL)
+TRANSCRIPT = re.compile(r"\s*Human:.*?\n\nAssistant:", re.DOTALL)
 _TURN = re.compile(r"\n\n(Human|Assistant):")
-_MESSAGES_TEXT = re.compile(r"""\s*(?:array\()?\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
+MESSAGES_TEXT = re.compile(r"""\s*(?:array\()?\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
 
 
@@ -81,11 +81,11 @@ def refuse_other_texts(row: dict) -> None:
     prompt = row.get("prompt")
     for name in ("prompt", *SIDES):
         value = row.get(name)
-        if isinstance(value, str) and _MESSAGES_TEXT.match(value):
+        if isinstance(value, str) and MESSAGES_TEXT.match(value):
             raise BadRow(f"{name} holds messages as text: set `format: messages-as-text`", value)
     if are_texts(row):
-        both = all(_TRANSCRIPT.match(row[side]) for side in SIDES)
-        if both or isinstance(prompt, str) and _TRANSCRIPT.match(prompt):
+        both = all(TRANSCRIPT.match(row[side]) for side in SIDES)
+        if both or isinstance(prompt, str) and TRANSCRIPT.match(prompt):
             raise BadRow(
                 "a transcript (Human: ... Assistant: ...): set `format: hh`", row["chosen"]
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -65,12 +65,10 @@ class Layout:
         """
         either = FORMATS[self.format].either
         names = dict.fromkeys((*_unread(self.format, tuple(row)), *either))
-        lost = [n for n in names if given(row.get(n)) and not _is_in(row[n], messages)]
+        lost = lost_columns(row, names, messages)
         if not lost:
             return
         names = ", ".join(lost)
-        if all(_plain(name) in _MEDIA for name in lost):
-            raise BadRow(f"{names}: images, videos and audio are not supported")
         others = [name for name in fitting(row) if not set(lost) & set(_unread(name, tuple(row)))]
         others = [] if set(lost) & set(either) else others
         read = f"`format: {others[0]}`, or " if others else ""
@@ -92,19 +90,32 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def lost_columns(row: dict, names: Iterable[str], messages: list[dict]) -> list[str]:
+    """Those of a row's columns that say something that the messages do not.
+
+    Raises:
+        BadRow: images and the like, and nothing else.
+    """
+    lost = [n for n in names if given(row.get(n)) and not _is_in(row[n], messages)]
+    if lost and all(_plain(name) in _MEDIA for name in lost):
+        raise BadRow(f"{', '.join(lost)}: images, videos and audio are not supported")
+    return lost
+
+
 def is_read(name: str) -> bool:
     """Whether a column of this name can matter under any format."""
-    return name in _COMMON or _is_content(name) or name == "completion"
+    return name in _COMMON or is_content(name) or name == "completion"
 
 
 @lru_cache(maxsize=1000)
 def _unread(format: str, columns: tuple[str, ...]) -> tuple[str, ...]:
     """Those of a row's columns that hold content and that a format does not read."""
     read = {*_COMMON, *FORMATS[format].prompt, *FORMATS[format].beside}
-    return tuple(c for c in columns if c not in read and _is_content(c))
+    return tuple(c for c in columns if c not in read and is_content(c))
 
 
-def _is_content(name: str) -> bool:
+def is_content(name: str) -> bool:
+    """Whether a column of this name holds a part of a conversation."""
     plain = _plain(name)
     return plain in _CONTENT | _MEDIA or plain.endswith(_ENDINGS)
 
