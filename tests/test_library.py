@@ -283,6 +283,40 @@ def test_streams_splits_and_processes_give_the_same(start):
         with_reference(data, None, start[1])
 
 
+@pytest.mark.parametrize("kind", ["numpy", "torch", "pandas", "arrow"])
+def test_rows_that_a_data_set_gives_as_arrays_are_the_same(start, kind):
+    data, expected = data_of("messages"), equal_length(data_of("messages"), start[1])
+    assert equal_length(data.with_format(kind), start[1]).to_list() == expected.to_list()
+    model = AutoModelForCausalLM.from_pretrained(start[0])
+    found = with_reference(expected.with_format(kind), model, start[1])
+    assert found.to_list() == with_reference(found, model, start[1]).to_list()
+
+
+def test_what_is_no_data_set_or_tokenizer_is_refused_by_name(start):
+    data = data_of("strings")
+    for rows in (data.to_list(), data.to_pandas(), {"train": data}, None):
+        with pytest.raises(UserError, match=f"needs a data set, found {type(rows).__name__}"):
+            equal_length(rows, start[1])
+    with pytest.raises(UserError, match="needs a tokenizer, found str; a processor has one"):
+        equal_length(data, str(start[0]))
+    with pytest.raises(UserError, match="ignored_columns names sytem, which no row has; found pr"):
+        equal_length(data, start[1], ignored_columns=["sytem"])
+    with pytest.raises(ValueError, match="ignored_columns is 'system', expected a list"):
+        equal_length(data, start[1], ignored_columns="system")
+
+
+def test_pairs_that_the_reference_model_cannot_take_are_refused(start):
+    model = AutoModelForCausalLM.from_pretrained(start[0])
+    limit = model.config.max_position_embeddings
+    long = Dataset.from_list([FORMATS["strings"]("a", "b " * limit, "c d " * limit)])
+    with pytest.raises(UserError, match=f"has {limit} positions.*\n.*max_length=.... cuts: "):
+        with_reference(equal_length(long, start[1]), model, start[1])
+    data = equal_length(data_of("strings"), start[1])
+    model.resize_token_embeddings(20)
+    with pytest.raises(UserError, match="with_reference, .*_ids: found the token .* has 20 rows"):
+        with_reference(data, model, start[1])
+
+
 def test_another_format_is_the_same_as_its_messages(start):
     rows = [{"question": p, "chosen": c, "rejected": r} for p, c, r in PAIRS]
     found = equal_length(Dataset.from_list(rows), start[1], format="orca")

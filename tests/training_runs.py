@@ -58,7 +58,6 @@ def make_inputs(start: Path, folder: Path, n_train=41, n_test=6) -> dict[str, st
     pq.write_table(pa.table(table), paths["tokens"])
     record = {"setting": "world", "torch_threads": 1, "reference_batch_size": 32}
     record |= {"forward": "packed", "token_budget": 100, "dtype": "float32"}
-    record |= {"matrix_products": "auto"}
     reference.main(
         ["--record", json.dumps(record), "--tokens", paths["tokens"], "--model", str(start)]
         + ["--output", paths["reference"]]

@@ -156,7 +156,8 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
 
 def _chats(sft: dict | None) -> dict | None:
     """What of the section ``sft`` says which chats are read."""
-    return sft and {key: sft.get(key) for key in ("dataset", "revision", "split", "bad_rows")}
+    keys = ("dataset", "revision", "split", "bad_rows", "ignored_columns")
+    return sft and {key: sft.get(key) for key in keys}
 
 
 def _commit(config: dict, name: str | None, revision: str | None, kind: str = "") -> str | None:

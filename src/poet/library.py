@@ -14,6 +14,7 @@ from poet.data.containers import BadRow
 from poet.data.examples import BATCH, read_example, token_ids, truncated_columns
 from poet.data.formats import FORMATS, SIDES
 from poet.data.layout import Layout, WrongFormat
+from poet.data.model_limits import check_ids, check_positions, largest_id, positions
 from poet.data.pairs import refuse_bad
 from poet.data.templates import Chat
 from poet.data.tokenization import IDS
@@ -67,7 +68,7 @@ def equal_length(
             same tokens; a stream with ``num_proc`` or ``bad_rows="drop"``.
         ValueError: an argument that is out of its range.
     """
-    from datasets import DatasetDict, IterableDataset, IterableDatasetDict
+    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
     kept_lengths(1, 1, strategy, keep)
     limits = _limits(max_length, max_prompt_length)
@@ -76,6 +77,13 @@ def equal_length(
     ):  # fmt: skip
         if value not in choices:
             raise ValueError(f"{name} is {value!r}, expected one of {', '.join(choices)}")
+    if isinstance(ignored_columns, str):
+        raise ValueError(f"ignored_columns is {ignored_columns!r}, expected a list of names")
+    if not hasattr(tokenizer, "added_tokens_encoder"):
+        raise UserError(
+            f"equal_length needs a tokenizer, found {type(tokenizer).__name__}; a processor has "
+            "one in its attribute `tokenizer`."
+        )
     layout = Layout(format, tuple(ignored_columns))
     chat = Chat(tokenizer, "keep_start", chat_template_kwargs or {})
     convert = partial(
@@ -84,6 +92,12 @@ def equal_length(
     used = {"prompt", *SIDES, *FORMATS[format].prompt, *FORMATS[format].beside}
 
     def one(part):
+        if not isinstance(part, Dataset | IterableDataset):
+            raise UserError(
+                f"equal_length needs a data set, found {type(part).__name__}; make one with "
+                "Dataset.from_list or Dataset.from_pandas"
+            )
+        part = part.with_format(None)  # arrays and tensors are no messages
         options = {"num_proc": num_proc}
         if isinstance(part, IterableDataset):
             if num_proc or bad_rows == "drop":
@@ -94,7 +108,12 @@ def equal_length(
             options = {}
         elif bad_rows == "drop":
             part = _without_bad_rows(part, layout, chat)
-        names = part.column_names or next(iter(part), ())  # a stream may not know its columns
+        names = part.column_names or [*next(iter(part), ())]  # a stream may not know its columns
+        if unknown := [name for name in layout.ignored if names and name not in names]:
+            raise UserError(
+                f"ignored_columns names {', '.join(unknown)}, which no row has; found "
+                f"{', '.join(names)}"
+            )
         removed = [name for name in names if name in used]
         return part.map(convert, batched=True, with_indices=True, remove_columns=removed, **options)
 
@@ -175,7 +194,8 @@ def with_reference(
         The data set with the columns ``ref_chosen_logps`` and ``ref_rejected_logps``.
 
     Raises:
-        UserError: the data set is a stream, or not what :func:`equal_length` gives.
+        UserError: the data set is a stream, or not what :func:`equal_length` gives; the model has
+            fewer positions than a pair has tokens, or no row for one of them in its embedding.
     """
     from datasets import Dataset, DatasetDict
     from datasets.table import InMemoryTable
@@ -196,9 +216,26 @@ def with_reference(
             f"with_reference: no column {', '.join(missing)}; found "
             f"{', '.join(dataset.column_names)}. Expected what equal_length gives."
         )
+    of_before = [n for n in dataset.column_names if n in (f"ref_{side}_logps" for side in SIDES)]
+    table = dataset.remove_columns(of_before).with_format("arrow")[:]
+    if len(table):
+        _check_model(model, tokenizer, table)
     add_fused_lm_head(model)
-    table = dataset.with_format("arrow")[:]
     columns = compute(model.eval(), table, batch_size, tokenizer.pad_token_id, "reference")
     for name, column in columns.items():
         table = table.append_column(name, column)
     return Dataset(InMemoryTable(table))
+
+
+def _check_model(model, tokenizer, table) -> None:
+    """Check that a model takes the tokens of an Arrow table's pairs."""
+    import pyarrow.compute as pc
+
+    of = model.config.get_text_config().to_dict()
+    lengths = [pc.list_value_length(table[name]).to_numpy() for name in IDS]
+    longest = int(max((lengths[0] + side).max() for side in lengths[1:]))
+    needs = [("prompt and response, which equal_length(..., max_length=...) cuts", longest, False)]
+    name = model.config.name_or_path or "in memory"
+    check_positions(positions(of), needs, name, "with_reference")
+    for column in IDS:
+        check_ids(tokenizer, largest_id(table[column]), of, f"with_reference, {column}")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chat_tokenizers import byte_level
 from poet.analyse import completion, contamination, diagnose
 from poet.analyse.completion import Completer, open_scorer
 from poet.analyse.expected_order import Scorer, as_it_stands, expected_order
@@ -245,6 +246,26 @@ def test_bad_rows_are_an_error_unless_they_are_to_be_dropped(tmp_path, capsys):
     (tmp_path / "pairs.jsonl").write_text(text, encoding="latin-1")
     with pytest.raises(UserError, match=r"line 1, byte \d+: found b'\\xe9', expected UTF-8"):
         run(capsys, "--pairs", tmp_path / "pairs.jsonl", "--bad-rows", "drop")
+
+
+def test_texts_of_special_tokens_are_no_answers_here_either(tmp_path, capsys):
+    template = "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
+    byte_level(template, None, "<|end|>").save_pretrained(tmp_path / "tokenizer")
+    rows = [pair(f"What is {n}?", "a b c", "d" if n else "d <|end|> e") for n in range(20)]
+    write_jsonl(rows, tmp_path / "pairs.jsonl")
+    flags = ("--pairs", tmp_path / "pairs.jsonl", "--tokenizer", tmp_path / "tokenizer")
+    said = r"1 of 20 rows cannot be used.\n  pair 1 \(prompt 'What is 0\?'\): rejected has the text"
+    with pytest.raises(UserError, match=said):
+        run(capsys, *flags)
+    assert "pairs.jsonl: 19 pairs" in run(capsys, *flags, "--bad-rows", "drop")
+
+
+@pytest.mark.parametrize("name", ["", "absent", "pairs.jsonl"])
+def test_a_tokenizer_that_cannot_be_loaded(tmp_path, capsys, name):
+    write_jsonl([pair("What is it?", "a", "b")], tmp_path / "pairs.jsonl")
+    name = name and tmp_path / name
+    with pytest.raises(UserError, match=f"--tokenizer {name} cannot be loaded: .*\nExpected a fol"):
+        run(capsys, "--pairs", tmp_path / "pairs.jsonl", "--tokenizer", name)
 
 
 def test_another_format_is_read_where_it_is_named(tmp_path, capsys):

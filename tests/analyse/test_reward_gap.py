@@ -29,7 +29,7 @@ def files(early, models, tmp_path_factory):
     record = {
         "setting": "world", "torch_threads": 1, "reference_batch_size": 16,
         "forward": "padded", "token_budget": None, "dtype": "float32",
-        "analysis": {"pairs": N, "prefix_lengths": KS}, "matrix_products": "auto",
+        "analysis": {"pairs": N, "prefix_lengths": KS},
     }  # fmt: skip
     reference.main(
         ["--record", json.dumps(record), "--tokens", str(early.tokens), "--model",

@@ -55,11 +55,35 @@ def test_formats(row, prompt, completion):
         ({"messages": said("a", " ")}, "a message is empty"),
         ({"messages": "a"}, "messages is neither a string nor a list of messages"),
         ({"messages": [{"role": "tool", "content": "a"}]}, "tool calls are not supported"),
+        ({"prompt": "a", "completion": "b", "images": ["x"]}, "images, videos and audio are not"),
+        ({"prompt": json.dumps(said("a")), "completion": "b"}, "prompt is text of messages"),
+        ({"prompt": "\n\nHuman: a\n\nAssistant:", "completion": "b"}, "prompt is text of messages"),
     ],
 )
 def test_bad_rows_say_why(row, reason):
     with pytest.raises(BadRow, match=reason):
         chats.read_chat(row)
+
+
+@pytest.mark.parametrize(
+    ("row", "extra"),
+    [
+        ({"prompt": "a", "completion": "b"}, {"history": [["c", "d"]], "Input": "e"}),
+        ({"messages": said("a", "b")}, {"prompt": "c"}),
+        ({"messages": said("a", "b")}, {"conversations": [{"from": "human", "value": "c"}]}),
+    ],
+)
+def test_a_column_that_would_be_lost_is_refused_unless_it_is_to_be_ignored(tmp_path, row, extra):
+    names = ", ".join(extra)
+    rows = [row, {**row, **extra}]
+    with pytest.raises(
+        UserError, match=rf"1 of 2 rows.*\n  line 2: {names} would be lost .*\[{names}\]"
+    ):
+        run(tmp_path, rows, bad_rows="drop")
+    corpus, _ = run(tmp_path, rows, ignored_columns=[*extra])
+    assert corpus[0] == corpus[1]
+    same = {**row, **dict.fromkeys(extra, "a"), "source": "web", "score": 1}
+    assert chats.read_chat(same) == chats.read_chat(row)
 
 
 def run(tmp_path, rows, **settings):

@@ -4,11 +4,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from chat_tokenizers import NEED_PARTS, SHIPPED, byte_level, shipped, turn_end_of
-from poet.data.ends import Stray, control_tokens, early_eos, turn_end, with_ends
+from poet.data.ends import (
+    Stray,
+    configured_ends,
+    control_tokens,
+    early_eos,
+    turn_end,
+    with_ends,
+)
 from poet.data.templates import Chat
-from poet.files import write_json
+from poet.files import UserError, write_json
 
 TURNS = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}<|end|>{% endfor %}"
 ROLES = ["<|user|>", "<|assistant|>", "<|end|>"]
@@ -40,15 +48,17 @@ def test_where_no_token_follows_an_answer_none_is_found(template):
 
 @given(
     st.one_of(st.none(), st.integers(0, 400), st.lists(st.integers(0, 400), max_size=4)),
+    st.sampled_from(["generation_config.json", "config.json", "text_config"]),
     st.lists(st.integers(0, 400), max_size=3),
 )
-def test_an_answer_ends_at_the_union(tmp_path_factory, configured, chosen):
+def test_an_answer_ends_at_the_union(tmp_path_factory, configured, place, chosen):
     tokenizer = UNION
     folder = tmp_path_factory.mktemp("model")
     if configured is not None:
-        write_json(
-            {"eos_token_id": configured, "temperature": 0.1}, folder / "generation_config.json"
-        )
+        said = {"eos_token_id": configured, "temperature": 0.1}
+        if place == "text_config":
+            said, place = {"text_config": said}, "config.json"
+        write_json(said, folder / place)
     found = with_ends({"stop_token_ids": chosen, "top_p": 1.0}, chat_of(tokenizer), folder)
     named = {configured} if isinstance(configured, int) else {*(configured or [])}
     end = tokenizer.convert_tokens_to_ids("<|end|>")
@@ -57,6 +67,38 @@ def test_an_answer_ends_at_the_union(tmp_path_factory, configured, chosen):
 
 
 UNION = byte_level(TURNS, None, "</s>", ROLES)
+
+
+@pytest.mark.parametrize("generation", [None, {}, {"eos_token_id": 9}, {"eos_token_id": [9, None]}])
+@pytest.mark.parametrize("eos", [7, [7, 8]])
+def test_ends_that_a_folder_names_are_those_that_transformers_reads(tmp_path, eos, generation):
+    LlamaForCausalLM(
+        LlamaConfig(vocab_size=20, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+                    num_attention_heads=1, eos_token_id=eos)
+    ).save_pretrained(tmp_path)  # fmt: skip
+    (tmp_path / "generation_config.json").unlink()
+    if generation is not None:
+        write_json(generation, tmp_path / "generation_config.json")
+    theirs = LlamaForCausalLM.from_pretrained(tmp_path).generation_config.eos_token_id
+    theirs = theirs if isinstance(theirs, list) else [theirs]
+    assert configured_ends(tmp_path) == [token for token in theirs if token is not None]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON"),
+        ("[]", r"found \[\], expected a JSON object"),
+        ('{"eos_token_id": "</s>"}', r"eos_token_id is \['</s>'\]; expected a token id"),
+        ('{"eos_token_id": [[1]]}', r"eos_token_id is \[\[1\]\]; expected"),
+    ],
+)
+def test_a_generation_configuration_that_cannot_be_read(tmp_path, text, said):
+    path = tmp_path / "generation_config.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"{path}: {said}"):
+        configured_ends(tmp_path)
+
 
 PIECES = [
     "a",

@@ -269,6 +269,8 @@ CALL = [{"from": "function_call", "value": "f()"}]
         ({"instruction": "Do it.", "input": "this"}, "set `format: alpaca`"),
         ({"question": "What?"}, "column question would be lost"),
         ({"messages": [said("user", "Another one.")]}, "column messages would be lost"),
+        ({"Chat_History": [said("user", "Another one.")]}, "column Chat_History would be lost"),
+        ({"chosen_reasoning_content": "Hm.", "sys-prompt": "x"}, "chosen_reasoning_content, sys-"),
     ],
 )
 def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(
@@ -292,6 +294,34 @@ def test_columns_that_say_what_the_pair_says_are_no_loss():
     system = [said("system", "Be brief."), said("user", "Why?")]
     read_pair({**PLAIN, "prompt": system, "system": "Be brief."} | {
         side: [said("assistant", PLAIN[side])] for side in ("chosen", "rejected")})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        ("sharegpt", {"prompt": "Another one."}),
+        ("sharegpt", {"conversation": [{"from": "human", "value": "Another one."}]}),
+        ("alpaca", {"prompt": "Below is an instruction."}),
+    ],
+)
+def test_of_columns_for_the_same_the_one_that_is_not_read_must_not_differ(name, extra):
+    row = LAYOUTS[name][1]((None, *PROMPT[1:]), "The Morin.", "A lake.")
+    (column,) = extra
+    with pytest.raises(BadRow, match=f"column {column} would be lost .*: set `ignored_columns"):
+        read_pair({**row, **extra}, Layout(name))
+    same = {**row, column: PROMPT[2]}
+    assert read_pair(same, Layout(name)) == read_pair(row, Layout(name))
+
+
+def test_what_else_a_message_of_from_and_value_holds_is_kept_or_refused():
+    row = LAYOUTS["sharegpt"][1]((None, *PROMPT[1:]), "The Morin.", "A lake.")
+    row["chosen"]["reasoning_content"] = "Hm."
+    assert read_pair(row, Layout("sharegpt"))["chosen"] == [
+        said("assistant", "The Morin.") | {"reasoning_content": "Hm."}
+    ]
+    row["chosen"]["tool_calls"] = [{"name": "f"}]
+    with pytest.raises(BadRow, match="chosen: tool calls are not supported"):
+        read_pair(row, Layout("sharegpt"))
 
 
 def test_an_ignored_column_that_no_row_has_is_a_mistake(tmp_path):

@@ -273,6 +273,8 @@ def test_answers_that_differ_in_white_space_only(tmp_path):
     [
         "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n", "<s>[INST] {} [/INST]",
         "<start_of_turn>user\n{}<end_of_turn>\n<start_of_turn>model\n", "<|user|>\n{}</s>\n",
+        "\nHuman: {}\nAssistant:", "### Human: {}### Assistant: ", "USER: {} ASSISTANT:",
+        "### Instruction:\n{}\n\n### Response:\n",
     ],
 )  # fmt: skip
 def test_prompts_that_a_template_has_rendered(tmp_path, rendered):

@@ -303,3 +303,15 @@ def test_a_default_system_text_in_a_response_is_named(planted):
         takes_alone(Chat(shipped("qwen2_5"), "paper", {}))
     assert "You are Qwen" in str(error.value)
     planted("`length_policy: paper` with a default system text", error.value, "no training starts")
+
+
+def test_a_template_without_a_generation_prompt_is_refused_where_answers_would_begin_with_it():
+    turns = "{% for m in messages %}### {{ m.role }}: {{ m.content }}\n{% endfor %}"
+    opened = turns + "{% if add_generation_prompt %}### assistant: {% endif %}"
+    marked = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
+    inst = "{% for m in messages %}{{ '[I]' if m.role == 'user' }}{{ m.content }}{% endfor %}"
+    check_template(byte_level(opened, None, "</s>"), {})
+    check_template(byte_level(marked, None, "</s>", ["<|user|>", "<|assistant|>"]), {})
+    check_template(byte_level(inst, None, "</s>"), {})
+    with pytest.raises(UserError, match="no generation prompt, .* begin with '### assistant: '"):
+        check_template(byte_level(turns, None, "</s>"), {})

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poet.data.truncation import truncate_file, truncate_pair, truncate_table
+from poet.data.truncation import main, truncate_file, truncate_pair, truncate_table
+from poet.files import UserError
 
 tokens = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
 shares = st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.75, 1.0])
@@ -110,3 +111,34 @@ def test_file_keeps_rows_and_schema(tmp_path):
     lengths = [len(ids) for ids in out["chosen_ids"].to_pylist()]
     assert lengths == [min(len(c), len(r)) for c, r in rows]
     assert not list(tmp_path.glob(".partial*"))
+
+
+@pytest.mark.parametrize("flag", [["--keep", "2"], ["--keep", "0"]])
+def test_a_share_out_of_range_is_said_before_anything_is_read(flag):
+    with pytest.raises(UserError, match="--keep: keep is .*, expected a share in"):
+        main(["--tokens", "absent.parquet", "--output", "out.parquet", *flag])
+
+
+@pytest.mark.parametrize(
+    ("rejected", "said"),
+    [
+        ([[1]] * 6 + [[]], "row 7: rejected_ids is empty"),
+        ([[1]] * 5 + [None] + [[1]], "row 6: rejected_ids is empty"),
+        (["text"] * 7, "rejected_ids is string; expected lists of token ids"),
+    ],
+)
+def test_tokens_that_are_none(tmp_path, rejected, said):
+    source, target = tmp_path / "tokens.parquet", tmp_path / "out.parquet"
+    pq.write_table(
+        pa.table({"chosen_ids": [[1]] * 7, "rejected_ids": rejected}), source, row_group_size=4
+    )
+    with pytest.raises(UserError, match=f"{source}.*{said}"):
+        truncate_file(source, target)
+    assert not target.exists()
+
+
+def test_a_file_that_is_no_parquet(tmp_path):
+    (tmp_path / "pairs.jsonl").write_text("{}")
+    for name in ("pairs.jsonl", "absent"):
+        with pytest.raises(UserError, match=f"{tmp_path / name}: not a readable parquet file"):
+            truncate_file(tmp_path / name, tmp_path / "out.parquet")

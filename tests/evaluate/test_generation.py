@@ -9,9 +9,10 @@ from collections import Counter
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from chat_tokenizers import shipped
+from poet.analyse.pair_tokens import Ids
 from poet.data.encoding import encode
 from poet.data.templates import Chat, render_prompts, template_hash
 from poet.evaluate import sampling as samplers
@@ -48,8 +49,9 @@ ENGINES = [sample, sample_continuous]
 
 def generate(model, tokenizer, prompts, sampling, seed, engine=sample):
     """Answers as the program writes them."""
-    ids = encode(tokenizer, render_prompts(Chat(tokenizer, "keep_start", {}), prompts))
-    return described(tokenizer, engine(model, tokenizer, ids, sampling, seed, "test"))
+    chat = Chat(tokenizer, "keep_start", {})
+    ids = encode(tokenizer, render_prompts(chat, prompts))
+    return described(chat, engine(model, tokenizer, ids, sampling, seed, "test"))
 
 
 @pytest.fixture
@@ -406,6 +408,35 @@ def test_an_answer_ends_where_transformers_own_generate_ends_it(
     assert made["stop_token_ids"] == ends
     assert made["finish_reasons"] == {"stop": len(PROMPTS), "length": 0}
     assert "WARNING" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("backend", ["transformers", "continuous"])
+def test_a_turns_end_that_is_no_special_token_is_not_in_the_text(tmp_path, gemma, backend):
+    folder = shutil.copytree(gemma[0], tmp_path / "model")
+    written = read_json(folder / "tokenizer.json")
+    for token in written["added_tokens"]:
+        token["special"] &= token["content"] != "<end_of_turn>"
+    write_json(written, folder / "tokenizer.json")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    assert tokenizer.decode([end], skip_special_tokens=True) == "<end_of_turn>"
+    changes = {"temperature": 0, "max_new_tokens": 30, "backend": backend}
+    (rows,), _ = program(tmp_path, folder, [1], **changes)
+    assert [row["output"] for row in rows[: len(gemma[3])]] == gemma[3]
+    ids = Ids(tokenizer)
+    ((_, chosen, *_),) = ids(
+        [
+            {
+                name: [{"role": role, "content": "No."}]
+                for name, role in (
+                    ("prompt", "user"),
+                    ("chosen", "assistant"),
+                    ("rejected", "assistant"),
+                )
+            }
+        ]
+    )
+    assert end in chosen and ids.prefix("No.", chosen, len(chosen)) == "No."
 
 
 def test_a_pad_token_that_ends_answers_changes_nothing(tmp_path, gemma):

@@ -33,6 +33,7 @@ low, high, n: histograms.
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 from poet.analyse import contamination, pair_counts
@@ -41,12 +42,12 @@ from poet.analyse.expected_order import SIDES, Scorer, as_it_stands, expected_or
 from poet.analyse.pair_tokens import Ids, Words
 from poet.analyse.recommendation import markdown, recommend
 from poet.data.containers import BadRow
+from poet.data.ends import Stray, stray_text
 from poet.data.layout import TRL, Layout, add_flags
 from poet.data.messages import OPTIONS
-from poet.data.pairs import collect, digest, read_rows
+from poet.data.pairs import collect, digest, read_rows, refuse_bad
 from poet.data.preferences import instruction
-from poet.data.repositories import loadable
-from poet.data.templates import template_of
+from poet.data.templates import Chat, template_of
 from poet.evaluate.benchmark import read_instructions
 from poet.files import cli, load_record, publish, write_json
 from poet.progress import track
@@ -70,6 +71,24 @@ def read(
     )
     pairs, dropped = collect(rows, str(path), bad_rows, layout)
     return pairs, dict(sorted(dropped.items()))
+
+
+def without_strays(
+    pairs: list[dict], chat: Chat, source: str, bad_rows: str
+) -> tuple[list[dict], Counter[str]]:
+    """Pairs whose responses have no text of a special token, which tokenization leaves out.
+
+    Raises:
+        UserError: as :func:`poet.data.pairs.refuse_bad`.
+    """
+    stray, good, bad = Stray(chat), [], []
+    for number, pair in enumerate(pairs, start=1):
+        if found := stray_text(stray.in_messages, pair):
+            asked = pair["prompt"][-1]["content"][:60]
+            bad.append((f"pair {number} (prompt {asked!r})", BadRow(*found)))
+        else:
+            good.append(pair)
+    return good, refuse_bad(bad, len(good), source, bad_rows)
 
 
 def diagnose(
@@ -109,13 +128,12 @@ def find_tokens(args, record: dict | None) -> Words | Ids:
     A model from scratch gets the tokenizer that its training will make of the corpus.
 
     Raises:
-        UserError: the tokenizer has no chat template.
+        UserError: the tokenizer cannot be loaded, or has no chat template.
     """
-    if args.tokenizer:
-        from transformers import AutoTokenizer
+    if args.tokenizer is not None:
+        from poet.data.repositories import named_tokenizer
 
-        with loadable(f"--tokenizer {args.tokenizer}"):
-            tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+        tokenizer = named_tokenizer(args.tokenizer)
         template_of(tokenizer)
         return Ids(tokenizer, record)
     if record and record["scratch"] and args.corpus:
@@ -154,11 +172,15 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     record = load_record(args.record) if args.record else None
     layout = Layout(args.format, tuple(args.ignored_columns))
-    pairs, dropped = read(args.pairs, layout, args.bad_rows)
+    of_record = record["data"].get("bad_rows") if record else None
+    bad_rows = "drop" if "drop" in (args.bad_rows, of_record) else "error"
+    pairs, dropped = read(args.pairs, layout, bad_rows)
+    tokens = find_tokens(args, record)
+    if isinstance(tokens, Ids):
+        pairs, strays = without_strays(pairs, tokens.chat, args.pairs, bad_rows)
+        dropped |= strays
     evaluation = args.evaluation_prompts and read_instructions(args.evaluation_prompts)
-    found, histogram = diagnose(
-        pairs, find_tokens(args, record), find_scorer(args, record), evaluation
-    )
+    found, histogram = diagnose(pairs, tokens, find_scorer(args, record), evaluation)
     setting = record and record["setting"]
     diagnosis = {"source": Path(args.pairs).name, "setting": setting, "dropped": dropped, **found}
     if args.figure:

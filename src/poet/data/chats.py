@@ -9,25 +9,28 @@ first answer; all that follows is the completion, whose answers are what is lear
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from poet.data.containers import BadRow
-from poet.data.formats import from_value, given, system_of
+from poet.data.formats import MESSAGES_TEXT, TRANSCRIPT, from_value, given, system_of
+from poet.data.layout import WrongFormat, is_content, lost_columns
 from poet.data.messages import OPTIONS, messages_of, read_options
 from poet.data.pairs import read_rows, refuse_bad, with_system
 from poet.data.preferences import write_parquet
 from poet.files import UserError, cli, load_record, write_json
 
 
-def read_chat(row: dict) -> dict:
+def read_chat(row: dict, ignored: Collection[str] = ()) -> dict:
     """A row of any of the module's formats -> prompt and completion (message lists).
 
-    Messages after the last answer are left out. ``chat_template_kwargs`` and ``tools`` are there if
-    the row has them.
+    Columns to be ``ignored`` are taken as not there. Messages after the last answer are left out.
+    ``chat_template_kwargs`` and ``tools`` are there if the row has them.
 
     Raises:
         BadRow: saying what is wrong.
+        WrongFormat: a column with a part of a conversation is not read.
     """
+    row = {name: value for name, value in row.items() if name not in ignored}
     whole = [n for n in ("messages", "conversations", "conversation") if given(row.get(n))]
     if whole:
         messages = messages_of(from_value(row[whole[0]]), whole[0])
@@ -38,11 +41,20 @@ def read_chat(row: dict) -> dict:
             if value is None:
                 raise BadRow(f"no messages and no {column}", f"columns {', '.join(map(str, row))}")
             if isinstance(value, str):
+                if MESSAGES_TEXT.match(value) or TRANSCRIPT.match(value):
+                    raise BadRow(f"{column} is text of messages, expected a list of them", value)
                 value = [{"role": role, "content": value}]
             parts += messages_of(value, column)
         messages = parts
     if system := system_of(row):
         messages = with_system(system, messages)
+    read = whole[:1] or ("prompt", "completion")
+    others = [n for n in row if n not in read and (is_content(n) or n in ("prompt", "completion"))]
+    if lost := ", ".join(lost_columns(row, others, messages)):
+        raise WrongFormat(
+            f"{lost} would be lost beside {' and '.join(read)}: put what matters into the "
+            f"messages, or set `ignored_columns: [{lost}]`"
+        )
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise BadRow("no message is the assistant's")
@@ -55,18 +67,21 @@ def read_chat(row: dict) -> dict:
     return {"prompt": prompt, "completion": completion, **read_options(row)}
 
 
-def collect(rows: Iterable, source: str, bad_rows: str) -> tuple[list[dict], dict[str, int]]:
+def collect(
+    rows: Iterable, source: str, bad_rows: str, ignored: Collection[str]
+) -> tuple[list[dict], dict[str, int]]:
     """Conversations in the rows' order, and how many rows were dropped for which reason.
 
     Raises:
-        UserError: no rows; bad rows, unless ``bad_rows`` is "drop" and something is left.
+        UserError: no rows; bad rows, unless ``bad_rows`` is "drop" and something is left; a row of
+            which a column would be lost.
     """
     chats, bad = [], []
     for place, row in rows:
         try:
             if isinstance(row, BadRow):
                 raise row
-            chats.append(read_chat(row))
+            chats.append(read_chat(row, ignored))
         except BadRow as problem:
             bad.append((place, problem))
     if not chats and not bad:
@@ -90,7 +105,8 @@ def main(argv=None) -> None:
         rows = ((f"row {number}", row) for number, row in rows)
     else:
         rows = read_rows(source)
-    chats, dropped = collect(rows, source, settings["bad_rows"])
+    ignored = settings.get("ignored_columns") or ()
+    chats, dropped = collect(rows, source, settings["bad_rows"], ignored)
     columns = dict.fromkeys(("prompt", "completion"), "messages")
     write_parquet(chats, args.output, {**columns, **dict.fromkeys(OPTIONS, "json")})
     write_json({"source": source, "chats": len(chats), "dropped": dropped}, args.summary)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from poet.data.templates import PROBE, PROBE_ANSWER, Chat
-from poet.files import read_json
+from poet.files import UserError, read_json
 
 _REASONING = re.compile("think|thought|reason", re.IGNORECASE)  # tags that belong to an answer
 
@@ -28,15 +28,43 @@ def turn_end(chat: Chat) -> int | None:
 def with_ends(sampling: dict, chat: Chat, folder: str | Path) -> dict:
     """``sampling`` with all that end an answer as its ``stop_token_ids``, sorted.
 
-    They are those that it names, the tokenizer's EOS, the end of the template's turn, and
-    ``eos_token_id`` of ``generation_config.json`` in the model's ``folder``, which transformers'
-    own generate reads.
+    They are those that it names, the tokenizer's EOS, the end of the template's turn, and those of
+    the model's ``folder``, see :func:`configured_ends`.
+
+    Raises:
+        UserError: see :func:`configured_ends`.
     """
-    path = Path(folder) / "generation_config.json"
-    named = read_json(path).get("eos_token_id") if path.is_file() else None
-    named = named if isinstance(named, list) else [named]
+    named = configured_ends(folder)
     ends = {*sampling["stop_token_ids"], *named, chat.tokenizer.eos_token_id, turn_end(chat)}
     return {**sampling, "stop_token_ids": sorted(ends - {None})}
+
+
+def configured_ends(folder: str | Path) -> list[int]:
+    """``eos_token_id`` of a model's folder, as transformers' own generate reads it.
+
+    It stands in ``generation_config.json``; without that file, in ``config.json``.
+
+    Raises:
+        UserError: it is no token id and no list of them, or the file no JSON object.
+    """
+    files = (Path(folder) / f"{name}.json" for name in ("generation_config", "config"))
+    path = next(filter(Path.is_file, files), None)
+    if path is None:
+        return []
+    try:
+        found = read_json(path)
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}). Copy the model's anew.") from None
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: found {str(found)[:60]}, expected a JSON object.")
+    ends = found.get("eos_token_id", (found.get("text_config") or {}).get("eos_token_id"))
+    ends = ends if isinstance(ends, list) else [ends]
+    if any(type(end) not in (int, type(None)) for end in ends):
+        raise UserError(
+            f"{path}: eos_token_id is {ends}; expected a token id, a list of them or null. Mend it "
+            "there."
+        )
+    return [end for end in ends if end is not None]
 
 
 def control_tokens(chat: Chat) -> dict[str, int]:
@@ -81,6 +109,14 @@ def early_eos(tokenizer, text: str) -> str | None:
     return eos if eos in text.rstrip().removesuffix(eos) else None
 
 
+def stray_text(stray: Callable[[object], str | None], pair: dict) -> tuple[str, object] | None:
+    """What of :func:`defect` is seen without tokens: a control token's text in a response."""
+    for side in ("chosen", "rejected"):
+        if token := stray(pair[side]):
+            return f"{side} has the text of a special token, which would be that token", token
+    return None
+
+
 def defect(
     stray: Callable[[object], str | None], pair: dict, ids: tuple
 ) -> tuple[str, object] | None:
@@ -91,9 +127,8 @@ def defect(
         pair: with the responses ``chosen`` and ``rejected``.
         ids: token ids of prompt, chosen and rejected.
     """
-    for side in ("chosen", "rejected"):
-        if token := stray(pair[side]):
-            return f"{side} has the text of a special token, which would be that token", token
+    if found := stray_text(stray, pair):
+        return found
     if ids[1] == ids[2]:
         text = pair["chosen"] if isinstance(pair["chosen"], str) else pair["chosen"][-1]["content"]
         return "chosen and rejected have the same tokens", text

@@ -16,9 +16,9 @@ from typing import NamedTuple
 from poet.data.containers import BadRow
 
 SIDES = ("chosen", "rejected")
-_TRANSCRIPT = re.compile(r"\s*Human:.*?\n\nAssistant:", re.DOTALL)
+TRANSCRIPT = re.compile(r"\s*Human:.*?\n\nAssistant:", re.DOTALL)
 _TURN = re.compile(r"\n\n(Human|Assistant):")
-_MESSAGES_TEXT = re.compile(r"""\s*\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
+MESSAGES_TEXT = re.compile(r"""\s*(?:array\()?\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
 
 
@@ -27,6 +27,7 @@ class Format(NamedTuple):
     prompt: tuple[str, ...]  # columns that hold the prompt, one of them
     beside: tuple[str, ...]  # and what else of it
     summary: str
+    either: tuple[str, ...] = ()  # columns of which one is read at most, so that others may differ
 
 
 def given(value: object) -> bool:
@@ -80,11 +81,11 @@ def refuse_other_texts(row: dict) -> None:
     prompt = row.get("prompt")
     for name in ("prompt", *SIDES):
         value = row.get(name)
-        if isinstance(value, str) and _MESSAGES_TEXT.match(value):
+        if isinstance(value, str) and MESSAGES_TEXT.match(value):
             raise BadRow(f"{name} holds messages as text: set `format: messages-as-text`", value)
     if are_texts(row):
-        both = all(_TRANSCRIPT.match(row[side]) for side in SIDES)
-        if both or isinstance(prompt, str) and _TRANSCRIPT.match(prompt):
+        both = all(TRANSCRIPT.match(row[side]) for side in SIDES)
+        if both or isinstance(prompt, str) and TRANSCRIPT.match(prompt):
             raise BadRow(
                 "a transcript (Human: ... Assistant: ...): set `format: hh`", row["chosen"]
             )
@@ -131,13 +132,17 @@ def from_value(value: object) -> object:
         return from_value([value])
     if not isinstance(value, list):
         return value
-    return [
-        {"role": _ROLES.get(message["from"].lower(), message["from"]), "content": message["value"]}
-        if isinstance(message, dict) and {"from", "value"} <= message.keys()
-        and isinstance(message["from"], str)
-        else message
-        for message in value
-    ]  # fmt: skip
+    return [_from_value(message) for message in value]
+
+
+def _from_value(message: object) -> object:
+    if not isinstance(message, dict) or "value" not in message:
+        return message
+    who = message.get("from")
+    if not isinstance(who, str):
+        return message
+    found = {"role": _ROLES.get(who.lower(), who), "content": message["value"]}
+    return found | {key: of for key, of in message.items() if key not in ("from", "value")}
 
 
 def _orca(row: dict) -> dict:
@@ -226,10 +231,18 @@ FORMATS = {
     "trl": Format(_trl, ("prompt",), (), "strings or messages of role and content"),
     "hh": Format(_hh, ("prompt",), (), "transcripts of `Human: ...` and `Assistant: ...`"),
     "sharegpt": Format(
-        _sharegpt, ("conversations", "conversation"), _SYSTEM, "messages of from and value"
+        _sharegpt,
+        ("conversations", "conversation"),
+        _SYSTEM,
+        "messages of from and value",
+        ("conversations", "conversation", "prompt"),
     ),
     "alpaca": Format(
-        _alpaca, ("instruction",), ("input", "history", *_SYSTEM), "instruction, input, history"
+        _alpaca,
+        ("instruction",),
+        ("input", "history", *_SYSTEM),
+        "instruction, input, history",
+        ("prompt",),
     ),
     "orca": Format(_orca, ("question", "input", "prompt"), _SYSTEM, "system and question"),
     "messages-as-text": Format(

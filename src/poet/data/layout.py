@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -15,11 +15,14 @@ from poet.data.formats import FORMATS, SIDES, fitting, given
 _COMMON = ("prompt", *SIDES, "prompt_id", "dataset", "tools", "chat_template_kwargs", "split")
 # Columns that hold a part of the conversation, in whatever spelling: without case and punctuation.
 _CONTENT = frozenset(
-    "system systemprompt systemmessage systeminstruction developer preamble instruction "
-    "instructions input inputs question query userprompt usermessage conversation conversations "
-    "dialog dialogue dialogs messages history context passage document documents "
+    "system systemprompt systemmessage systeminstruction systemcontent systemtext sysprompt "
+    "developer preamble persona instruction instructions input inputs question query userprompt "
+    "usermessage conversation conversations dialog dialogue dialogs dialogues chat turns messages "
+    "history context passage document documents thinking reasoningcontent "
     "functions functioncall functioncalls toolcalls".split()
 )
+# Some also behind another word: chat_history, chosen_reasoning_content.
+_ENDINGS = tuple(word for word in _CONTENT if len(word) > 6 or word == "turns")
 _MEDIA = frozenset("image images video videos audio audios".split())
 
 
@@ -60,14 +63,14 @@ class Layout:
             BadRow: images and the like.
             WrongFormat: other columns; says which, and which format reads them.
         """
-        unread = _unread(self.format, tuple(row))
-        lost = [name for name in unread if given(row[name]) and not _is_in(row[name], messages)]
+        either = FORMATS[self.format].either
+        names = dict.fromkeys((*_unread(self.format, tuple(row)), *either))
+        lost = lost_columns(row, names, messages)
         if not lost:
             return
         names = ", ".join(lost)
-        if all(_plain(name) in _MEDIA for name in lost):
-            raise BadRow(f"{names}: images, videos and audio are not supported")
         others = [name for name in fitting(row) if not set(lost) & set(_unread(name, tuple(row)))]
+        others = [] if set(lost) & set(either) else others
         read = f"`format: {others[0]}`, or " if others else ""
         raise WrongFormat(
             f"column{'s' * (len(lost) > 1)} {names} would be lost under `format: {self.format}`: "
@@ -87,16 +90,34 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def lost_columns(row: dict, names: Iterable[str], messages: list[dict]) -> list[str]:
+    """Those of a row's columns that say something that the messages do not.
+
+    Raises:
+        BadRow: images and the like, and nothing else.
+    """
+    lost = [n for n in names if given(row.get(n)) and not _is_in(row[n], messages)]
+    if lost and all(_plain(name) in _MEDIA for name in lost):
+        raise BadRow(f"{', '.join(lost)}: images, videos and audio are not supported")
+    return lost
+
+
 def is_read(name: str) -> bool:
     """Whether a column of this name can matter under any format."""
-    return name in _COMMON or _plain(name) in _CONTENT | _MEDIA or name == "completion"
+    return name in _COMMON or is_content(name) or name == "completion"
 
 
 @lru_cache(maxsize=1000)
 def _unread(format: str, columns: tuple[str, ...]) -> tuple[str, ...]:
     """Those of a row's columns that hold content and that a format does not read."""
     read = {*_COMMON, *FORMATS[format].prompt, *FORMATS[format].beside}
-    return tuple(c for c in columns if c not in read and _plain(c) in _CONTENT | _MEDIA)
+    return tuple(c for c in columns if c not in read and is_content(c))
+
+
+def is_content(name: str) -> bool:
+    """Whether a column of this name holds a part of a conversation."""
+    plain = _plain(name)
+    return plain in _CONTENT | _MEDIA or plain.endswith(_ENDINGS)
 
 
 @lru_cache(maxsize=1000)
@@ -106,7 +127,7 @@ def _plain(name: str) -> str:
 
 def _is_in(value: object, messages: list[dict]) -> bool:
     """Whether every text of a cell is what some message of the pair says."""
-    contents = {message["content"].strip() for message in messages}
+    contents = {text.strip() for message in messages for text in message.values()}
     return all(text.strip() in contents for text in _texts(value))
 
 

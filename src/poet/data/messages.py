@@ -14,9 +14,9 @@ _CALLS = ("tool_calls", "function_call", "tool_call_id")
 _PARTS = ("images", "image", "videos", "audio")
 _ROLES = ("system", "user", "assistant")
 _OURS = {  # arguments of apply_chat_template that are not the template's
-    "conversation", "tools", "chat_template", "add_generation_prompt", "continue_final_message",
-    "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
-    "return_assistant_tokens_mask", "tokenizer_kwargs",
+    "conversation", "messages", "tools", "chat_template", "add_generation_prompt",
+    "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors",
+    "return_dict", "return_assistant_tokens_mask", "tokenizer_kwargs",
 }  # fmt: skip
 
 
@@ -27,7 +27,8 @@ def messages_of(value: object, column: str) -> list[dict]:
         BadRow: saying what is wrong.
     """
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
-        hint = ": set `format: sharegpt`" if isinstance(value, dict) else ""
+        one = isinstance(value, dict) and isinstance(value.get("value", value.get("content")), str)
+        hint = ": set `format: sharegpt`" if one else ""
         raise BadRow(f"{column} is neither a string nor a list of messages{hint}", value)
     return [_message(message, column) for message in value]
 
@@ -62,13 +63,13 @@ def _refuse_role(message: dict, column: str) -> None:
     role = message.get("role", message.get("from"))
     if role in ("tool", "function", "observation", "function_call"):
         raise BadRow(f"{column}: tool calls are not supported", message)
-    if "from" in message or "value" in message:
+    if {"from", "value"} <= message.keys():
         keys = ", ".join(map(str, message))
         raise BadRow(
             f"{column}: messages of from and value, expected role and content: "
             "set `format: sharegpt`", f"keys {keys}",
         )  # fmt: skip
-    if role is None:
+    if message.get("role") is None:
         keys = ", ".join(map(str, message))
         raise BadRow(f"{column}: a message without role; expected role and content", f"keys {keys}")
     raise BadRow(f"{column}: role is not system, user or assistant", role)

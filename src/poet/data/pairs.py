@@ -34,9 +34,10 @@ from poet.files import UserError
 
 _REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
 _SHOWN = 5
-# How published templates begin a turn.
+# How published templates begin a turn, and how transcripts of any kind ask for the answer.
 _RENDERED = re.compile(
     r"<\|(im_start|start_header_id|user|start_of_role|start)\|>|<start_of_turn>|<｜User｜>|\[INST\]"
+    r"|\b(?i:assistant|response|gpt|bot|ai) ?:\s*\Z"
 )
 
 

@@ -28,6 +28,22 @@ def loading(record: dict) -> dict:
     return {key: record[key] for key in _LOADING if record.get(key)}
 
 
+def named_tokenizer(name: str):
+    """The tokenizer of a program's flag ``--tokenizer``, a folder or a hub's id.
+
+    Raises:
+        UserError: it is empty, or cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    if not name:
+        raise UserError(
+            "--tokenizer is empty; expected a folder with a tokenizer in it, or an id of the hub"
+        )
+    with loadable(f"--tokenizer {name}"):
+        return AutoTokenizer.from_pretrained(name)
+
+
 def load_rows(folder: str | Path, split: str) -> Dataset:
     """Rows of one split of a data set repository.
 

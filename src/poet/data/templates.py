@@ -204,7 +204,8 @@ def template_hash(tokenizer) -> str:
 
 
 def check_template(tokenizer, template_kwargs: dict) -> None:
-    """Refuse a tokenizer that writes no contents, as some for images do, or by the day's date.
+    """Refuse a tokenizer that writes no contents, as some for images do, or by the day's date, or
+    leaves it to the model to open its turn with words.
 
     The templates of transformers get a fixed date; a tokenizer may have code of its own.
 
@@ -229,6 +230,27 @@ def check_template(tokenizer, template_kwargs: dict) -> None:
             f"  found:    {days[0][:200]!r}\n  expected: {PROBE[0]['content']!r} in it\n"
             "It may be one for images, whose contents are lists of parts; give the tokenizer one "
             "for texts."
+        )
+    _check_opened(tokenizer, template_kwargs, days[0])
+
+
+def _check_opened(tokenizer, template_kwargs: dict, asked: str) -> None:
+    """Refuse a template without a generation prompt where a turn begins with words.
+
+    The model would write them itself, and they would be judged as a part of its answers.
+    """
+    closed, whole = apply_template(tokenizer, template_kwargs, [PROBE, PROBE + PROBE_ANSWER])
+    if asked != closed or not whole.startswith(asked):
+        return
+    begins = whole.removeprefix(asked).partition(PROBE_ANSWER[0]["content"])[0]
+    words = begins
+    for token in tokenizer.added_tokens_decoder.values():
+        words = words.replace(token.content, "") if token.special else words
+    if words.strip():
+        raise UserError(
+            f"the chat template in {tokenizer.name_or_path or 'memory'} has no generation prompt, "
+            f"so answers would begin with {begins!r}; expected that where add_generation_prompt is "
+            "set. Add it to the template."
         )
 
 

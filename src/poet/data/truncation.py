@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from math import ceil
 
 from poet.data.layout import Layout, add_flags
-from poet.data.repositories import loadable
 from poet.files import UserError, cli, publish
 
 STRATEGIES = ("none", "poet", "own")
@@ -106,11 +105,19 @@ def truncate_file(source, target, strategy: str = "poet", keep: float = 1.0) -> 
     """Truncate a tokens parquet file row group by row group, so memory stays bounded.
 
     Raises:
-        UserError: a column is missing.
+        UserError: no parquet file, or a column is missing.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(source) as file, publish(target) as temporary:
+    try:
+        opened = pq.ParquetFile(source)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"{source}: not a readable parquet file ({error}); expected tokenized pairs as "
+            "poet.data.tokenization writes them. Texts are read by --pairs."
+        ) from None
+    with opened as file, publish(target) as temporary:
         missing = {"chosen_ids", "rejected_ids"} - set(file.schema_arrow.names)
         if missing:
             raise UserError(
@@ -118,8 +125,33 @@ def truncate_file(source, target, strategy: str = "poet", keep: float = 1.0) -> 
                 "expected tokenized pairs as poet.data.tokenization writes them."
             )
         with pq.ParquetWriter(temporary, file.schema_arrow) as writer:
+            row = 1
             for group in range(file.num_row_groups):
-                writer.write_table(truncate_table(file.read_row_group(group), strategy, keep))
+                table = file.read_row_group(group)
+                _check_responses(table, source, row)
+                writer.write_table(truncate_table(table, strategy, keep))
+                row += len(table)
+
+
+def _check_responses(table, source, first: int) -> None:
+    """Refuse what is no list of token ids, or has none; ``first`` is the number of the first row.
+
+    Raises:
+        UserError: naming the column and the row.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in ("chosen_ids", "rejected_ids"):
+        kind = table.schema.field(name).type
+        if not (pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)):
+            raise UserError(f"{source}: {name} is {kind}; expected lists of token ids.")
+        lengths = pc.fill_null(pc.list_value_length(table[name]), 0)
+        if (empty := pc.index(lengths, 0).as_py()) >= 0:
+            raise UserError(
+                f"{source}, row {first + empty}: {name} is empty; expected one token id or more. "
+                "Leave the row out."
+            )
 
 
 def main(argv=None) -> None:
@@ -133,18 +165,20 @@ def main(argv=None) -> None:
     parser.add_argument("--keep", type=float, default=1.0, help="share of the length, (0, 1]")
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
+    try:
+        kept_lengths(1, 1, args.strategy, args.keep)
+    except ValueError as error:
+        raise UserError(f"--keep: {error}") from None
     if args.tokens:
         truncate_file(args.tokens, args.output, args.strategy, args.keep)
         return
     if not args.tokenizer:
         raise UserError("--pairs needs --tokenizer: the folder or hub id whose tokens are counted")
 
-    from transformers import AutoTokenizer
-
     from poet.data.examples import write_equal_length
+    from poet.data.repositories import named_tokenizer
 
-    with loadable(f"--tokenizer {args.tokenizer}"):
-        tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
+    tokenizer = named_tokenizer(args.tokenizer)
     layout = Layout(args.format, tuple(args.ignored_columns))
     dropped = write_equal_length(
         args.pairs, args.output, tokenizer, args.strategy, args.keep, layout, args.bad_rows

@@ -115,7 +115,7 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
             rows[model, seed] = [
                 {key: prompt[key] for key in ("index", "dataset", "instruction")}
                 | {"generator": name, **text}
-                for prompt, text in zip(prompts, described(tokenizer, answers), strict=True)
+                for prompt, text in zip(prompts, described(chat, answers), strict=True)
             ]
             reasons = Counter(reason for _, reason in answers)
             runs.append(

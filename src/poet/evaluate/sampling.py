@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from poet.data.encoding import encode
+from poet.data.ends import turn_end
 from poet.data.templates import Chat, Options, render_prompts
 from poet.files import UserError
 
@@ -118,16 +121,22 @@ def generate(
 ) -> list[dict]:
     """Sample one answer per prompt (lists of chat messages), as :func:`described`."""
     ids = encode(chat.tokenizer, render_prompts(chat, prompts, options))
-    return described(chat.tokenizer, sample(model, chat.tokenizer, ids, sampling, seed, label))
+    return described(chat, sample(model, chat.tokenizer, ids, sampling, seed, label))
 
 
-def described(tokenizer, answers: list[tuple[list[int], str]]) -> list[dict]:
+def described(chat: Chat, answers: list[tuple[list[int], str]]) -> list[dict]:
     """Answers as dicts: ``output`` (text), ``n_tokens`` (its end included) and ``finish_reason``:
 
-    ``stop`` if the answer ended by itself, ``length`` if ``max_new_tokens`` cut it.
+    ``stop`` if the answer ended by itself, ``length`` if ``max_new_tokens`` cut it. The text is
+    without special tokens and without the end of the turn, which need not be one.
     """
+    end = turn_end(chat)
     return [
-        {"output": decode(tokenizer, tokens), "n_tokens": len(tokens), "finish_reason": reason}
+        {
+            "output": decode(chat.tokenizer, tokens, end),
+            "n_tokens": len(tokens),
+            "finish_reason": reason,
+        }
         for tokens, reason in answers
     ]
 
@@ -152,8 +161,9 @@ def _generation_config(sampling: dict, pad: int, max_new_tokens: int):
     )
 
 
-def decode(tokenizer, ids: list[int]) -> str:
-    """The text of a response's token ids, without special tokens."""
+def decode(tokenizer, ids: Iterable[int], end: int | None = None) -> str:
+    """The text of a response's token ids, without special tokens and a turn's ``end``."""
+    ids = [token for token in ids if token != end]
     return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
 
 

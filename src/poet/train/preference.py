@@ -120,7 +120,7 @@ def main(argv=None) -> None:
         trainer = make_trainer(record, table, args.model, checkpoints.folder)
         width = trainer.model.get_input_embeddings().weight.shape[1]
         earlier = from_metadata(reference.schema.metadata)
-        chosen = choose(record["matrix_products"], width, earlier)
+        chosen = choose(record.get("matrix_products", "auto"), width, earlier)
         with products(chosen["by"]):
             run(trainer, checkpoints, args)
             trainer.evaluate()

@@ -168,7 +168,8 @@ def main(argv=None) -> None:
     else:
         add_fused_lm_head(model)
     half = record["dtype"] == "bfloat16" and device == "cuda"  # as the training computes
-    chosen = choose(record["matrix_products"], model.get_input_embeddings().weight.shape[1])
+    width = model.get_input_embeddings().weight.shape[1]
+    chosen = choose(record.get("matrix_products", "auto"), width)
     with torch.autocast(device, torch.bfloat16, enabled=half), products(chosen["by"]):
         columns = compute(
             model,

@@ -7,6 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
+from poet.data.ends import configured_ends
 from poet.data.model_limits import (
     add_needs,
     check_positions,
@@ -44,13 +45,14 @@ def load_tokenizer(record: dict, folder: str | Path):
 
 
 def check_model(record: dict, source: Path, tokenizer, needs: list) -> None:
-    """Check a published model's positions and vocabulary, before anything is made of it.
+    """Check a published model's positions, vocabulary and ends, before anything is made of it.
 
     ``needs``: see :func:`poet.data.model_limits.needs`.
 
     Raises:
-        UserError: as the checks of :mod:`poet.data.model_limits`.
+        UserError: as the checks of :mod:`poet.data.model_limits`, and as :func:`configured_ends`.
     """
+    configured_ends(source)
     model = text_config(source, record.get("trust_remote_code"))
     check_positions(positions(model), needs, record["model"], "the configuration")
     check_vocabulary(tokenizer, model, record["model"])
