@@ -121,7 +121,7 @@ def text_config(folder: str | Path, trust_remote_code: bool | None = None) -> di
     written = read_json(Path(folder) / "config.json")
     if "auto_map" in written and not trust_remote_code:
         return {**written, **(written.get("text_config") or {})}
-    with loadable(f"the configuration of {folder}"):
+    with loadable(f"the configuration of {folder}", "one that transformers can read"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     return config.get_text_config().to_dict()
 

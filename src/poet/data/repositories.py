@@ -36,11 +36,9 @@ def named_tokenizer(name: str):
     """
     from transformers import AutoTokenizer
 
-    if not name:
-        raise UserError(
-            "--tokenizer is empty; expected a folder with a tokenizer in it, or an id of the hub"
-        )
-    with loadable(f"--tokenizer {name}"):
+    with loadable(f"--tokenizer {name}", "a folder with a tokenizer in it, or an id of the hub"):
+        if not name:
+            raise ValueError("the name is empty")
         return AutoTokenizer.from_pretrained(name)
 
 
@@ -115,17 +113,17 @@ def as_hub(folders: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def loadable(what: str) -> Iterator[None]:
+def loadable(what: str, expected: str) -> Iterator[None]:
     """Turn what transformers raises where it cannot load a folder into a UserError.
 
     Raises:
-        UserError: naming ``what``, with the reason's first line.
+        UserError: naming ``what``, with the reason's first line and what was expected.
     """
     try:
         yield
     except (OSError, ValueError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise UserError(f"{what} cannot be loaded: {reason}") from None
+        raise UserError(f"{what} cannot be loaded: {reason}\nExpected {expected}.") from None
 
 
 def model_path(folder: str | Path) -> Path:

@@ -29,7 +29,7 @@ def load_tokenizer(record: dict, folder: str | Path):
     """
     from transformers import AutoTokenizer
 
-    with loadable(f"the tokenizer of {record['model']}"):
+    with loadable(f"the tokenizer of {record['model']}", "one that transformers can read"):
         tokenizer = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=record.get("trust_remote_code")
         )
