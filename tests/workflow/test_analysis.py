@@ -29,8 +29,8 @@ def test_the_diagnosis_trains_nothing(workflow, small_config):
 
 def test_make_diagnose_of_own_pairs_needs_no_model(clone, own_config):
     rows = [
-        {"prompt": f"question {i % 9}", "chosen": f"a longer answer {i} " * 5, "rejected": "no"}
-        for i in range(30)
+        {"prompt": f"question {i % 90}", "chosen": f"a longer answer {i} " * 5, "rejected": "no"}
+        for i in range(300)
     ]
     write_jsonl(rows, clone / "pairs.jsonl")
     (clone / "own.yaml").write_text(yaml.safe_dump(own_config, sort_keys=False))
