@@ -288,12 +288,15 @@ def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(
 
 
 def test_columns_that_say_what_the_pair_says_are_no_loss():
-    read_pair({**PLAIN, "question": PLAIN["prompt"], "score": 3, "source": "x", "input": 7})
+    plain = read_pair(PLAIN)
+    more = {"question": PLAIN["prompt"], "score": 3, "source": "x", "input": 7}
+    assert read_pair({**PLAIN, **more}) == plain
     whole = [said("user", PLAIN["prompt"]), said("assistant", PLAIN["chosen"])]
-    read_pair({**PLAIN, "messages": whole, "conversations": from_value(whole)})
+    assert read_pair({**PLAIN, "messages": whole, "conversations": from_value(whole)}) == plain
     system = [said("system", "Be brief."), said("user", "Why?")]
-    read_pair({**PLAIN, "prompt": system, "system": "Be brief."} | {
+    found = read_pair({**PLAIN, "prompt": system, "system": "Be brief."} | {
         side: [said("assistant", PLAIN[side])] for side in ("chosen", "rejected")})  # fmt: skip
+    assert found["prompt"] == system
 
 
 @pytest.mark.parametrize(
