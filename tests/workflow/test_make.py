@@ -21,7 +21,7 @@ def make(clone):
     """Run a target of make in a checkout; `-o`: the environment that runs the tests is set up."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess:
-        command = ["make", "-o", ".venv/.installed", *arguments]
+        command = ["make", "--no-print-directory", "-o", ".venv/.installed", *arguments]
         return subprocess.run(command, cwd=clone, capture_output=True, text=True)
 
     return run
