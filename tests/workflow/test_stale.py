@@ -29,7 +29,7 @@ JUDGE = {
 }
 
 
-def pairs(n=20, word="ink"):
+def pairs(n=80, word="ink"):
     rows = [
         {"prompt": f"Name thing {i}.", "chosen": f"A {word} pot {i}.", "rejected": f"A box {i}."}
         for i in range(n)
@@ -79,12 +79,12 @@ def test_pairs_and_model_in_an_odd_folder_and_changed_there(workflow, own_config
     assert rules(run(*again)) == {"take_model", "tokenize"}
     (model / "model.safetensors").write_bytes(weights)
     # Replaced by an older file, as `cp -p` and `git checkout` do.
-    (odd / "older.jsonl").write_text(pairs(15))
+    (odd / "older.jsonl").write_text(pairs(75))
     os.utime(odd / "older.jsonl", (1e9, 1e9))
     os.replace(odd / "older.jsonl", odd / "pairs.jsonl")
     assert rules(run(*again)) == {"load", "tokenize"}
     assert run(*given).returncode == 0
-    assert read_json(run.folder / "results/data/own/summary.json")["rows"] == 15
+    assert read_json(run.folder / "results/data/own/summary.json")["rows"] == 75
     # A limit that is only checked against the model re-runs nothing.
     own_config["settings"]["own"]["generation"]["max_new_tokens"] += 1
     assert rules(workflow(own_config)(*again)) == set()
