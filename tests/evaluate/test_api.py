@@ -102,10 +102,13 @@ def test_805_annotations_through_every_fault_lose_nothing_and_buy_nothing_twice(
 ):
     faults = ["429", "500", "garbage", "half", "cut", "no-logprobs"]
     server.retry_after = "0.05"
-    # Every third prompt fails once, one stays silent until the client gives up.
-    server.faults = lambda asked, number: (
-        None if asked or number % 3 else "silent" if number == 30 else faults[number // 3 % 6]
-    )
+
+    def fault(asked, number):
+        """Every third prompt fails once, one stays silent until the client gives up."""
+        seen = len(server.asked)
+        return None if asked or seen % 3 else "silent" if seen == 30 else faults[seen // 3 % 6]
+
+    server.faults = fault
     settings |= {"timeout": 5, "attempts": 10}
     main(arguments(settings, benchmark, tmp_path))
     rows = read_json(tmp_path / "a.json")
