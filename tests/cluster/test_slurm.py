@@ -91,12 +91,12 @@ def test_cancelled_and_lost_jobs_go_on_from_their_checkpoints(
     slurm, config, tmp_path_factory, planted
 ):
     undisturbed = Workflow(tmp_path_factory.mktemp("local"), config)
-    result = undisturbed()
+    result = undisturbed("--", "main")
     assert result.returncode == 0, result.stderr[-5000:]
 
     cluster = Cluster(tmp_path_factory.mktemp("cluster"), config)
     run = subprocess.Popen(
-        cluster.command(), cwd=cluster.folder, text=True,
+        cluster.command("main"), cwd=cluster.folder, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     cancelled = wait_for(lambda: cluster.job("train/world/dpo/seed-1"), run)
