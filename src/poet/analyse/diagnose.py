@@ -1,8 +1,9 @@
 """Does POET suit these pairs? A diagnosis before any training.
 
-Works on a raw pairs file (see :mod:`poet.data.pairs`), or on ``pairs.parquet``, of which it takes
-the training split. Lengths are in tokens, after the length limits, where a tokenizer is known, else
-in words and punctuation marks. Prints a report (Markdown) and writes, as far as asked:
+Works on a raw pairs file (see :mod:`poet.data.pairs`), or with a record on ``pairs.parquet``, of
+which it takes the training split. Lengths are in tokens, after the length limits, where a tokenizer
+is known, else in words and punctuation marks. Prints a report (Markdown) and writes, as far as
+asked:
 
 ``diagnosis.json``::
 
@@ -55,11 +56,11 @@ from poet.report.formats import csv_text
 
 
 def read(
-    path: str | Path, layout: Layout = TRL, bad_rows: str = "error"
+    path: str | Path, layout: Layout = TRL, bad_rows: str = "error", training: bool = False
 ) -> tuple[list[dict], dict[str, int]]:
     """Pairs with prompt, chosen, rejected (messages) and key; and rows left out, by reason.
 
-    Rows whose ``split`` is test, as in ``pairs.parquet``, are not read.
+    Of ``pairs.parquet`` those of the ``training`` split alone may be asked for.
 
     Raises:
         UserError: as :func:`poet.data.pairs.read_rows` and :func:`poet.data.pairs.collect`.
@@ -67,7 +68,7 @@ def read(
     rows = (
         (place, row)
         for place, row in track(read_rows(path), label="read pairs")
-        if isinstance(row, BadRow) or row.get("split") != "test"
+        if not training or isinstance(row, BadRow) or row.get("split") != "test"
     )
     pairs, dropped = collect(rows, str(path), bad_rows, layout)
     return pairs, dict(sorted(dropped.items()))
@@ -174,7 +175,7 @@ def main(argv=None) -> None:
     layout = Layout(args.format, tuple(args.ignored_columns))
     of_record = record["data"].get("bad_rows") if record else None
     bad_rows = "drop" if "drop" in (args.bad_rows, of_record) else "error"
-    pairs, dropped = read(args.pairs, layout, bad_rows)
+    pairs, dropped = read(args.pairs, layout, bad_rows, training=record is not None)
     tokens = find_tokens(args, record)
     if isinstance(tokens, Ids):
         pairs, strays = without_strays(pairs, tokens.chat, args.pairs, bad_rows)
