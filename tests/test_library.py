@@ -412,9 +412,11 @@ def test_pairs_whose_tokens_would_not_be_their_answers_are_refused(start):
     with pytest.warns(UserWarning, match="left out 1 of 9 rows: chosen has the text of a special"):
         found = equal_length(Dataset.from_list(rows), start[1], bad_rows="drop")
     assert found.to_list() == equal_length(good, start[1]).to_list()
-    ended = [strings("a", "b<|end|>", "d")]  # a plain response may have its end
-    (row,) = equal_length(Dataset.from_list(ended), start[1], strategy="none")
-    assert row["chosen_ids"].count(start[1].eos_token_id) == 1
+    for end in ("", "\n", " \n\n"):  # a plain response may have its end
+        ended = [strings("a", f"b<|end|>{end}", "d")]
+        (row,) = equal_length(Dataset.from_list(ended), start[1], strategy="none")
+        assert row["chosen_ids"].count(start[1].eos_token_id) == 1
+        assert row["chosen_ids"][-1] == start[1].eos_token_id
 
 
 def test_plain_strings_need_no_chat_template(start):
