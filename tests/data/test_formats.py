@@ -176,7 +176,7 @@ CONTAINERS = {
 text = (
     st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
     .map(str.strip)
-    .filter(lambda t: t and not re.match(r"[\[{]|Human:", t))
+    .filter(lambda t: any(map(str.isprintable, t)) and not re.match(r"[\[{]|Human:", t))
 )
 examples = st.tuples(
     st.tuples(st.none() | text, st.lists(st.tuples(text, text), max_size=2), text),
@@ -316,6 +316,74 @@ def test_of_columns_for_the_same_the_one_that_is_not_read_must_not_differ(name, 
     assert read_pair(same, Layout(name)) == read_pair(row, Layout(name))
 
 
+@pytest.mark.parametrize("name", ["Prompt", "PROMPT ", "Chosen", "rejected_"])
+def test_a_column_of_the_pair_in_another_spelling_is_not_lost(tmp_path, name):
+    rows = [{**PLAIN, "prompt": f"Question {n}?", name: "Another text."} for n in range(5)]
+    (tmp_path / "x.jsonl").write_bytes(lines(rows))
+    (tmp_path / "x.parquet").write_bytes(as_parquet(rows))
+    for path in (tmp_path / "x.jsonl", tmp_path / "x.parquet"):
+        with pytest.raises(UserError, match=f"column {name} would be lost"):
+            read(path)
+        assert len(read(path, ignored=(name,))) == 5
+
+
+MESSAGES = [said("user", PLAIN["prompt"]), said("assistant", PLAIN["chosen"])]
+TEXTS = {  # ways to write messages as text
+    "JSON": json.dumps,
+    "JSON, keys in another order": lambda m: json.dumps([{"weight": 1, **of} for of in m]),
+    "JSON, twice": lambda m: json.dumps(json.dumps(m)),
+    "JSON, of from and value": lambda m: json.dumps(from_value(m), indent=1),
+    "repr": repr,
+    "repr of JSON": lambda m: repr(json.dumps(m)),
+    "one object": lambda m: json.dumps(m[-1]),
+}
+
+
+@pytest.mark.parametrize("write", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "messages-as-text"])
+def test_messages_as_text_are_no_answer_of_any_format(write, format):
+    row = {**PLAIN, "chosen": write(MESSAGES), "rejected": write(MESSAGES[:1] + [
+        said("assistant", PLAIN["rejected"])])}  # fmt: skip
+    assert read_pair(row, Layout("messages-as-text")) == read_pair(PLAIN)
+    row |= {"instruction": row["prompt"]} if format == "alpaca" else {}
+    with pytest.raises(BadRow, match="chosen holds messages as text"):
+        read_pair(row, Layout(format))
+
+
+def test_conversations_as_text():
+    row = LAYOUTS["sharegpt"][1]((None, *PROMPT[1:]), "The Morin.", "A lake.")
+    text = {**row, "conversations": json.dumps(row["conversations"]), "system": "Be brief."}
+    with pytest.raises(BadRow, match="conversations holds .*: set `format: messages-as-text`"):
+        read_pair(text, Layout("sharegpt"))
+    expected = read_pair({**row, "system": "Be brief."}, Layout("sharegpt"))
+    assert read_pair(text, Layout("messages-as-text")) == expected
+    numpy = "[{'role': 'user', 'content': 'a'}\n {'role': 'assistant', 'content': 'b'}]"
+    with pytest.raises(BadRow, match="chosen is no list of messages"):
+        read_pair({**PLAIN, "chosen": numpy}, Layout("messages-as-text"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['{"from": "USD", "to": "EUR", "value": 3}', '[{"role": "editor", "content": "x"}]', "[{", "{}",
+     '"A quote," she said.', '["user", "content"]', "{'role': 'user'}"],
+)  # fmt: skip
+def test_an_answer_that_is_other_json_is_an_answer(answer):
+    row = {**PLAIN, "chosen": answer}
+    assert read_pair(row)["chosen"] == [said("assistant", answer)]
+
+
+@settings(max_examples=40)
+@given(text, text, text, st.sampled_from(["\n", "\r\n"]))
+def test_transcripts_with_the_newlines_of_windows(asked, chosen, rejected, newline):
+    row = in_all((None, [], asked), f"A {chosen}", f"B {rejected}", transcript)
+    expected = read_pair(row, Layout("hh"))
+    written = {side: text.replace("\n\n", 2 * newline) for side, text in row.items()}
+    assert read_pair(written, Layout("hh")) == expected
+    for format in ("trl", "orca"):
+        with pytest.raises(BadRow, match="set `format: hh`"):
+            read_pair({"prompt": asked, **written}, Layout(format))
+
+
 def test_what_else_a_message_of_from_and_value_holds_is_kept_or_refused():
     row = LAYOUTS["sharegpt"][1]((None, *PROMPT[1:]), "The Morin.", "A lake.")
     row["chosen"]["reasoning_content"] = "Hm."
@@ -348,6 +416,8 @@ def test_an_ignored_column_that_no_row_has_is_a_mistake(tmp_path):
         ({**PLAIN, "system": ["a"]}, "orca", "system is not a string"),
         ({**PLAIN, "system": "a", "system_prompt": "b"}, "orca", "system and system_prompt differ"),
         ({"instruction": "", "chosen": "a", "rejected": "b"}, "alpaca", "no instruction"),
+        ({"instruction": "x", "history": 7, "chosen": "a", "rejected": "b"}, "alpaca",
+         "history is not a list of pairs"),
         ({"instruction": "x", "history": ["a"], "chosen": "a", "rejected": "b"}, "alpaca",
          "history is not a list of pairs"),
         (PLAIN, "messages-as-text", "chosen is no list of messages as JSON or Python text"),

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from chat_tokenizers import NEED_PARTS, SHIPPED, byte_level
 from poet.data import preferences
 from poet.data.containers import BadRow
 from poet.data.pairs import collect, read_pair, read_rows
@@ -166,6 +167,8 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         ({**SINGLE, "rejected": None}, "no rejected"),
         (row(chosen=""), "chosen is empty"),
         (row(rejected=" \n"), "rejected is empty"),
+        (row(rejected="\u200b \ufeff\x00"), "rejected is empty"),
+        (row(prompt="\u200d\u2060"), "prompt is empty"),
         ({**SINGLE, "chosen": []}, "chosen is empty"),
         (row(chosen="Same.", rejected="Same."), "chosen equals rejected"),
         ({"chosen": [*TURNS, assistant("A")], "rejected": [*TURNS, assistant("A")]},
@@ -179,7 +182,12 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         ({**SINGLE, "prompt": {"a": 1}}, "prompt is neither a string nor a list of messages"),
         ({**SINGLE, "chosen": [{"role": "assistant", "content": 3}]}, "content is not a string"),
         ({**SINGLE, "chosen": [{"role": "assistant"}]}, "content is not a string"),
-        ({**SINGLE, "chosen": "A"}, "chosen is a string, which needs a prompt that is a string"),
+        ({**SINGLE, "chosen": "A"},
+         "chosen is a string, which needs a prompt that is a string: set `format: sharegpt`"),
+        ({"prompt": 7, "chosen": "A", "rejected": "B"}, "a prompt that is a string; found '7'"),
+        ('{"prompt": "Why?", "chosen": "A", "rejected": "B", "chosen": "C"}',
+         "a key stands twice in a JSON object; found 'chosen'"),
+        ({**SINGLE, "tools": '[{"name": "f", "name": "g"}]'}, "a key stands twice"),
         ({"chosen": "Hi A", "rejected": "Hi B"}, "no prompt among the columns chosen, rejected"),
         ({"prompt": float("nan"), "chosen": "A", "rejected": "B"}, "prompt is empty"),
         ({**SINGLE, "prompt": [{"role": "human", "content": "Why?"}]},
@@ -284,6 +292,32 @@ def test_prompts_that_a_template_has_rendered(tmp_path, rendered):
     assert "every prompt is text that a chat template has rendered already; found" in said
     assert "Question 0?" in said
     assert run(tmp_path, [*MANY, *rows[:2]])[-1]["pairs"] == len(MANY) + 2
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED.keys() - NEED_PARTS))
+def test_prompts_and_answers_that_a_shipped_template_has_rendered(tmp_path, name):
+    tokenizer = byte_level(SHIPPED[name], "<bos>", "</s>")
+    prompts = [f"Question {n}?" for n in range(6)]
+    rendered = [
+        tokenizer.apply_chat_template([user(p)], tokenize=False, add_generation_prompt=True)
+        for p in prompts
+    ]
+    path = write(tmp_path / "pairs.jsonl", [row(text) for text in rendered])
+    assert "every prompt is text that a chat template has rendered already" in message(path)
+    whole = tokenizer.apply_chat_template([user("a"), assistant("Xyzzy")], tokenize=False)
+    end = whole.partition("Xyzzy")[2]
+    if end:
+        ended = [row(p, f"So.{end}", f"No.{end}") for p in prompts]
+        said = message(write(tmp_path / "pairs.jsonl", ended))
+        assert "every answer is text that a chat template has rendered already" in said
+        assert len(read(write(tmp_path / "pairs.jsonl", [*ended, row()]))[0]) == 7
+
+
+@pytest.mark.parametrize("begins", ["<|im_start|>assistant\n", "Assistant: ", "\nAI:"])
+def test_answers_that_begin_as_a_turn(tmp_path, begins):
+    rows = [row(f"Question {n}?", f"{begins}So.", f"{begins}No.") for n in range(6)]
+    assert "every answer is text" in message(write(tmp_path / "pairs.jsonl", rows))
+    assert len(read(write(tmp_path / "pairs.jsonl", [*rows, row()]))[0]) == 7
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])

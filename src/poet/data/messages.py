@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
-from poet.data.containers import BadRow
+from poet.data.containers import BadRow, parse_json
 from poet.data.formats import given
 
 # What a model thought before it answered, under the names that chat templates know.
@@ -42,7 +43,7 @@ def _message(message: dict, column: str) -> dict:
     if isinstance(content, list):
         raise BadRow(f"{column}: images and other content parts are not supported", content)
     if not isinstance(content, str):
-        raise BadRow(f"{column}: content is not a string", content)
+        raise BadRow(f"{column}: content is not a string", str(content))
     check_unicode(content, column, "content")
     found = {"role": role, "content": content}
     return found | _thoughts(message, column) if len(message) > 2 else found
@@ -83,6 +84,11 @@ def _refuse_further(message: dict, column: str) -> None:
         raise BadRow(f"{column}: images and other content parts are not supported", message)
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text is seen: white space, zero-width and control characters."""
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
+
+
 def check_unicode(text: str, *place: str) -> None:
     """Refuse lone surrogates, which no file can hold.
 
@@ -112,7 +118,7 @@ def read_options(row: dict) -> dict:
             continue
         if isinstance(value, str):
             try:
-                value = json.loads(value)
+                value = parse_json(value)
             except (ValueError, RecursionError):
                 raise BadRow(f"{name} is not valid JSON", value) from None
         if isinstance(value, dict):

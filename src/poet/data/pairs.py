@@ -29,16 +29,25 @@ from poet.data import containers
 from poet.data.containers import BadRow, Rows
 from poet.data.formats import SIDES, given, no_prompt
 from poet.data.layout import TRL, Layout, WrongFormat, is_read
-from poet.data.messages import check_unicode, messages_of, read_options
+from poet.data.messages import check_unicode, is_blank, messages_of, read_options
 from poet.files import UserError
 
 _REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
 _SHOWN = 5
-# How published templates begin a turn, and how transcripts of any kind ask for the answer.
-_RENDERED = re.compile(
-    r"<\|(im_start|start_header_id|user|start_of_role|start)\|>|<start_of_turn>|<｜User｜>|\[INST\]"
-    r"|\b(?i:assistant|response|gpt|bot|ai) ?:\s*\Z"
+# How published templates begin and end a turn, and how transcripts of any kind ask for the answer.
+_BEGINS = (
+    r"<\|(?:im_start|start_header_id|header_start|start_of_role|start|START_OF_TURN_TOKEN|turn|user"
+    r"|prompter|assistant)\|?>|<start_of_turn>|<｜(?:User|Assistant)｜>|\[INST\]"
 )
+_ENDS = (
+    r"<\|(?:im_end|eot_id|eot|end|end_of_text|endoftext|END_OF_TURN_TOKEN|return|user)\|>"
+    r"|<end_of_turn>|<turn\|>|<｜end▁of▁sentence｜>|</s>"
+)
+_ASKS = r"(?i:assistant|response|gpt|bot|ai) ?:"
+_RENDERED = {
+    "prompt": re.compile(rf"{_BEGINS}|\b{_ASKS}\s*\Z"),
+    "answer": re.compile(rf"\A\s*(?:{_BEGINS}|{_ASKS})|(?:{_ENDS})\s*\Z"),
+}
 
 
 def read_rows(path: str | Path) -> Rows:
@@ -109,7 +118,10 @@ def _response(row: dict, side: str, prompt: object) -> list[dict]:
         raise BadRow(f"no {side}")
     if isinstance(value, str):
         if not isinstance(prompt, str):
-            raise BadRow(f"{side} is a string, which needs a prompt that is a string", value)
+            advice = ": set `format: sharegpt`" if isinstance(prompt, list) else ""
+            raise BadRow(
+                f"{side} is a string, which needs a prompt that is a string{advice}", prompt
+            )
         value = [{"role": "assistant", "content": value}]
     if not value:
         raise BadRow(f"{side} is empty")
@@ -135,18 +147,18 @@ def with_system(text: str, prompt: list[dict]) -> list[dict]:
 
 def _check_turns(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -> None:
     for side, response in (("chosen", chosen), ("rejected", rejected)):
-        if not response or not response[-1]["content"].strip():
+        if not response or is_blank(response[-1]["content"]):
             raise BadRow(f"{side} is empty")
         if response[-1]["role"] != "assistant":
             raise BadRow(f"{side}: last message is not the assistant's", response[-1]["role"])
         if len(response) > 1:
             roles = ", ".join(message["role"] for message in response)
             raise BadRow(f"{side} has more than one message after the prompt", roles)
-    if not prompt or prompt[-1]["role"] == "user" and not prompt[-1]["content"].strip():
+    if not prompt or prompt[-1]["role"] == "user" and is_blank(prompt[-1]["content"]):
         raise BadRow("prompt is empty")
     if prompt[-1]["role"] != "user":
         raise BadRow("prompt: last message is not the user's", prompt[-1]["role"])
-    if any(not m["content"].strip() for m in prompt if m["role"] != "system"):
+    if any(is_blank(m["content"]) for m in prompt if m["role"] != "system"):
         raise BadRow("prompt has an empty message")
     if chosen == rejected:
         raise BadRow("chosen equals rejected", chosen[0]["content"])
@@ -211,13 +223,21 @@ def collect(
             f"{source}: in every row chosen and rejected differ in the white space around them "
             "only, which most chat templates trim. Expected two answers."
         )
-    if all("texts" not in pair and _RENDERED.search(_asked(pair)) for pair in pairs):
-        raise UserError(
-            f"{source}: every prompt is text that a chat template has rendered already; found "
-            f"{_asked(pairs[0])[:100]!r}.\nThe model's own template would go around it. Expected "
-            "messages, or the user's words alone."
-        )
+    if not any("texts" in pair for pair in pairs):
+        _refuse_rendered(pairs, source)
     return pairs, dropped
+
+
+def _refuse_rendered(pairs: list[dict], source: str) -> None:
+    """Refuse a file of which every prompt, or every answer, has a template around it."""
+    answers = [pair[side][0]["content"] for pair in pairs for side in SIDES]
+    for name, texts in (("prompt", [*map(_asked, pairs)]), ("answer", answers)):
+        if all(map(_RENDERED[name].search, texts)):
+            raise UserError(
+                f"{source}: every {name} is text that a chat template has rendered already; found "
+                f"{texts[0][:100]!r}.\nThe model's own template would go around it. Expected "
+                "messages, or the words alone."
+            )
 
 
 def _check_columns(columns: set[str], source: str, layout: Layout) -> None:
@@ -228,7 +248,8 @@ def _check_columns(columns: set[str], source: str, layout: Layout) -> None:
         raise UserError(
             f"{source}: no column {' and no column '.join(map(repr, missing))}.\n"
             f"  found:    {found}\n"
-            "  expected: prompt, chosen, rejected (strings or lists of {role, content})"
+            "  expected: prompt, chosen, rejected (strings or lists of {role, content})\n"
+            "Rename the columns of the two answers, or write pairs of what there is."
         )
     unknown = sorted(set(layout.ignored) - columns)
     if columns and unknown:
