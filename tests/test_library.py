@@ -16,7 +16,8 @@ from trl import DPOConfig, DPOTrainer
 from poet import equal_length, with_reference
 from poet.data import truncation
 from poet.data.containers import BadRow
-from poet.data.examples import split_texts
+from poet.data.examples import split_texts, write_equal_length
+from poet.data.layout import TRL
 from poet.files import UserError
 from poet.train.arguments import common_arguments
 from poet.train.trainer import PreferenceTrainer
@@ -165,6 +166,15 @@ def test_files_of_raw_pairs(start, tmp_path, ending):
         truncation.main(flags)
     truncation.main([*flags, "--bad-rows", "drop"])
     assert Dataset.from_parquet(str(target)).to_list() == equal_length(data, start[1]).to_list()
+
+
+def test_plain_strings_that_differ_in_space_are_the_same_from_a_file(start, tmp_path):
+    """No template trims them."""
+    data = Dataset.from_list([FORMATS["strings"](p, c, f"{c} ") for p, c, _ in PAIRS])
+    data.to_json(tmp_path / "x.jsonl")
+    path = tmp_path / "equal.parquet"
+    write_equal_length(tmp_path / "x.jsonl", path, start[1], "poet", 1.0, TRL, "error")
+    assert Dataset.from_parquet(str(path)).to_list() == equal_length(data, start[1]).to_list()
 
 
 # What is read

@@ -216,6 +216,9 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         ({**SINGLE, "prompt_id": "\ud800"}, "prompt_id is not valid Unicode"),
         ({**SINGLE, "images": ["a.png"]}, "images: images, videos and audio are not supported"),
         ({**SINGLE, "chosen": [{**assistant("A"), "images": ["a"]}]}, "chosen: images and other"),
+        *(({**SINGLE, "chosen": [{**assistant("A"), key: ["Hm."]}]},
+           f"chosen: {key} of a message would be lost; thoughts are read as reasoning_content")
+          for key in ("thought", "Chain_of_Thought", "reasoning_text", "documents", "context")),
         ({**SINGLE, "chosen": [{**assistant("A"), "reasoning": 3}]}, "reasoning is not a string"),
         ({**SINGLE, "chosen": [{**assistant("A"), "reasoning": "a", "thinking": "b"}]},
          "a message has thinking and reasoning; expected one of them"),
@@ -234,6 +237,14 @@ def test_a_bad_row_is_named_and_can_be_dropped(tmp_path, bad, expected):
     assert [pair["prompt"] for pair in pairs] == [good["prompt"] for good in GOOD]
     (reason,) = dropped
     assert dropped[reason] == 1 and reason.split(";")[0] in text
+
+
+def test_what_else_is_said_of_a_message_is_no_part_of_it():
+    said = {"name": "Bo", "weight": 0.5, "finish_reason": "stop", "thinking_tokens": 7, "id": "x",
+            "context": None, "thought": ""}  # fmt: skip
+    assert read_pair({**SINGLE, "chosen": [{**assistant("A"), **said}]}) == read_pair(
+        {**SINGLE, "chosen": [assistant("A")]}
+    )
 
 
 def test_first_bad_rows_are_listed_and_all_are_counted(tmp_path):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 import unicodedata
 
 from poet.data.containers import BadRow, parse_json
 from poet.data.formats import given
+from poet.data.layout import is_content
 
 # What a model thought before it answered, under the names that chat templates know.
 REASONING = ("reasoning_content", "thinking", "reasoning")
 OPTIONS = {"chat_template_kwargs": dict, "tools": list}
 _CALLS = ("tool_calls", "function_call", "tool_call_id")
 _PARTS = ("images", "image", "videos", "audio")
+_THOUGHTS = re.compile("think|thought|reasoning", re.IGNORECASE)
 _ROLES = ("system", "user", "assistant")
 _OURS = {  # arguments of apply_chat_template that are not the template's
     "conversation", "messages", "tools", "chat_template", "add_generation_prompt",
@@ -77,11 +80,19 @@ def _refuse_role(message: dict, column: str) -> None:
 
 
 def _refuse_further(message: dict, column: str) -> None:
-    """Refuse keys that hold a part of the message; others (a name, a weight) are no text."""
+    """Refuse keys that hold a part of the message; others (a name, a weight) are none of it."""
     if any(given(message.get(key)) for key in _CALLS):
         raise BadRow(f"{column}: tool calls are not supported", message)
     if any(given(message.get(key)) for key in _PARTS):
         raise BadRow(f"{column}: images and other content parts are not supported", message)
+    for key in message.keys() - {"role", "content", *REASONING}:
+        number = isinstance(message[key], int | float)
+        if not number and given(message[key]) and (is_content(key) or _THOUGHTS.search(key)):
+            names = ", ".join(REASONING)
+            raise BadRow(
+                f"{column}: {key} of a message would be lost; thoughts are read as {names}",
+                message[key],
+            )
 
 
 def is_blank(text: str) -> bool:

@@ -78,7 +78,7 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
         prompt = messages_of([{"role": "user", "content": prompt}], "prompt")
     elif isinstance(prompt, str):
         text, (prompt, chosen, rejected) = prompt, _shared_prefix(chosen, rejected)
-        if _plain(text) not in [_plain(m["content"]) for m in prompt if m["role"] == "user"]:
+        if plain(text) not in [plain(m["content"]) for m in prompt if m["role"] == "user"]:
             raise BadRow("prompt is no user turn that chosen and rejected share", text)
     else:
         prompt = messages_of(prompt, "prompt")
@@ -140,7 +140,7 @@ def with_system(text: str, prompt: list[dict]) -> list[dict]:
     """A conversation with a system text first, unless it has the same already."""
     if not prompt or prompt[0]["role"] != "system":
         return [*messages_of([{"role": "system", "content": text}], "system"), *prompt]
-    if _plain(prompt[0]["content"]) != _plain(text):
+    if plain(prompt[0]["content"]) != plain(text):
         raise BadRow("the column system and the prompt's system message differ", text)
     return prompt
 
@@ -218,13 +218,14 @@ def collect(
             f"{source}: in every row chosen and rejected begin with the prompt, which would be "
             "trained on as a part of the answer. Set `format: repeated-prompt`."
         )
+    if any("texts" in pair for pair in pairs):
+        return pairs, dropped
     if all(map(differs_in_space, pairs)):
         raise UserError(
             f"{source}: in every row chosen and rejected differ in the white space around them "
             "only, which most chat templates trim. Expected two answers."
         )
-    if not any("texts" in pair for pair in pairs):
-        _refuse_rendered(pairs, source)
+    _refuse_rendered(pairs, source)
     return pairs, dropped
 
 
@@ -294,8 +295,9 @@ def digest(*parts: object) -> str:
 
 
 def _key(prompt: list[dict]) -> str:
-    return digest(*([m["role"], _plain(m["content"])] for m in visible(prompt)))[:32]
+    return digest(*([m["role"], plain(m["content"])] for m in visible(prompt)))[:32]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text up to its white space and Unicode form."""
     return " ".join(unicodedata.normalize("NFC", text).split())
