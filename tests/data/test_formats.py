@@ -242,6 +242,53 @@ def test_any_value_in_any_column_is_a_pair_or_a_bad_row(layout, example, changes
             json.dumps(pair, ensure_ascii=False).encode()
 
 
+word = st.integers(10, 99).map("W{}".format)
+beside = st.dictionaries(
+    st.sampled_from(["thought", "thinking", "reasoning_content", "tool_calls", "images"]),
+    st.one_of(word, st.none(), st.lists(word, max_size=1)),
+    max_size=1,
+)
+turn = st.one_of(
+    st.builds(lambda r, c, b: said(r, c) | b, st.sampled_from(["user", "assistant"]), word, beside),
+    st.builds(lambda r, v, b: {"from": r, "value": v} | b, st.just("human"), word, beside),
+)
+wordy = st.one_of(
+    word, turn, st.lists(turn, max_size=3), st.lists(word, max_size=2),
+    st.lists(turn, min_size=1, max_size=2).map(json.dumps),
+    st.lists(turn, min_size=1, max_size=2).map(repr),
+    st.builds("\n\nHuman: {}\n\nAssistant: {}".format, word, word),
+    st.builds(lambda a, b: [[a, b]], word, word),
+    st.builds(lambda a: {"a": a}, word),
+)  # fmt: skip
+worded = st.tuples(
+    st.tuples(st.none() | word, st.lists(st.tuples(word, word), max_size=1), word), word, word
+)
+telling = st.sampled_from(
+    "prompt chosen rejected Prompt Chosen question instruction input user_input system "
+    "system_prompt history context conversations conversation messages chosen_messages thinking "
+    "chosen_thinking tools".split()
+)
+
+
+def words(value):
+    return {*re.findall("W[0-9]{2}", json.dumps(value))}
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from(list(LAYOUTS)), worded, st.dictionaries(telling, wordy, max_size=2), st.data()
+)
+def test_no_word_of_a_row_that_is_read_is_lost(layout, example, more, data):
+    name, row, *_ = LAYOUTS[layout]
+    changed = {**row(*fitted(layout, example)), **more}
+    format = data.draw(st.sampled_from([name, *FORMATS]))
+    try:
+        pair = read_pair(changed, Layout(format))
+    except BadRow:
+        return
+    assert words(changed) == words({n: of for n, of in pair.items() if n != "key"})
+
+
 PROMPT = ("Be a pirate.", [], "Name a river of the land.")
 
 
@@ -271,6 +318,7 @@ CALL = [{"from": "function_call", "value": "f()"}]
         ({"messages": [said("user", "Another one.")]}, "column messages would be lost"),
         ({"Chat_History": [said("user", "Another one.")]}, "column Chat_History would be lost"),
         ({"chosen_reasoning_content": "Hm.", "sys-prompt": "x"}, "chosen_reasoning_content, sys-"),
+        ({"user_input": "What?", "originalQuestion": "x"}, "user_input, originalQuestion would"),
     ],
 )
 def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(
@@ -289,10 +337,15 @@ def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(
 
 def test_columns_that_say_what_the_pair_says_are_no_loss():
     plain = read_pair(PLAIN)
-    more = {"question": PLAIN["prompt"], "score": 3, "source": "x", "input": 7}
+    more = {"question": PLAIN["prompt"], "score": 3, "source": "x", "input": 7,
+            "question_id": "a", "input_source": "b", "chosen_model": "c"}  # fmt: skip
     assert read_pair({**PLAIN, **more}) == plain
     whole = [said("user", PLAIN["prompt"]), said("assistant", PLAIN["chosen"])]
     assert read_pair({**PLAIN, "messages": whole, "conversations": from_value(whole)}) == plain
+    for key in ("thinking", "thought"):
+        thinking = [*whole[:1], {**whole[1], key: "Hm."}]
+        with pytest.raises(BadRow, match="column messages would be lost"):
+            read_pair({**PLAIN, "messages": thinking})
     system = [said("system", "Be brief."), said("user", "Why?")]
     found = read_pair({**PLAIN, "prompt": system, "system": "Be brief."} | {
         side: [said("assistant", PLAIN[side])] for side in ("chosen", "rejected")})  # fmt: skip
@@ -347,6 +400,14 @@ def test_messages_as_text_are_no_answer_of_any_format(write, format):
     assert read_pair(row, Layout("messages-as-text")) == read_pair(PLAIN)
     row |= {"instruction": row["prompt"]} if format == "alpaca" else {}
     with pytest.raises(BadRow, match="chosen holds messages as text"):
+        read_pair(row, Layout(format))
+
+
+@pytest.mark.parametrize(("format", "column"), [("alpaca", "input"), ("orca", "question")])
+def test_the_other_columns_of_a_prompt_are_no_messages_as_text(format, column):
+    row = {"instruction": "Do it."} if format == "alpaca" else {}
+    row = {**row, "chosen": "a", "rejected": "b", column: json.dumps(MESSAGES[:1])}
+    with pytest.raises(BadRow, match=f"{column} holds messages as text: write them as lists"):
         read_pair(row, Layout(format))
 
 

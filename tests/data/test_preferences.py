@@ -208,7 +208,8 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         ({**SINGLE, "prompt": [user("a"), {"role": "tool", "content": "4"}]},
          "prompt: tool calls are not supported"),
         ({**SINGLE, "tools": "[{"}, "tools is not valid JSON; found '[{'"),
-        ({**SINGLE, "tools": ["f"]}, "tools is no list of objects"),
+        *(({**SINGLE, "tools": tools}, "tools is no list of objects")
+          for tools in (["f"], True, 7, "7", {"name": "f"}, '[["f"]]')),
         ({**SINGLE, "chat_template_kwargs": [1]}, "chat_template_kwargs is no object; found '[1]'"),
         ({**SINGLE, "chat_template_kwargs": {"tokenize": True}}, "not the template's to know"),
         ({**SINGLE, "chat_template_kwargs": {"a": "\ud800"}}, "chat_template_kwargs is not valid"),

@@ -79,16 +79,17 @@ def refuse_other_texts(row: dict, format: str = "trl") -> None:
     """
     if format == "messages-as-text":
         return
-    for name in dict.fromkeys((*FORMATS[format].prompt, *SIDES)):
+    _, prompt, beside, *_ = FORMATS[format]
+    for name in dict.fromkeys((*prompt, *beside, *SIDES)):
         value = row.get(name)
         if isinstance(value, str) and is_messages_text(value):
             others = format in ("alpaca", "orca")  # whose prompts stand elsewhere
             advice = "write them as lists" if others else "set `format: messages-as-text`"
             raise BadRow(f"{name} holds messages as text: {advice}", value)
     if format != "hh" and are_texts(row):
-        prompt = row.get("prompt")
+        prompts = [row[name] for name in prompt if isinstance(row.get(name), str)]
         both = all(TRANSCRIPT.match(row[side]) for side in SIDES)
-        if both or isinstance(prompt, str) and TRANSCRIPT.match(prompt):
+        if both or any(map(TRANSCRIPT.match, prompts)):
             raise BadRow(
                 "a transcript (Human: ... Assistant: ...): set `format: hh`", row["chosen"]
             )

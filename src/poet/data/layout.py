@@ -21,8 +21,9 @@ _CONTENT = frozenset(
     "history context passage document documents thinking reasoningcontent "
     "functions functioncall functioncalls toolcalls".split()
 )
-# Some also behind another word: chat_history, chosen_reasoning_content.
+# Of several words the last one counts (user_input), and of some it ends the name (chathistory).
 _ENDINGS = tuple(word for word in _CONTENT if len(word) > 6 or word == "turns")
+_THOUGHTS = re.compile("think|thought|reasoning", re.IGNORECASE)
 _MEDIA = frozenset("image images video videos audio audios".split())
 
 
@@ -122,8 +123,13 @@ def _is_of_pair(name: str) -> bool:
 
 def is_content(name: str) -> bool:
     """Whether a column of this name holds a part of a conversation."""
-    plain = _plain(name)
-    return plain in _CONTENT | _MEDIA or plain.endswith(_ENDINGS)
+    plain, last = _plain(name), (re.findall("[A-Z]?[a-z]+|[A-Z]+", str(name)) or [""])[-1]
+    return bool({plain, last.lower()} & (_CONTENT | _MEDIA)) or plain.endswith(_ENDINGS)
+
+
+def is_part(key: str) -> bool:
+    """Whether what a message has under this key, beside its content, is a part of what it says."""
+    return is_content(key) or bool(_THOUGHTS.search(str(key)))
 
 
 @lru_cache(maxsize=1000)
@@ -145,7 +151,7 @@ def _is_in(value: object, messages: list[dict]) -> bool:
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         # Of a message, what it says and not who says it.
-        said = [value[key] for key in ("content", "value") if key in value]
+        said = [value[key] for key in value if key in ("content", "value") or is_part(key)]
         value = said or list(value.values())
     if isinstance(value, list | tuple):
         for part in value:

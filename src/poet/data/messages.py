@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
 import unicodedata
 
 from poet.data.containers import BadRow, parse_json
 from poet.data.formats import given
-from poet.data.layout import is_content
+from poet.data.layout import is_part
 
 # What a model thought before it answered, under the names that chat templates know.
 REASONING = ("reasoning_content", "thinking", "reasoning")
 OPTIONS = {"chat_template_kwargs": dict, "tools": list}
 _CALLS = ("tool_calls", "function_call", "tool_call_id")
 _PARTS = ("images", "image", "videos", "audio")
-_THOUGHTS = re.compile("think|thought|reasoning", re.IGNORECASE)
 _ROLES = ("system", "user", "assistant")
 _OURS = {  # arguments of apply_chat_template that are not the template's
     "conversation", "messages", "tools", "chat_template", "add_generation_prompt",
@@ -87,7 +85,7 @@ def _refuse_further(message: dict, column: str) -> None:
         raise BadRow(f"{column}: images and other content parts are not supported", message)
     for key in message.keys() - {"role", "content", *REASONING}:
         number = isinstance(message[key], int | float)
-        if not number and given(message[key]) and (is_content(key) or _THOUGHTS.search(key)):
+        if not number and given(message[key]) and is_part(key):
             names = ", ".join(REASONING)
             raise BadRow(
                 f"{column}: {key} of a message would be lost; thoughts are read as {names}",
@@ -136,8 +134,8 @@ def read_options(row: dict) -> dict:
             value = {key: of for key, of in value.items() if of is not None}
         if not given(value):
             continue
-        fits = kind is dict or all(isinstance(tool, dict) for tool in value)
-        if not isinstance(value, kind) or not fits:
+        fits = isinstance(value, kind) and (kind is dict or all(type(of) is dict for of in value))
+        if not fits:
             raise BadRow(f"{name} is no {'object' if kind is dict else 'list of objects'}", value)
         if kind is dict and not _OURS.isdisjoint(value):
             raise BadRow(f"{name} holds what is not the template's to know", ", ".join(value))
