@@ -391,6 +391,11 @@ def test_a_passed_check_is_remembered_until_the_file_changes(tmp_path, monkeypat
         check(data, cache)
 
 
+def test_a_path_that_cannot_be_looked_at():
+    with pytest.raises(UserError, match="x/pairs.jsonl: .*File name too long"):
+        check({**DATA, "path": f"{'x' * 300}/pairs.jsonl"})
+
+
 def test_a_failed_check_is_not_remembered(tmp_path):
     path, cache = write(tmp_path / "pairs.jsonl", [*MANY, "{"]), tmp_path / "checks.json"
     for _ in range(2):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -42,7 +43,7 @@ def check(data: dict, cache: str | Path | None = None) -> dict:
     name = f"{path.resolve()} {digest(data)}"
     modules = sorted(Path(__file__).parent.glob("*.py"))
     stamp = [digest(*(module.read_text() for module in modules))]
-    if path.is_file():
+    if os.path.isfile(path):  # and may be seen
         stamp += digests.stamp(path)
         if known.get(name, {}).get("stamp") == stamp:
             return known[name]["summary"]
