@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
+from chat_tokenizers import SHIPPED, byte_level
 from poet import equal_length, with_reference
 from poet.data import truncation
 from poet.data.containers import BadRow
@@ -427,6 +428,20 @@ def test_pairs_whose_tokens_would_not_be_their_answers_are_refused(start):
         (row,) = equal_length(Dataset.from_list(ended), start[1], strategy="none")
         assert row["chosen_ids"].count(start[1].eos_token_id) == 1
         assert row["chosen_ids"][-1] == start[1].eos_token_id
+
+
+def test_a_plain_response_with_its_turns_end_and_eos_is_the_chat_messages():
+    """Where a turn's end is not EOS: both stand at the end of either, once."""
+    ends = ["<start_of_turn>", "<end_of_turn>"]
+    tokenizer = byte_level(SHIPPED["gemma"], "<bos>", "<eos>", ends)
+    row = {"prompt": [user("a")], "chosen": [assistant("b")], "rejected": [assistant("c d")]}
+    prompt = tokenizer.apply_chat_template(
+        row["prompt"], tokenize=False, add_generation_prompt=True
+    )
+    for end in ("<end_of_turn>", "<end_of_turn><eos>", "<end_of_turn><eos>\n"):
+        texts = {"prompt": prompt, "chosen": f"b{end}", "rejected": f"c d{end}"}
+        chat, plain = (equal_length(Dataset.from_list([r]), tokenizer) for r in (row, texts))
+        assert plain.to_list() == chat.to_list()
 
 
 def test_plain_strings_need_no_chat_template(start):

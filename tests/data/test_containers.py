@@ -283,6 +283,7 @@ def test_a_folder_is_refused_with_its_files(tmp_path):
         put(tmp_path, f"train-{n}.jsonl", lines())
     message = refused(tmp_path)
     assert "a folder" in message and "train-0.jsonl" in message and "and 2 more" in message
+    assert "join them into one file" in message
     put(tmp_path, "dataset_info.json", "{}")
     assert "load_from_disk" in refused(tmp_path)
 

@@ -116,11 +116,12 @@ def _folder(path: Path) -> str:
     if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
         files = f'Use datasets.load_from_disk("{path}"), then to_parquet("pairs.parquet").'
     else:
-        kinds = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".arrow")
+        kinds = ".jsonl .json .gz .parquet .csv .tsv .arrow .zst .bz2 .xz .zip".split()
         found = sorted(p for pattern in ("*", "*/*") for p in path.glob(pattern))
         names = [str(p.relative_to(path)) for p in found if p.suffix in kinds]
         files = f"Files in it: {', '.join(names[:5]) or 'none that look like data'}"
         files += f" and {len(names) - 5} more." if len(names) > 5 else "."
+        files += "\nName one of them, or join them into one file." if names else ""
     return f"{path}: a folder. Expected one file ({READ}).\n  {files}"
 
 
