@@ -263,6 +263,33 @@ def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(star
     assert given_up.column_names[0] == "system" and len(given_up) == len(PAIRS)
 
 
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected", "said"),
+    [
+        ("[INST] {}? [/INST]", "b", "c", "every prompt is text that a chat template has rendered"),
+        ("{}?", "Assistant: b", "Assistant: c", "every answer is text that a chat template has"),
+        ("{}?", "b", "b ", "in every row chosen and rejected differ in the white space"),
+        ("{}?", "{}? b", "{}? c", "in every row chosen and rejected begin with the prompt"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_what_is_wrong_with_all_rows_is_refused_from_files_and_data_sets(
+    start, tmp_path, ending, prompt, chosen, rejected, said
+):
+    form = FORMATS["messages"]
+    rows = [form(*(text.format(n) for text in (prompt, chosen, rejected))) for n in range(4)]
+    path = tmp_path / f"x{ending}"
+    data = Dataset.from_list(rows)
+    data.to_json(path) if ending == ".jsonl" else data.to_parquet(path)
+    for bad_rows in ("error", "drop"):
+        with pytest.raises(UserError, match=said):
+            equal_length(data, start[1], bad_rows=bad_rows)
+        with pytest.raises(UserError, match=said):
+            write_equal_length(path, tmp_path / "y", start[1], "poet", 1.0, TRL, bad_rows)
+    mixed = Dataset.from_list([*rows, form("Why?", "So.", "No.")])
+    assert len(equal_length(mixed, start[1])) == 5
+
+
 def test_strings_and_chats_may_be_mixed(start):
     rows = [{"prompt": "x", "chosen": " a b", "rejected": " c"}]
     (alone,) = equal_length(Dataset.from_list(rows), start[1])

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -30,24 +29,11 @@ from poet.data.containers import BadRow, Rows
 from poet.data.formats import SIDES, given, no_prompt
 from poet.data.layout import TRL, Layout, WrongFormat, is_read
 from poet.data.messages import check_unicode, is_blank, messages_of, read_options
+from poet.data.together import check_together, repeats_prompt
 from poet.files import UserError
 
 _REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
 _SHOWN = 5
-# How published templates begin and end a turn, and how transcripts of any kind ask for the answer.
-_BEGINS = (
-    r"<\|(?:im_start|start_header_id|header_start|start_of_role|start|START_OF_TURN_TOKEN|turn|user"
-    r"|prompter|assistant)\|?>|<start_of_turn>|<｜(?:User|Assistant)｜>|\[INST\]"
-)
-_ENDS = (
-    r"<\|(?:im_end|eot_id|eot|end|end_of_text|endoftext|END_OF_TURN_TOKEN|return|user)\|>"
-    r"|<end_of_turn>|<turn\|>|<｜end▁of▁sentence｜>|</s>"
-)
-_ASKS = r"(?i:assistant|response|gpt|bot|ai) ?:"
-_RENDERED = {
-    "prompt": re.compile(rf"{_BEGINS}|\b{_ASKS}\s*\Z"),
-    "answer": re.compile(rf"\A\s*(?:{_BEGINS}|{_ASKS})|(?:{_ENDS})\s*\Z"),
-}
 
 
 def read_rows(path: str | Path) -> Rows:
@@ -164,22 +150,6 @@ def _check_turns(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -
         raise BadRow("chosen equals rejected", chosen[0]["content"])
 
 
-def _asked(pair: dict) -> str:
-    return pair["prompt"][-1]["content"]
-
-
-def differs_in_space(pair: dict) -> bool:
-    """Whether the responses differ in the white space around them only, which templates trim."""
-    chosen, rejected = ({k: text.strip() for k, text in pair[s][0].items()} for s in SIDES)
-    return chosen == rejected
-
-
-def repeats_prompt(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -> bool:
-    """Whether both responses begin with the last message of the prompt."""
-    text = prompt[-1]["content"].strip()
-    return all(side[0]["content"].lstrip().startswith(text) for side in (chosen, rejected))
-
-
 def _is_long(prompt: list[dict]) -> bool:
     text = prompt[-1]["content"]
     return len(text) > 15 or len(text.split()) >= _REPEATED_WORDS
@@ -213,32 +183,8 @@ def collect(
         raise UserError(f"{source} is empty. Expected one preference pair per row.")
     _check_columns(columns, source, layout)
     dropped = refuse_bad(bad, len(pairs), source, bad_rows)
-    if len(pairs) > 1 and all(repeats_prompt(*(p[n] for n in ("prompt", *SIDES))) for p in pairs):
-        raise UserError(
-            f"{source}: in every row chosen and rejected begin with the prompt, which would be "
-            "trained on as a part of the answer. Set `format: repeated-prompt`."
-        )
-    if any("texts" in pair for pair in pairs):
-        return pairs, dropped
-    if all(map(differs_in_space, pairs)):
-        raise UserError(
-            f"{source}: in every row chosen and rejected differ in the white space around them "
-            "only, which most chat templates trim. Expected two answers."
-        )
-    _refuse_rendered(pairs, source)
+    check_together(pairs, source)
     return pairs, dropped
-
-
-def _refuse_rendered(pairs: list[dict], source: str) -> None:
-    """Refuse a file of which every prompt, or every answer, has a template around it."""
-    answers = [pair[side][0]["content"] for pair in pairs for side in SIDES]
-    for name, texts in (("prompt", [*map(_asked, pairs)]), ("answer", answers)):
-        if all(map(_RENDERED[name].search, texts)):
-            raise UserError(
-                f"{source}: every {name} is text that a chat template has rendered already; found "
-                f"{texts[0][:100]!r}.\nThe model's own template would go around it. Expected "
-                "messages, or the words alone."
-            )
 
 
 def _check_columns(columns: set[str], source: str, layout: Layout) -> None:
