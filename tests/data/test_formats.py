@@ -411,6 +411,14 @@ def test_the_other_columns_of_a_prompt_are_no_messages_as_text(format, column):
         read_pair(row, Layout(format))
 
 
+def test_a_system_text_is_no_messages_as_text():
+    system = {"system": json.dumps([said("system", "Be brief.")])}
+    text = {side: json.dumps([said("assistant", PLAIN[side])]) for side in ("chosen", "rejected")}
+    for row, format in ((PLAIN, "orca"), ({**PLAIN, **text}, "messages-as-text")):
+        with pytest.raises(BadRow, match="system holds messages as text, expected what they say"):
+            read_pair({**row, **system}, Layout(format))
+
+
 def test_conversations_as_text():
     row = LAYOUTS["sharegpt"][1]((None, *PROMPT[1:]), "The Morin.", "A lake.")
     text = {**row, "conversations": json.dumps(row["conversations"]), "system": "Be brief."}

@@ -80,7 +80,8 @@ def refuse_other_texts(row: dict, format: str = "trl") -> None:
     if format == "messages-as-text":
         return
     _, prompt, beside, *_ = FORMATS[format]
-    for name in dict.fromkeys((*prompt, *beside, *SIDES)):
+    more = [name for name in beside if name not in _SYSTEM]
+    for name in dict.fromkeys((*prompt, *more, *SIDES)):
         value = row.get(name)
         if isinstance(value, str) and is_messages_text(value):
             others = format in ("alpaca", "orca")  # whose prompts stand elsewhere
@@ -240,11 +241,13 @@ def system_of(row: dict) -> str | None:
     """The system text of a row's column for it.
 
     Raises:
-        BadRow: two columns for it differ, or it is no string.
+        BadRow: two columns for it differ, or it is no string, or one of messages.
     """
     name, text = _one(row, _SYSTEM)
     if text is not None and not isinstance(text, str):
         raise BadRow(f"{name} is not a string", text)
+    if text is not None and is_messages_text(text):
+        raise BadRow(f"{name} holds messages as text, expected what they say", text)
     return text
 
 
