@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig, DPOTrainer
 
+from chat_tokenizers import SHIPPED, byte_level
 from poet import equal_length, with_reference
 from poet.data import truncation
 from poet.data.containers import BadRow
-from poet.data.examples import split_texts
+from poet.data.examples import split_texts, write_equal_length
+from poet.data.layout import TRL
 from poet.files import UserError
 from poet.train.arguments import common_arguments
 from poet.train.trainer import PreferenceTrainer
@@ -167,6 +169,15 @@ def test_files_of_raw_pairs(start, tmp_path, ending):
     assert Dataset.from_parquet(str(target)).to_list() == equal_length(data, start[1]).to_list()
 
 
+def test_plain_strings_that_differ_in_space_are_the_same_from_a_file(start, tmp_path):
+    """No template trims them."""
+    data = Dataset.from_list([FORMATS["strings"](p, c, f"{c} ") for p, c, _ in PAIRS])
+    data.to_json(tmp_path / "x.jsonl")
+    path = tmp_path / "equal.parquet"
+    write_equal_length(tmp_path / "x.jsonl", path, start[1], "poet", 1.0, TRL, "error")
+    assert Dataset.from_parquet(str(path)).to_list() == equal_length(data, start[1]).to_list()
+
+
 # What is read
 
 
@@ -250,6 +261,33 @@ def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(star
             equal_length(Dataset.from_list(rows), start[1], bad_rows=bad_rows)
     given_up = equal_length(Dataset.from_list(rows), start[1], ignored_columns=["system"])
     assert given_up.column_names[0] == "system" and len(given_up) == len(PAIRS)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "chosen", "rejected", "said"),
+    [
+        ("[INST] {}? [/INST]", "b", "c", "every prompt is text that a chat template has rendered"),
+        ("{}?", "Assistant: b", "Assistant: c", "every answer is text that a chat template has"),
+        ("{}?", "b", "b ", "in every row chosen and rejected differ in the white space"),
+        ("{}?", "{}? b", "{}? c", "in every row chosen and rejected begin with the prompt"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_what_is_wrong_with_all_rows_is_refused_from_files_and_data_sets(
+    start, tmp_path, ending, prompt, chosen, rejected, said
+):
+    form = FORMATS["messages"]
+    rows = [form(*(text.format(n) for text in (prompt, chosen, rejected))) for n in range(4)]
+    path = tmp_path / f"x{ending}"
+    data = Dataset.from_list(rows)
+    data.to_json(path) if ending == ".jsonl" else data.to_parquet(path)
+    for bad_rows in ("error", "drop"):
+        with pytest.raises(UserError, match=said):
+            equal_length(data, start[1], bad_rows=bad_rows)
+        with pytest.raises(UserError, match=said):
+            write_equal_length(path, tmp_path / "y", start[1], "poet", 1.0, TRL, bad_rows)
+    mixed = Dataset.from_list([*rows, form("Why?", "So.", "No.")])
+    assert len(equal_length(mixed, start[1])) == 5
 
 
 def test_strings_and_chats_may_be_mixed(start):
@@ -412,9 +450,25 @@ def test_pairs_whose_tokens_would_not_be_their_answers_are_refused(start):
     with pytest.warns(UserWarning, match="left out 1 of 9 rows: chosen has the text of a special"):
         found = equal_length(Dataset.from_list(rows), start[1], bad_rows="drop")
     assert found.to_list() == equal_length(good, start[1]).to_list()
-    ended = [strings("a", "b<|end|>", "d")]  # a plain response may have its end
-    (row,) = equal_length(Dataset.from_list(ended), start[1], strategy="none")
-    assert row["chosen_ids"].count(start[1].eos_token_id) == 1
+    for end in ("", "\n", " \n\n"):  # a plain response may have its end
+        ended = [strings("a", f"b<|end|>{end}", "d")]
+        (row,) = equal_length(Dataset.from_list(ended), start[1], strategy="none")
+        assert row["chosen_ids"].count(start[1].eos_token_id) == 1
+        assert row["chosen_ids"][-1] == start[1].eos_token_id
+
+
+def test_a_plain_response_with_its_turns_end_and_eos_is_the_chat_messages():
+    """Where a turn's end is not EOS: both stand at the end of either, once."""
+    ends = ["<start_of_turn>", "<end_of_turn>"]
+    tokenizer = byte_level(SHIPPED["gemma"], "<bos>", "<eos>", ends)
+    row = {"prompt": [user("a")], "chosen": [assistant("b")], "rejected": [assistant("c d")]}
+    prompt = tokenizer.apply_chat_template(
+        row["prompt"], tokenize=False, add_generation_prompt=True
+    )
+    for end in ("<end_of_turn>", "<end_of_turn><eos>", "<end_of_turn><eos>\n"):
+        texts = {"prompt": prompt, "chosen": f"b{end}", "rejected": f"c d{end}"}
+        chat, plain = (equal_length(Dataset.from_list([r]), tokenizer) for r in (row, texts))
+        assert plain.to_list() == chat.to_list()
 
 
 def test_plain_strings_need_no_chat_template(start):

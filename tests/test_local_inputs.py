@@ -63,6 +63,15 @@ def test_all_there(own):
     check(own)
 
 
+def test_a_path_that_cannot_be_looked_at(own):
+    setting = own["settings"]["own"]
+    for section, key in (("data", "path"), ("model", "name")):
+        changed = {**own, "settings": {**own["settings"], "own": copy.deepcopy(setting)}}
+        changed["settings"]["own"][section][key] = f"./{'x' * 300}"
+        with pytest.raises(UserError, match=f"own.{section}.{key} is ./x*: File name too long"):
+            check(changed)
+
+
 @pytest.mark.parametrize(
     ("path", "key"),
     [

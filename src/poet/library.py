@@ -6,7 +6,8 @@ See docs/library.md; ``from poet import equal_length`` is this module's.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from poet.data.layout import Layout, WrongFormat
 from poet.data.model_limits import check_ids, check_positions, largest_id, positions
 from poet.data.pairs import refuse_bad
 from poet.data.templates import Chat
+from poet.data.together import check_together
 from poet.data.tokenization import IDS
 from poet.data.truncation import kept_lengths
 from poet.files import UserError
@@ -63,9 +65,10 @@ def equal_length(
         the format's columns; other columns as they are.
 
     Raises:
-        UserError: a row that cannot be used, with its number, counted from 1; the chat template
-            refuses the messages; a response has the text of a special token, or both have the
-            same tokens; a stream with ``num_proc`` or ``bad_rows="drop"``.
+        UserError: a row that cannot be used, with its number, counted from 1; rows that are all of
+            another kind (not of a stream); the chat template refuses the messages; a response has
+            the text of a special token, or both have the same tokens; a stream with ``num_proc`` or
+            ``bad_rows="drop"``.
         ValueError: an argument that is out of its range.
     """
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
@@ -114,6 +117,8 @@ def equal_length(
                 f"ignored_columns names {', '.join(unknown)}, which no row has; found "
                 f"{', '.join(names)}"
             )
+        if isinstance(part, Dataset):
+            check_together(_Examples(part, layout), "the data set")
         removed = [name for name in names if name in used]
         return part.map(convert, batched=True, with_indices=True, remove_columns=removed, **options)
 
@@ -135,6 +140,18 @@ def _limits(max_length: int | None, max_prompt_length: int | None) -> tuple[int,
             "0 < max_prompt_length < max_length"
         )
     return max_length, max_prompt_length
+
+
+class _Examples:
+    """The rows of a data set that are pairs, read anew each time they are gone through."""
+
+    def __init__(self, part: Dataset, layout: Layout):
+        self.part, self.layout = part, layout
+
+    def __iter__(self) -> Iterator[dict]:
+        for row in self.part:
+            with suppress(BadRow):
+                yield read_example(row, self.layout)
 
 
 def _tokens(batch: dict, layout: Layout, chat: Chat) -> list[tuple | BadRow]:

@@ -86,8 +86,16 @@ def _has_template(folder: Path) -> bool:
 
 
 def _check_file(path: str, where: str) -> None:
-    if not Path(path).exists():
-        raise UserError(f"{where} is {path}: no such file ({Path(path).absolute()})")
+    if problem := _problem(path, "no such file"):
+        raise UserError(f"{where} is {path}: {problem} ({Path(path).absolute()})")
+
+
+def _problem(path: str | Path, absent: str) -> str | None:
+    """Why nothing is found under a path; None if something is."""
+    try:
+        return None if Path(path).exists() else absent
+    except OSError as error:
+        return error.strerror
 
 
 def check_model_name(name: str | None, where: str) -> None:
@@ -99,10 +107,10 @@ def check_model_name(name: str | None, where: str) -> None:
     if name is None or is_hub_id(name):
         return
     folder = Path(name)
-    if not folder.exists():
+    if problem := _problem(folder, "no such folder"):
         raise UserError(
-            f"{where} is {name}: no such folder ({folder.absolute()}), and no hub id, which would "
-            "be owner/name"
+            f"{where} is {name}: {problem} ({folder.absolute()}), and no hub id, which would be "
+            "owner/name"
         )
     if not folder.is_dir():
         raise UserError(f"{where} is {name}: found a file, expected a model's folder")

@@ -248,6 +248,15 @@ def test_bad_rows_are_an_error_unless_they_are_to_be_dropped(tmp_path, capsys):
         run(capsys, "--pairs", tmp_path / "pairs.jsonl", "--bad-rows", "drop")
 
 
+def test_a_column_split_of_a_raw_file_leaves_nothing_out(tmp_path):
+    rows = [pair(f"What is {n}?", "a", "b") for n in range(8)]
+    rows = [{**row, "split": ["train", "test"][n % 2]} for n, row in enumerate(rows)]
+    write_jsonl(rows, tmp_path / "pairs.jsonl")
+    pairs, dropped = diagnose.read(tmp_path / "pairs.jsonl")
+    assert len(pairs) == 8 and not dropped
+    assert len(diagnose.read(tmp_path / "pairs.jsonl", training=True)[0]) == 4
+
+
 def test_texts_of_special_tokens_are_no_answers_here_either(tmp_path, capsys):
     template = "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
     byte_level(template, None, "<|end|>").save_pretrained(tmp_path / "tokenizer")
@@ -258,6 +267,19 @@ def test_texts_of_special_tokens_are_no_answers_here_either(tmp_path, capsys):
     with pytest.raises(UserError, match=said):
         run(capsys, *flags)
     assert "pairs.jsonl: 19 pairs" in run(capsys, *flags, "--bad-rows", "drop")
+
+
+def test_answers_of_the_same_tokens_are_no_pair_here_either(tmp_path, capsys):
+    template = "{% for m in messages %}{{ m.content | trim }}<|end|>{% endfor %}"
+    byte_level(template, None, "<|end|>").save_pretrained(tmp_path / "tokenizer")
+    rows = [pair(f"What is {n}?", "a b c", "d" if n else " a b c\n") for n in range(20)]
+    rows.append(pair("Why?", "a  b", "a b"))  # which a template does not make the same
+    write_jsonl(rows, tmp_path / "pairs.jsonl")
+    flags = ("--pairs", tmp_path / "pairs.jsonl", "--tokenizer", tmp_path / "tokenizer")
+    said = r"1 of 21 rows cannot be used.\n  pair 1 .*: chosen and rejected have the same tokens"
+    with pytest.raises(UserError, match=said):
+        run(capsys, *flags)
+    assert "pairs.jsonl: 20 pairs" in run(capsys, *flags, "--bad-rows", "drop")
 
 
 @pytest.mark.parametrize("name", ["", "absent", "pairs.jsonl"])

@@ -1,6 +1,7 @@
 """Files that are not what their name says: read, or refused by name; never half-read."""
 
 import bz2
+import errno
 import gzip
 import json
 import lzma
@@ -8,6 +9,7 @@ import pickle
 import re
 import subprocess
 import zipfile
+from pathlib import Path
 
 import pyarrow
 import pytest
@@ -73,6 +75,28 @@ def test_content_is_read_whatever_the_name(tmp_path, made, name):
     assert rows_of(path) == ROWS
     if made != "parquet":
         assert rows_of(put(tmp_path, name, gzip.compress(path.read_bytes()))) == ROWS
+
+
+@pytest.mark.parametrize("made", [made for made in MADE if made != "parquet"])
+@pytest.mark.parametrize("place", ["the row", "a message"])
+def test_a_key_that_stands_twice_is_a_bad_row_and_the_rows_around_it_are_read(
+    tmp_path, made, place
+):
+    key = "n" if place == "the row" else "role"
+    rows = [{"n": n, "m": [{"role": "user", "content": n}]} for n in range(5)]
+    rows[2] = {"n": 2, "N": 7, "m": [{"role": "user", "ROLE": "assistant", "content": "x" * 50}]}
+    text = MADE[made](rows, tmp_path)
+    found = rows_of(put(tmp_path, "x.jsonl", text.replace(f'"{key.upper()}"', f'"{key}"')))
+    assert [row for row in found if row is not found[2]] == rows[:2] + rows[3:]
+    assert isinstance(found[2], BadRow) and f"stands twice in a JSON object; found '{key}'" in str(
+        found[2]
+    )
+
+
+def test_a_key_that_stands_twice_in_what_is_read_piece_by_piece(tmp_path):
+    row = '{"text": "%s", "n": 1, "n": 2}' % ("x" * 3 * HEAD)
+    first, bad, last = rows_of(put(tmp_path, "x.json", f'[{{"n": 0}}, {row}, {{"n": 3}}]'))
+    assert (first, last) == ({"n": 0}, {"n": 3}) and "stands twice" in str(bad)
 
 
 values = st.recursive(
@@ -192,6 +216,7 @@ def arrow(folder, kind):
     [
         (lambda text, folder: zipped(text, folder), "a zip archive"),
         (lambda text, folder: bz2.compress(text.encode()), "bzip2"),
+        (lambda text, folder: b"\x04\x22\x4d\x18 and more", "LZ4"),
         (lambda text, folder: lzma.compress(text.encode()), "compressed by xz"),
         (lambda text, folder: b"\x28\xb5\x2f\xfd and more", "Zstandard"),
         (lambda text, folder: gzip.compress(gzip.compress(text.encode())), "gzip within gzip"),
@@ -214,6 +239,8 @@ def test_other_kinds_of_file_are_named(tmp_path, make, said, name):
 def test_csv_is_refused_by_its_name_too(tmp_path):
     for name in ("x.csv", "x.TSV"):
         assert "CSV" in refused(put(tmp_path, name, "a,b\n1,2\n"))
+        for content in (lines(), json.dumps(ROWS), as_parquet(ROWS, tmp_path)):
+            assert rows_of(put(tmp_path, name, content)) == ROWS
 
 
 def test_a_parquet_file_that_is_cut_off(tmp_path):
@@ -256,6 +283,7 @@ def test_a_folder_is_refused_with_its_files(tmp_path):
         put(tmp_path, f"train-{n}.jsonl", lines())
     message = refused(tmp_path)
     assert "a folder" in message and "train-0.jsonl" in message and "and 2 more" in message
+    assert "join them into one file" in message
     put(tmp_path, "dataset_info.json", "{}")
     assert "load_from_disk" in refused(tmp_path)
 
@@ -264,6 +292,46 @@ def test_a_file_that_is_not_there_is_named_in_full(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=f"no such file .as {tmp_path}/absent.jsonl"):
         rows_of("absent.jsonl")
+
+
+def test_what_cannot_be_opened_is_said(tmp_path, monkeypatch):
+    assert "not a regular file" in refused(Path("/dev/null"))
+    assert "File name too long" in refused(tmp_path / ("x" * 300))
+    path = put(tmp_path, "x.jsonl", lines())
+    (tmp_path / "link").symlink_to("x.jsonl")
+    (tmp_path / "loop").symlink_to("loop")
+    assert rows_of(tmp_path / "link") == ROWS
+    assert "no such file" in refused(tmp_path / "loop")
+
+    def denied(*arguments):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "open", denied)  # root may read every file
+    assert "Permission denied. Allow it to be read" in refused(path)
+
+
+def written(folder, columns, names):
+    parquet.write_table(pyarrow.table(columns, names=names), folder / "x.parquet")
+    return folder / "x.parquet"
+
+
+def test_parquet_columns_of_one_name(tmp_path):
+    path = written(tmp_path, [["a"], ["b"], ["c"], [1], [2]], ["p", "q", "q", "n", "n"])
+    assert "several columns are named q, n. Rename" in refused(path)
+    with pytest.raises(UserError, match="several columns are named q. Rename"):
+        list(read_rows(path, lambda name: name != "n"))
+    assert [row for _, row in read_rows(path, lambda name: name == "p")] == [
+        {"p": "a", "q": None, "n": None}
+    ]
+
+
+def test_parquet_values_that_are_nothing_in_python(tmp_path):
+    twice = pyarrow.StructArray.from_arrays([["a"], ["b"]], names=["role", "role"])
+    date = pyarrow.array([10**18], pyarrow.timestamp("us"))
+    for column in (twice, date):
+        path = written(tmp_path, [pyarrow.array(["a"]), column], ["p", "q"])
+        assert "a value that cannot be read in one of the rows from 1 on" in refused(path)
+        assert len(list(read_rows(path, lambda name: name == "p"))) == 1
 
 
 def test_parquet_columns_that_nobody_reads(tmp_path):

@@ -176,7 +176,7 @@ CONTAINERS = {
 text = (
     st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=12)
     .map(str.strip)
-    .filter(lambda t: t and not re.match(r"[\[{]|Human:", t))
+    .filter(lambda t: any(map(str.isprintable, t)) and not re.match(r"[\[{]|Human:", t))
 )
 examples = st.tuples(
     st.tuples(st.none() | text, st.lists(st.tuples(text, text), max_size=2), text),
@@ -242,6 +242,53 @@ def test_any_value_in_any_column_is_a_pair_or_a_bad_row(layout, example, changes
             json.dumps(pair, ensure_ascii=False).encode()
 
 
+word = st.integers(10, 99).map("W{}".format)
+beside = st.dictionaries(
+    st.sampled_from(["thought", "thinking", "reasoning_content", "tool_calls", "images"]),
+    st.one_of(word, st.none(), st.lists(word, max_size=1)),
+    max_size=1,
+)
+turn = st.one_of(
+    st.builds(lambda r, c, b: said(r, c) | b, st.sampled_from(["user", "assistant"]), word, beside),
+    st.builds(lambda r, v, b: {"from": r, "value": v} | b, st.just("human"), word, beside),
+)
+wordy = st.one_of(
+    word, turn, st.lists(turn, max_size=3), st.lists(word, max_size=2),
+    st.lists(turn, min_size=1, max_size=2).map(json.dumps),
+    st.lists(turn, min_size=1, max_size=2).map(repr),
+    st.builds("\n\nHuman: {}\n\nAssistant: {}".format, word, word),
+    st.builds(lambda a, b: [[a, b]], word, word),
+    st.builds(lambda a: {"a": a}, word),
+)  # fmt: skip
+worded = st.tuples(
+    st.tuples(st.none() | word, st.lists(st.tuples(word, word), max_size=1), word), word, word
+)
+telling = st.sampled_from(
+    "prompt chosen rejected Prompt Chosen question instruction input user_input system "
+    "system_prompt history context conversations conversation messages chosen_messages thinking "
+    "chosen_thinking tools".split()
+)
+
+
+def words(value):
+    return {*re.findall("W[0-9]{2}", json.dumps(value))}
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from(list(LAYOUTS)), worded, st.dictionaries(telling, wordy, max_size=2), st.data()
+)
+def test_no_word_of_a_row_that_is_read_is_lost(layout, example, more, data):
+    name, row, *_ = LAYOUTS[layout]
+    changed = {**row(*fitted(layout, example)), **more}
+    format = data.draw(st.sampled_from([name, *FORMATS]))
+    try:
+        pair = read_pair(changed, Layout(format))
+    except BadRow:
+        return
+    assert words(changed) == words({n: of for n, of in pair.items() if n != "key"})
+
+
 PROMPT = ("Be a pirate.", [], "Name a river of the land.")
 
 
@@ -271,6 +318,7 @@ CALL = [{"from": "function_call", "value": "f()"}]
         ({"messages": [said("user", "Another one.")]}, "column messages would be lost"),
         ({"Chat_History": [said("user", "Another one.")]}, "column Chat_History would be lost"),
         ({"chosen_reasoning_content": "Hm.", "sys-prompt": "x"}, "chosen_reasoning_content, sys-"),
+        ({"user_input": "What?", "originalQuestion": "x"}, "user_input, originalQuestion would"),
     ],
 )
 def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(
@@ -289,10 +337,15 @@ def test_a_column_that_would_be_lost_is_refused_even_where_rows_are_dropped(
 
 def test_columns_that_say_what_the_pair_says_are_no_loss():
     plain = read_pair(PLAIN)
-    more = {"question": PLAIN["prompt"], "score": 3, "source": "x", "input": 7}
+    more = {"question": PLAIN["prompt"], "score": 3, "source": "x", "input": 7,
+            "question_id": "a", "input_source": "b", "chosen_model": "c"}  # fmt: skip
     assert read_pair({**PLAIN, **more}) == plain
     whole = [said("user", PLAIN["prompt"]), said("assistant", PLAIN["chosen"])]
     assert read_pair({**PLAIN, "messages": whole, "conversations": from_value(whole)}) == plain
+    for key in ("thinking", "thought"):
+        thinking = [*whole[:1], {**whole[1], key: "Hm."}]
+        with pytest.raises(BadRow, match="column messages would be lost"):
+            read_pair({**PLAIN, "messages": thinking})
     system = [said("system", "Be brief."), said("user", "Why?")]
     found = read_pair({**PLAIN, "prompt": system, "system": "Be brief."} | {
         side: [said("assistant", PLAIN[side])] for side in ("chosen", "rejected")})  # fmt: skip
@@ -314,6 +367,90 @@ def test_of_columns_for_the_same_the_one_that_is_not_read_must_not_differ(name, 
         read_pair({**row, **extra}, Layout(name))
     same = {**row, column: PROMPT[2]}
     assert read_pair(same, Layout(name)) == read_pair(row, Layout(name))
+
+
+@pytest.mark.parametrize("name", ["Prompt", "PROMPT ", "Chosen", "rejected_"])
+def test_a_column_of_the_pair_in_another_spelling_is_not_lost(tmp_path, name):
+    rows = [{**PLAIN, "prompt": f"Question {n}?", name: "Another text."} for n in range(5)]
+    (tmp_path / "x.jsonl").write_bytes(lines(rows))
+    (tmp_path / "x.parquet").write_bytes(as_parquet(rows))
+    for path in (tmp_path / "x.jsonl", tmp_path / "x.parquet"):
+        with pytest.raises(UserError, match=f"column {name} would be lost"):
+            read(path)
+        assert len(read(path, ignored=(name,))) == 5
+
+
+MESSAGES = [said("user", PLAIN["prompt"]), said("assistant", PLAIN["chosen"])]
+TEXTS = {  # ways to write messages as text
+    "JSON": json.dumps,
+    "JSON, keys in another order": lambda m: json.dumps([{"weight": 1, **of} for of in m]),
+    "JSON, twice": lambda m: json.dumps(json.dumps(m)),
+    "JSON, of from and value": lambda m: json.dumps(from_value(m), indent=1),
+    "repr": repr,
+    "repr of JSON": lambda m: repr(json.dumps(m)),
+    "one object": lambda m: json.dumps(m[-1]),
+}
+
+
+@pytest.mark.parametrize("write", TEXTS.values(), ids=TEXTS)
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "messages-as-text"])
+def test_messages_as_text_are_no_answer_of_any_format(write, format):
+    row = {**PLAIN, "chosen": write(MESSAGES), "rejected": write(MESSAGES[:1] + [
+        said("assistant", PLAIN["rejected"])])}  # fmt: skip
+    assert read_pair(row, Layout("messages-as-text")) == read_pair(PLAIN)
+    row |= {"instruction": row["prompt"]} if format == "alpaca" else {}
+    with pytest.raises(BadRow, match="chosen holds messages as text"):
+        read_pair(row, Layout(format))
+
+
+@pytest.mark.parametrize(("format", "column"), [("alpaca", "input"), ("orca", "question")])
+def test_the_other_columns_of_a_prompt_are_no_messages_as_text(format, column):
+    row = {"instruction": "Do it."} if format == "alpaca" else {}
+    row = {**row, "chosen": "a", "rejected": "b", column: json.dumps(MESSAGES[:1])}
+    with pytest.raises(BadRow, match=f"{column} holds messages as text: write them as lists"):
+        read_pair(row, Layout(format))
+
+
+def test_a_system_text_is_no_messages_as_text():
+    system = {"system": json.dumps([said("system", "Be brief.")])}
+    text = {side: json.dumps([said("assistant", PLAIN[side])]) for side in ("chosen", "rejected")}
+    for row, format in ((PLAIN, "orca"), ({**PLAIN, **text}, "messages-as-text")):
+        with pytest.raises(BadRow, match="system holds messages as text, expected what they say"):
+            read_pair({**row, **system}, Layout(format))
+
+
+def test_conversations_as_text():
+    row = LAYOUTS["sharegpt"][1]((None, *PROMPT[1:]), "The Morin.", "A lake.")
+    text = {**row, "conversations": json.dumps(row["conversations"]), "system": "Be brief."}
+    with pytest.raises(BadRow, match="conversations holds .*: set `format: messages-as-text`"):
+        read_pair(text, Layout("sharegpt"))
+    expected = read_pair({**row, "system": "Be brief."}, Layout("sharegpt"))
+    assert read_pair(text, Layout("messages-as-text")) == expected
+    numpy = "[{'role': 'user', 'content': 'a'}\n {'role': 'assistant', 'content': 'b'}]"
+    with pytest.raises(BadRow, match="chosen is no list of messages"):
+        read_pair({**PLAIN, "chosen": numpy}, Layout("messages-as-text"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['{"from": "USD", "to": "EUR", "value": 3}', '[{"role": "editor", "content": "x"}]', "[{", "{}",
+     '"A quote," she said.', '["user", "content"]', "{'role': 'user'}"],
+)  # fmt: skip
+def test_an_answer_that_is_other_json_is_an_answer(answer):
+    row = {**PLAIN, "chosen": answer}
+    assert read_pair(row)["chosen"] == [said("assistant", answer)]
+
+
+@settings(max_examples=40)
+@given(text, text, text, st.sampled_from(["\n", "\r\n"]))
+def test_transcripts_with_the_newlines_of_windows(asked, chosen, rejected, newline):
+    row = in_all((None, [], asked), f"A {chosen}", f"B {rejected}", transcript)
+    expected = read_pair(row, Layout("hh"))
+    written = {side: text.replace("\n\n", 2 * newline) for side, text in row.items()}
+    assert read_pair(written, Layout("hh")) == expected
+    for format in ("trl", "orca"):
+        with pytest.raises(BadRow, match="set `format: hh`"):
+            read_pair({"prompt": asked, **written}, Layout(format))
 
 
 def test_what_else_a_message_of_from_and_value_holds_is_kept_or_refused():
@@ -348,6 +485,8 @@ def test_an_ignored_column_that_no_row_has_is_a_mistake(tmp_path):
         ({**PLAIN, "system": ["a"]}, "orca", "system is not a string"),
         ({**PLAIN, "system": "a", "system_prompt": "b"}, "orca", "system and system_prompt differ"),
         ({"instruction": "", "chosen": "a", "rejected": "b"}, "alpaca", "no instruction"),
+        ({"instruction": "x", "history": 7, "chosen": "a", "rejected": "b"}, "alpaca",
+         "history is not a list of pairs"),
         ({"instruction": "x", "history": ["a"], "chosen": "a", "rejected": "b"}, "alpaca",
          "history is not a list of pairs"),
         (PLAIN, "messages-as-text", "chosen is no list of messages as JSON or Python text"),

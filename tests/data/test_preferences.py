@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
+from chat_tokenizers import NEED_PARTS, SHIPPED, byte_level
 from poet.data import preferences
 from poet.data.containers import BadRow
 from poet.data.pairs import collect, read_pair, read_rows
@@ -166,6 +167,8 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         ({**SINGLE, "rejected": None}, "no rejected"),
         (row(chosen=""), "chosen is empty"),
         (row(rejected=" \n"), "rejected is empty"),
+        (row(rejected="\u200b \ufeff\x00"), "rejected is empty"),
+        (row(prompt="\u200d\u2060"), "prompt is empty"),
         ({**SINGLE, "chosen": []}, "chosen is empty"),
         (row(chosen="Same.", rejected="Same."), "chosen equals rejected"),
         ({"chosen": [*TURNS, assistant("A")], "rejected": [*TURNS, assistant("A")]},
@@ -179,7 +182,12 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         ({**SINGLE, "prompt": {"a": 1}}, "prompt is neither a string nor a list of messages"),
         ({**SINGLE, "chosen": [{"role": "assistant", "content": 3}]}, "content is not a string"),
         ({**SINGLE, "chosen": [{"role": "assistant"}]}, "content is not a string"),
-        ({**SINGLE, "chosen": "A"}, "chosen is a string, which needs a prompt that is a string"),
+        ({**SINGLE, "chosen": "A"},
+         "chosen is a string, which needs a prompt that is a string: set `format: sharegpt`"),
+        ({"prompt": 7, "chosen": "A", "rejected": "B"}, "a prompt that is a string; found '7'"),
+        ('{"prompt": "Why?", "chosen": "A", "rejected": "B", "chosen": "C"}',
+         "a key stands twice in a JSON object; found 'chosen'"),
+        ({**SINGLE, "tools": '[{"name": "f", "name": "g"}]'}, "a key stands twice"),
         ({"chosen": "Hi A", "rejected": "Hi B"}, "no prompt among the columns chosen, rejected"),
         ({"prompt": float("nan"), "chosen": "A", "rejected": "B"}, "prompt is empty"),
         ({**SINGLE, "prompt": [{"role": "human", "content": "Why?"}]},
@@ -200,7 +208,8 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         ({**SINGLE, "prompt": [user("a"), {"role": "tool", "content": "4"}]},
          "prompt: tool calls are not supported"),
         ({**SINGLE, "tools": "[{"}, "tools is not valid JSON; found '[{'"),
-        ({**SINGLE, "tools": ["f"]}, "tools is no list of objects"),
+        *(({**SINGLE, "tools": tools}, "tools is no list of objects")
+          for tools in (["f"], True, 7, "7", {"name": "f"}, '[["f"]]')),
         ({**SINGLE, "chat_template_kwargs": [1]}, "chat_template_kwargs is no object; found '[1]'"),
         ({**SINGLE, "chat_template_kwargs": {"tokenize": True}}, "not the template's to know"),
         ({**SINGLE, "chat_template_kwargs": {"a": "\ud800"}}, "chat_template_kwargs is not valid"),
@@ -208,6 +217,9 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         ({**SINGLE, "prompt_id": "\ud800"}, "prompt_id is not valid Unicode"),
         ({**SINGLE, "images": ["a.png"]}, "images: images, videos and audio are not supported"),
         ({**SINGLE, "chosen": [{**assistant("A"), "images": ["a"]}]}, "chosen: images and other"),
+        *(({**SINGLE, "chosen": [{**assistant("A"), key: ["Hm."]}]},
+           f"chosen: {key} of a message would be lost; thoughts are read as reasoning_content")
+          for key in ("thought", "Chain_of_Thought", "reasoning_text", "documents", "context")),
         ({**SINGLE, "chosen": [{**assistant("A"), "reasoning": 3}]}, "reasoning is not a string"),
         ({**SINGLE, "chosen": [{**assistant("A"), "reasoning": "a", "thinking": "b"}]},
          "a message has thinking and reasoning; expected one of them"),
@@ -226,6 +238,14 @@ def test_a_bad_row_is_named_and_can_be_dropped(tmp_path, bad, expected):
     assert [pair["prompt"] for pair in pairs] == [good["prompt"] for good in GOOD]
     (reason,) = dropped
     assert dropped[reason] == 1 and reason.split(";")[0] in text
+
+
+def test_what_else_is_said_of_a_message_is_no_part_of_it():
+    said = {"name": "Bo", "weight": 0.5, "finish_reason": "stop", "thinking_tokens": 7, "id": "x",
+            "context": None, "thought": ""}  # fmt: skip
+    assert read_pair({**SINGLE, "chosen": [{**assistant("A"), **said}]}) == read_pair(
+        {**SINGLE, "chosen": [assistant("A")]}
+    )
 
 
 def test_first_bad_rows_are_listed_and_all_are_counted(tmp_path):
@@ -286,6 +306,32 @@ def test_prompts_that_a_template_has_rendered(tmp_path, rendered):
     assert run(tmp_path, [*MANY, *rows[:2]])[-1]["pairs"] == len(MANY) + 2
 
 
+@pytest.mark.parametrize("name", sorted(SHIPPED.keys() - NEED_PARTS))
+def test_prompts_and_answers_that_a_shipped_template_has_rendered(tmp_path, name):
+    tokenizer = byte_level(SHIPPED[name], "<bos>", "</s>")
+    prompts = [f"Question {n}?" for n in range(6)]
+    rendered = [
+        tokenizer.apply_chat_template([user(p)], tokenize=False, add_generation_prompt=True)
+        for p in prompts
+    ]
+    path = write(tmp_path / "pairs.jsonl", [row(text) for text in rendered])
+    assert "every prompt is text that a chat template has rendered already" in message(path)
+    whole = tokenizer.apply_chat_template([user("a"), assistant("Xyzzy")], tokenize=False)
+    end = whole.partition("Xyzzy")[2]
+    if end:
+        ended = [row(p, f"So.{end}", f"No.{end}") for p in prompts]
+        said = message(write(tmp_path / "pairs.jsonl", ended))
+        assert "every answer is text that a chat template has rendered already" in said
+        assert len(read(write(tmp_path / "pairs.jsonl", [*ended, row()]))[0]) == 7
+
+
+@pytest.mark.parametrize("begins", ["<|im_start|>assistant\n", "Assistant: ", "\nAI:"])
+def test_answers_that_begin_as_a_turn(tmp_path, begins):
+    rows = [row(f"Question {n}?", f"{begins}So.", f"{begins}No.") for n in range(6)]
+    assert "every answer is text" in message(write(tmp_path / "pairs.jsonl", rows))
+    assert len(read(write(tmp_path / "pairs.jsonl", [*rows, row()]))[0]) == 7
+
+
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_empty_file(tmp_path, content):
     (tmp_path / "pairs.jsonl").write_text(content)
@@ -343,6 +389,11 @@ def test_a_passed_check_is_remembered_until_the_file_changes(tmp_path, monkeypat
     path.unlink()
     with pytest.raises(UserError, match="no such file"):
         check(data, cache)
+
+
+def test_a_path_that_cannot_be_looked_at():
+    with pytest.raises(UserError, match="x/pairs.jsonl: .*File name too long"):
+        check({**DATA, "path": f"{'x' * 300}/pairs.jsonl"})
 
 
 def test_a_failed_check_is_not_remembered(tmp_path):

@@ -175,9 +175,9 @@ def test_columns_become_options_only_where_a_row_has_any():
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"tools": "[{"}, "tools is not JSON; found '\\[\\{'"),
-        ({"tools": {"a": 1}}, "tools: expected a list; found"),
-        ({"chat_template_kwargs": "[1]"}, "chat_template_kwargs: expected a dict; found"),
+        ({"tools": "[{"}, "tools is not valid JSON; found '\\[\\{'"),
+        ({"tools": {"a": 1}}, "tools is no list of objects; found"),
+        ({"chat_template_kwargs": "[1]"}, "chat_template_kwargs is no object; found"),
     ],
 )
 def test_options_of_another_kind_are_refused(row, said):

@@ -1,8 +1,9 @@
 """Does POET suit these pairs? A diagnosis before any training.
 
-Works on a raw pairs file (see :mod:`poet.data.pairs`), or on ``pairs.parquet``, of which it takes
-the training split. Lengths are in tokens, after the length limits, where a tokenizer is known, else
-in words and punctuation marks. Prints a report (Markdown) and writes, as far as asked:
+Works on a raw pairs file (see :mod:`poet.data.pairs`), or with a record on ``pairs.parquet``, of
+which it takes the training split. Lengths are in tokens, after the length limits, where a tokenizer
+is known, else in words and punctuation marks. Prints a report (Markdown) and writes, as far as
+asked:
 
 ``diagnosis.json``::
 
@@ -39,15 +40,16 @@ from pathlib import Path
 from poet.analyse import contamination, pair_counts
 from poet.analyse.completion import open_scorer
 from poet.analyse.expected_order import SIDES, Scorer, as_it_stands, expected_order, oracle
-from poet.analyse.pair_tokens import Ids, Words
+from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.analyse.recommendation import markdown, recommend
 from poet.data.containers import BadRow
-from poet.data.ends import Stray, stray_text
+from poet.data.encoding import encode_both
+from poet.data.ends import Stray, defect, stray_text
 from poet.data.layout import TRL, Layout, add_flags
 from poet.data.messages import OPTIONS
-from poet.data.pairs import collect, digest, read_rows, refuse_bad
+from poet.data.pairs import collect, digest, plain, read_rows, refuse_bad
 from poet.data.preferences import instruction
-from poet.data.templates import Chat, template_of
+from poet.data.templates import Chat, row_options, template_of
 from poet.evaluate.benchmark import read_instructions
 from poet.files import cli, load_record, publish, write_json
 from poet.progress import track
@@ -55,11 +57,11 @@ from poet.report.formats import csv_text
 
 
 def read(
-    path: str | Path, layout: Layout = TRL, bad_rows: str = "error"
+    path: str | Path, layout: Layout = TRL, bad_rows: str = "error", training: bool = False
 ) -> tuple[list[dict], dict[str, int]]:
     """Pairs with prompt, chosen, rejected (messages) and key; and rows left out, by reason.
 
-    Rows whose ``split`` is test, as in ``pairs.parquet``, are not read.
+    Of ``pairs.parquet`` those of the ``training`` split alone may be asked for.
 
     Raises:
         UserError: as :func:`poet.data.pairs.read_rows` and :func:`poet.data.pairs.collect`.
@@ -67,25 +69,32 @@ def read(
     rows = (
         (place, row)
         for place, row in track(read_rows(path), label="read pairs")
-        if isinstance(row, BadRow) or row.get("split") != "test"
+        if not training or isinstance(row, BadRow) or row.get("split") != "test"
     )
     pairs, dropped = collect(rows, str(path), bad_rows, layout)
     return pairs, dict(sorted(dropped.items()))
 
 
-def without_strays(
+def without_defects(
     pairs: list[dict], chat: Chat, source: str, bad_rows: str
 ) -> tuple[list[dict], Counter[str]]:
-    """Pairs whose responses have no text of a special token, which tokenization leaves out.
+    """Pairs that tokenization does not leave out: for the text of a special token in a response,
+    or for two responses of the same tokens.
 
     Raises:
         UserError: as :func:`poet.data.pairs.refuse_bad`.
     """
     stray, good, bad = Stray(chat), [], []
     for number, pair in enumerate(pairs, start=1):
-        if found := stray_text(stray.in_messages, pair):
+        wrong = stray_text(stray.in_messages, pair)
+        # Only what is nearly the same text may be the same tokens.
+        if not wrong and plain(text_of(pair, SIDES[0])) == plain(text_of(pair, SIDES[1])):
+            rows = {name: [pair[name]] for name in ("prompt", *SIDES)}
+            (ids,) = encode_both(chat, {**rows, "options": [row_options(pair)]})
+            wrong = defect(stray.in_messages, pair, ids)
+        if wrong:
             asked = pair["prompt"][-1]["content"][:60]
-            bad.append((f"pair {number} (prompt {asked!r})", BadRow(*found)))
+            bad.append((f"pair {number} (prompt {asked!r})", BadRow(*wrong)))
         else:
             good.append(pair)
     return good, refuse_bad(bad, len(good), source, bad_rows)
@@ -174,11 +183,11 @@ def main(argv=None) -> None:
     layout = Layout(args.format, tuple(args.ignored_columns))
     of_record = record["data"].get("bad_rows") if record else None
     bad_rows = "drop" if "drop" in (args.bad_rows, of_record) else "error"
-    pairs, dropped = read(args.pairs, layout, bad_rows)
+    pairs, dropped = read(args.pairs, layout, bad_rows, training=record is not None)
     tokens = find_tokens(args, record)
     if isinstance(tokens, Ids):
-        pairs, strays = without_strays(pairs, tokens.chat, args.pairs, bad_rows)
-        dropped |= strays
+        pairs, defects = without_defects(pairs, tokens.chat, args.pairs, bad_rows)
+        dropped |= defects
     evaluation = args.evaluation_prompts and read_instructions(args.evaluation_prompts)
     found, histogram = diagnose(pairs, tokens, find_scorer(args, record), evaluation)
     setting = record and record["setting"]

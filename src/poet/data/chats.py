@@ -12,9 +12,9 @@ import argparse
 from collections.abc import Collection, Iterable
 
 from poet.data.containers import BadRow
-from poet.data.formats import MESSAGES_TEXT, TRANSCRIPT, from_value, given, system_of
+from poet.data.formats import TRANSCRIPT, from_value, given, is_messages_text, system_of
 from poet.data.layout import WrongFormat, is_content, lost_columns
-from poet.data.messages import OPTIONS, messages_of, read_options
+from poet.data.messages import OPTIONS, is_blank, messages_of, read_options
 from poet.data.pairs import read_rows, refuse_bad, with_system
 from poet.data.preferences import write_parquet
 from poet.files import UserError, cli, load_record, write_json
@@ -41,7 +41,7 @@ def read_chat(row: dict, ignored: Collection[str] = ()) -> dict:
             if value is None:
                 raise BadRow(f"no messages and no {column}", f"columns {', '.join(map(str, row))}")
             if isinstance(value, str):
-                if MESSAGES_TEXT.match(value) or TRANSCRIPT.match(value):
+                if is_messages_text(value) or TRANSCRIPT.match(value):
                     raise BadRow(f"{column} is text of messages, expected a list of them", value)
                 value = [{"role": role, "content": value}]
             parts += messages_of(value, column)
@@ -60,7 +60,7 @@ def read_chat(row: dict, ignored: Collection[str] = ()) -> dict:
         raise BadRow("no message is the assistant's")
     if not any(message["role"] == "user" for message in messages[: answers[0]]):
         raise BadRow("no user's message stands before the first answer")
-    if any(not m["content"].strip() for m in messages if m["role"] != "system"):
+    if any(is_blank(m["content"]) for m in messages if m["role"] != "system"):
         raise BadRow("a message is empty")
     first, last = answers[0], answers[-1]
     prompt, completion = messages[:first], messages[first : last + 1]

@@ -13,10 +13,12 @@ import json
 import re
 import shlex
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from poet.data.parquet_rows import read_parquet
 from poet.files import UserError
 
 HEAD = 1 << 20  # bytes that decide what a file is
@@ -28,6 +30,7 @@ _OTHERS = (
     (b"\x1f\x8b", "gzip within gzip", "Unpack it once."),
     (b"PK\x03\x04", "a zip archive (.zip, .xlsx, .npz or .pt)", "Unpack or export it."),
     (b"\x28\xb5\x2f\xfd", "compressed by Zstandard", "Unpack it with `zstd -d`."),
+    (b"\x04\x22\x4d\x18", "compressed by LZ4", "Unpack it with `lz4 -d`."),
     (b"BZh", "compressed by bzip2", "Unpack it with `bunzip2`."),
     (b"\xfd7zXZ", "compressed by xz", "Unpack it with `unxz`."),
     (b"7z\xbc\xaf", "a 7z archive", "Unpack it."),
@@ -56,31 +59,55 @@ class BadRow(Exception):
 Rows = Iterator[tuple[str, dict | BadRow]]
 
 
+def _object(pairs: list[tuple[str, object]]) -> dict:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        raise BadRow("a key stands twice in a JSON object", name)
+    return found
+
+
+_PLAIN, _ONCE = json.JSONDecoder(), json.JSONDecoder(object_pairs_hook=_object)
+
+
+def parse_json(text: str) -> object:
+    """The value of a JSON text, as :func:`json.loads` gives it.
+
+    Raises:
+        ValueError, RecursionError: no JSON.
+        BadRow: an object has a key twice, of which one value would be lost.
+    """
+    return _ONCE.decode(text)
+
+
 def read_rows(path: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Rows:
     """Yield ("line 2", "item 2" or "row 2", row) from a file, counted from 1.
 
-    A line that is no JSON object is a BadRow. Of parquet's columns only those that are ``wanted``
-    are read; the others stand as None.
+    A line that is no JSON object, or has a key twice, is a BadRow. Of parquet's columns only those
+    that are ``wanted`` are read; the others stand as None.
 
     Raises:
         UserError: no such file, a folder, another kind of file or encoding, a damaged file.
     """
     path = Path(path)
-    if path.is_dir():
-        raise UserError(_folder(path))
-    if not path.is_file():
-        raise UserError(f"{path}: no such file (as {path.absolute()}). Expected {READ}.")
     try:
+        if path.is_dir():
+            raise UserError(_folder(path))
+        if not path.is_file():
+            found = "not a regular file" if path.exists() else "no such file"
+            raise UserError(f"{path}: {found} (as {path.absolute()}). Expected {READ}.")
         with path.open("rb") as file:
             opened = gzip.open if file.read(2) == b"\x1f\x8b" else open
         with opened(path, "rb") as file:
             head = file.read(HEAD)
         if head.startswith(b"PAR1") and opened is open:
-            yield from _read_parquet(path, wanted)
+            yield from read_parquet(path, wanted)
             return
         reader = _reader(head, path)
         with opened(path, "rb") as file:
             yield from reader(file, path)
+    except PermissionError as error:
+        raise UserError(f"{path}: {error.strerror}. Allow it to be read, or copy it.") from None
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path}: damaged or unreadable ({error}). Write it anew.") from None
 
@@ -89,11 +116,12 @@ def _folder(path: Path) -> str:
     if (path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists():
         files = f'Use datasets.load_from_disk("{path}"), then to_parquet("pairs.parquet").'
     else:
-        kinds = (".jsonl", ".json", ".gz", ".parquet", ".csv", ".arrow")
+        kinds = ".jsonl .json .gz .parquet .csv .tsv .arrow .zst .bz2 .xz .zip".split()
         found = sorted(p for pattern in ("*", "*/*") for p in path.glob(pattern))
         names = [str(p.relative_to(path)) for p in found if p.suffix in kinds]
         files = f"Files in it: {', '.join(names[:5]) or 'none that look like data'}"
         files += f" and {len(names) - 5} more." if len(names) > 5 else "."
+        files += "\nName one of them, or join them into one file." if names else ""
     return f"{path}: a folder. Expected one file ({READ}).\n  {files}"
 
 
@@ -117,8 +145,8 @@ def _reader(head: bytes, path: Path) -> Callable[[BinaryIO, Path], Rows]:
     text = head.decode("utf-8-sig", errors="ignore").lstrip()
     first, _, rest = text.partition("\n")
     cells = {cell.strip(" \"'\r").lower() for cell in re.split(r"[,;\t|]", first)}
-    if path.suffix.lower() in (".csv", ".tsv") or (
-        text[:1] not in ("[", "{") and len(cells & _HEADER_CELLS) > 1
+    if not text.startswith(("[", "{")) and (
+        path.suffix.lower() in (".csv", ".tsv") or len(cells & _HEADER_CELLS) > 1
     ):
         raise UserError(f"{path}: CSV, which does not say what is a list. Expected {READ}.\n"
                         f"Convert it: {_TO_JSON}")  # fmt: skip
@@ -147,7 +175,7 @@ def _parses(text: str) -> bool:
 
 def _begins_with_value(text: str) -> bool:
     try:
-        json.JSONDecoder().raw_decode(text)
+        _PLAIN.raw_decode(text)
     except (ValueError, RecursionError):
         return False
     return True
@@ -162,7 +190,9 @@ def _read_lines(file: BinaryIO, path: Path) -> Rows:
 def _parse(line: bytes, path: Path, number: int) -> dict | BadRow:
     try:
         text = line.decode()
-        row = json.loads(text[1:] if text[0] == "\ufeff" else text)  # files joined by cat
+        row = parse_json(text[1:] if text[0] == "\ufeff" else text)  # files joined by cat
+    except BadRow as problem:
+        return problem
     except UnicodeDecodeError as error:
         raise _not_utf8(path, number, error.start + 1, error) from None
     except (ValueError, RecursionError):
@@ -172,7 +202,21 @@ def _parse(line: bytes, path: Path, number: int) -> dict | BadRow:
                 "Write it anew as UTF-8."
             ) from None
         return BadRow("not valid JSON", text[:100].strip())
-    return row if isinstance(row, dict) else BadRow("not a JSON object", type(row).__name__)
+    return _row(row)
+
+
+def _row(value: object) -> dict | BadRow:
+    if isinstance(value, dict | BadRow):
+        return value
+    return BadRow("not a JSON object", type(value).__name__)
+
+
+def _decode(text: str, at: int) -> tuple[object, int]:
+    """A JSON value, or a BadRow of it, and where it ends."""
+    try:
+        return _ONCE.raw_decode(text, at)
+    except BadRow as problem:
+        return problem, _PLAIN.raw_decode(text, at)[1]
 
 
 def _not_utf8(path: Path, number: int, byte: int, error: UnicodeDecodeError) -> UserError:
@@ -194,7 +238,7 @@ def _not_utf8(path: Path, number: int, byte: int, error: UnicodeDecodeError) -> 
 
 def _read_values(file: BinaryIO, path: Path) -> Rows:
     """Items of one JSON array, or objects one after another over any number of lines."""
-    decoder, decode = codecs.getincrementaldecoder("utf-8-sig")(), json.JSONDecoder().raw_decode
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
     line, in_line = 1, 0  # where the next piece begins
 
     def more(size: int) -> str | None:
@@ -220,7 +264,7 @@ def _read_values(file: BinaryIO, path: Path) -> Rows:
         if array and text[at : at + 1] == "]":
             break
         try:
-            row, end = decode(text, at)
+            row, end = _decode(text, at)
             problem = None
         except (ValueError, RecursionError) as error:
             row, end, problem = None, len(text), getattr(error, "msg", "nested too deep")
@@ -237,10 +281,7 @@ def _read_values(file: BinaryIO, path: Path) -> Rows:
                     f"found {text[at : at + 60]!r}.\nMend it there; is the file cut off?"
                 )
         number, at = number + 1, end
-        yield (
-            f"item {number}",
-            row if isinstance(row, dict) else BadRow("not a JSON object", type(row).__name__),
-        )
+        yield f"item {number}", _row(row)
     rest = text[at + 1 :]
     while rest is not None:
         if rest.strip():
@@ -249,29 +290,3 @@ def _read_values(file: BinaryIO, path: Path) -> Rows:
                 "Expected one array, or one object per line."
             )
         rest = more(HEAD)
-
-
-def _read_parquet(path: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, dict]]:
-    import pyarrow
-    from pyarrow import parquet
-
-    number = 0
-    try:
-        # One thread: the file is checked in Snakemake's main process, which should stay small.
-        file = parquet.ParquetFile(path)
-        names = file.schema_arrow.names
-        columns = [name for name in names if wanted(name)] or names[:1]
-        unread = dict.fromkeys(set(names) - set(columns))
-        for batch in file.iter_batches(1000, columns=columns, use_threads=False):
-            for row in batch.to_pylist():
-                number += 1
-                yield f"row {number}", {**unread, **row} if unread else row
-    except pyarrow.ArrowException as error:
-        raise UserError(
-            f"{path}: not a readable parquet file ({error}). Is it cut off? Write it anew."
-        ) from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: text that is not UTF-8 in one of the rows from {number + 1} on ({error}). "
-            "Write it anew."
-        ) from None

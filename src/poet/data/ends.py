@@ -103,6 +103,12 @@ class Stray:
         return next(filter(None, (self.in_text(v) for v in values if isinstance(v, str))), None)
 
 
+def ended(tokenizer, text: str) -> str:
+    """A plain response without the white space after its EOS, which would get another one."""
+    eos = tokenizer.eos_token
+    return text.rstrip() if eos and text.rstrip().endswith(eos) else text
+
+
 def early_eos(tokenizer, text: str) -> str | None:
     """EOS before the end of a plain response, which has its template in it already."""
     eos = tokenizer.eos_token

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from poet.data.containers import BadRow
 from poet.data.encoding import encode_both, encode_texts
-from poet.data.ends import Stray, defect, early_eos
+from poet.data.ends import Stray, defect, early_eos, ended
 from poet.data.formats import SIDES, are_texts, fitting, no_prompt, refuse_other_texts
 from poet.data.layout import TRL, Layout
 from poet.data.pairs import collect, read_pair, read_rows, refuse_bad
@@ -81,7 +81,8 @@ def token_ids(chat: Chat, examples: Sequence[dict]) -> list[tuple | BadRow]:
     plain = [i for i, example in enumerate(examples) if "texts" in example]
     if plain:
         prompts, *sides = zip(*(examples[i]["texts"] for i in plain), strict=True)
-        (first, chosen), (_, rejected) = (encode_texts(chat, [*prompts], [*s]) for s in sides)
+        sides = [[ended(chat.tokenizer, text) for text in side] for side in sides]
+        (first, chosen), (_, rejected) = (encode_texts(chat, [*prompts], s) for s in sides)
         stray = partial(early_eos, chat.tokenizer)
         for i, ids in zip(plain, zip(first, chosen, rejected, strict=True), strict=True):
             pair = dict(zip(SIDES, examples[i]["texts"][1:], strict=True))

@@ -8,18 +8,19 @@ the same for all.
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from poet.data.containers import BadRow
+from poet.data.containers import BadRow, parse_json
 
 SIDES = ("chosen", "rejected")
-TRANSCRIPT = re.compile(r"\s*Human:.*?\n\nAssistant:", re.DOTALL)
-_TURN = re.compile(r"\n\n(Human|Assistant):")
-MESSAGES_TEXT = re.compile(r"""\s*(?:array\()?\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
+TRANSCRIPT = re.compile(r"\s*Human:.*?(?:\r?\n){2}Assistant:", re.DOTALL)
+_TURN = re.compile(r"(?:\r?\n){2}(Human|Assistant):")
+_OBJECT = re.compile(r"""\s*["']?\s*\[?\s*\{""")
+_AS_NUMPY = re.compile(r"""\s*(?:array\()?\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
+_SPEAKERS = {"system", "user", "assistant", "tool", "function", *_ROLES}
 
 
 class Format(NamedTuple):
@@ -60,10 +61,8 @@ def fitting(row: dict) -> list[str]:
 def _trl(row: dict) -> dict:
     prompt, chosen, rejected = row.get("prompt"), row.get("chosen"), row.get("rejected")
     found = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    if isinstance(prompt, str) or isinstance(chosen, str) or isinstance(rejected, str):
-        refuse_other_texts(found)
-        if are_texts(found) and not given(prompt):
-            raise BadRow(no_prompt(row))
+    if are_texts(found) and not given(prompt):
+        raise BadRow(no_prompt(row))
     return found
 
 
@@ -72,20 +71,26 @@ def are_texts(row: dict) -> bool:
     return all(isinstance(row.get(side), str) for side in SIDES)
 
 
-def refuse_other_texts(row: dict) -> None:
-    """Refuse strings that are another format's.
+def refuse_other_texts(row: dict, format: str = "trl") -> None:
+    """Refuse strings that are another format's than that of the row.
 
     Raises:
         BadRow: says which format reads them.
     """
-    prompt = row.get("prompt")
-    for name in ("prompt", *SIDES):
+    if format == "messages-as-text":
+        return
+    _, prompt, beside, *_ = FORMATS[format]
+    more = [name for name in beside if name not in _SYSTEM]
+    for name in dict.fromkeys((*prompt, *more, *SIDES)):
         value = row.get(name)
-        if isinstance(value, str) and MESSAGES_TEXT.match(value):
-            raise BadRow(f"{name} holds messages as text: set `format: messages-as-text`", value)
-    if are_texts(row):
+        if isinstance(value, str) and is_messages_text(value):
+            others = format in ("alpaca", "orca")  # whose prompts stand elsewhere
+            advice = "write them as lists" if others else "set `format: messages-as-text`"
+            raise BadRow(f"{name} holds messages as text: {advice}", value)
+    if format != "hh" and are_texts(row):
+        prompts = [row[name] for name in prompt if isinstance(row.get(name), str)]
         both = all(TRANSCRIPT.match(row[side]) for side in SIDES)
-        if both or isinstance(prompt, str) and TRANSCRIPT.match(prompt):
+        if both or any(map(TRANSCRIPT.match, prompts)):
             raise BadRow(
                 "a transcript (Human: ... Assistant: ...): set `format: hh`", row["chosen"]
             )
@@ -116,7 +121,7 @@ def _turns(text: str, column: str) -> list[dict]:
 
 
 def _sharegpt(row: dict) -> dict:
-    names = ("conversations", "conversation", "prompt", "messages")
+    names = (*_CONVERSATIONS, "messages")
     turns = next((row[name] for name in names if given(row.get(name))), None)
     found = {"prompt": turns, **{side: row.get(side) for side in SIDES}}
     for name, value in found.items():
@@ -160,7 +165,7 @@ def _alpaca(row: dict) -> dict:
         raise BadRow("no instruction")
     history = row.get("history") if given(row.get("history")) else []
     prompt = []
-    for turn in history:
+    for turn in history if isinstance(history, list | tuple) else [history]:
         if not isinstance(turn, list | tuple) or len(turn) != 2:
             raise BadRow("history is not a list of pairs (instruction, answer)", turn)
         prompt += [{"role": r, "content": t} for r, t in zip(("user", "assistant"), turn)]  # noqa: B905
@@ -173,22 +178,48 @@ def _alpaca(row: dict) -> dict:
 
 
 def _messages_as_text(row: dict) -> dict:
-    found = {name: _parsed(row.get(name), name) for name in ("prompt", *SIDES)}
-    return {name: from_value(value) for name, value in found.items()}
+    names = (*FORMATS["messages-as-text"].prompt, *SIDES)
+    parsed = {name: _parsed(row.get(name), name) for name in names}
+    return _sharegpt({**row, "messages": None, **parsed})
 
 
 def _parsed(value: object, column: str) -> object:
     """JSON text, or Python's repr, of messages; a plain prompt stays a string."""
-    if not isinstance(value, str) or column == "prompt" and value.lstrip()[:1] not in ("[", "{"):
+    if not isinstance(value, str) or column not in SIDES and not is_messages_text(value):
         return value
-    for parse in (json.loads, ast.literal_eval):
+    found = _decoded(value)
+    if not isinstance(found, dict | list):
+        raise BadRow(f"{column} is no list of messages as JSON or Python text", value)
+    return found
+
+
+def _decoded(text: str) -> object:
+    """What JSON text or Python's repr holds, also of text within text; None if it is neither."""
+    for parse in (parse_json, ast.literal_eval):
         try:
-            found = parse(value.strip())
+            found = parse(text.strip())
         except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
             continue
-        if isinstance(found, dict | list):
-            return [found] if isinstance(found, dict) else found
-    raise BadRow(f"{column} is no list of messages as JSON or Python text", value)
+        return _decoded(found) if isinstance(found, str) else found
+    return None
+
+
+def is_messages_text(text: str) -> bool:
+    """Whether a text holds a message or a list of them, as JSON or as Python or numpy write it."""
+    return bool(messages_in(text) or _AS_NUMPY.match(text) and _decoded(text) is None)
+
+
+def messages_in(text: str) -> list[dict]:
+    """The messages that JSON text or Python's repr holds; [] if it holds none, or anything else."""
+    found = _decoded(text) if _OBJECT.match(text) else None
+    messages = found if isinstance(found, list) else [found]
+    return messages if all(map(_is_message, messages)) else []
+
+
+def _is_message(value: object) -> bool:
+    if not isinstance(value, dict) or not {"content", "value"} & value.keys():
+        return False
+    return str(value.get("role", value.get("from"))).lower() in _SPEAKERS
 
 
 def _repeated_prompt(row: dict) -> dict:
@@ -210,11 +241,13 @@ def system_of(row: dict) -> str | None:
     """The system text of a row's column for it.
 
     Raises:
-        BadRow: two columns for it differ, or it is no string.
+        BadRow: two columns for it differ, or it is no string, or one of messages.
     """
     name, text = _one(row, _SYSTEM)
     if text is not None and not isinstance(text, str):
         raise BadRow(f"{name} is not a string", text)
+    if text is not None and is_messages_text(text):
+        raise BadRow(f"{name} holds messages as text, expected what they say", text)
     return text
 
 
@@ -227,15 +260,16 @@ def _one(row: dict, names: tuple[str, ...]) -> tuple[str, object]:
 
 
 _SYSTEM = ("system", "system_prompt", "system_message")
+_CONVERSATIONS = ("conversations", "conversation", "prompt")
 FORMATS = {
     "trl": Format(_trl, ("prompt",), (), "strings or messages of role and content"),
     "hh": Format(_hh, ("prompt",), (), "transcripts of `Human: ...` and `Assistant: ...`"),
     "sharegpt": Format(
         _sharegpt,
-        ("conversations", "conversation"),
+        _CONVERSATIONS[:2],
         _SYSTEM,
         "messages of from and value",
-        ("conversations", "conversation", "prompt"),
+        _CONVERSATIONS,
     ),
     "alpaca": Format(
         _alpaca,
@@ -246,7 +280,11 @@ FORMATS = {
     ),
     "orca": Format(_orca, ("question", "input", "prompt"), _SYSTEM, "system and question"),
     "messages-as-text": Format(
-        _messages_as_text, ("prompt",), (), "messages as JSON text or as Python's repr"
+        _messages_as_text,
+        _CONVERSATIONS,
+        _SYSTEM,
+        "messages as JSON text or as Python's repr",
+        _CONVERSATIONS,
     ),
     "repeated-prompt": Format(
         _repeated_prompt, ("prompt",), (), "strings, and both answers begin with the prompt"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from poet.data.containers import BadRow
-from poet.data.formats import FORMATS, SIDES, fitting, given
+from poet.data.formats import FORMATS, SIDES, fitting, given, messages_in, refuse_other_texts
 
 # Columns that are read under every format, beside the format's own.
 _COMMON = ("prompt", *SIDES, "prompt_id", "dataset", "tools", "chat_template_kwargs", "split")
@@ -21,8 +21,9 @@ _CONTENT = frozenset(
     "history context passage document documents thinking reasoningcontent "
     "functions functioncall functioncalls toolcalls".split()
 )
-# Some also behind another word: chat_history, chosen_reasoning_content.
+# Of several words the last one counts (user_input), and of some it ends the name (chathistory).
 _ENDINGS = tuple(word for word in _CONTENT if len(word) > 6 or word == "turns")
+_THOUGHTS = re.compile("think|thought|reasoning", re.IGNORECASE)
 _MEDIA = frozenset("image images video videos audio audios".split())
 
 
@@ -54,6 +55,7 @@ class Layout:
         Raises:
             BadRow: it is not of this format.
         """
+        refuse_other_texts(row, self.format)
         return FORMATS[self.format].read(row)
 
     def check_nothing_is_lost(self, row: dict, messages: list[dict]) -> None:
@@ -104,20 +106,30 @@ def lost_columns(row: dict, names: Iterable[str], messages: list[dict]) -> list[
 
 def is_read(name: str) -> bool:
     """Whether a column of this name can matter under any format."""
-    return name in _COMMON or is_content(name) or name == "completion"
+    return name in _COMMON or is_content(name) or _is_of_pair(name) or name == "completion"
 
 
 @lru_cache(maxsize=1000)
 def _unread(format: str, columns: tuple[str, ...]) -> tuple[str, ...]:
     """Those of a row's columns that hold content and that a format does not read."""
     read = {*_COMMON, *FORMATS[format].prompt, *FORMATS[format].beside}
-    return tuple(c for c in columns if c not in read and is_content(c))
+    return tuple(c for c in columns if c not in read and (is_content(c) or _is_of_pair(c)))
+
+
+def _is_of_pair(name: str) -> bool:
+    """Whether a column is a pair's, in whatever spelling."""
+    return _plain(name) in ("prompt", *SIDES)
 
 
 def is_content(name: str) -> bool:
     """Whether a column of this name holds a part of a conversation."""
-    plain = _plain(name)
-    return plain in _CONTENT | _MEDIA or plain.endswith(_ENDINGS)
+    plain, last = _plain(name), (re.findall("[A-Z]?[a-z]+|[A-Z]+", str(name)) or [""])[-1]
+    return bool({plain, last.lower()} & (_CONTENT | _MEDIA)) or plain.endswith(_ENDINGS)
+
+
+def is_part(key: str) -> bool:
+    """Whether what a message has under this key, beside its content, is a part of what it says."""
+    return is_content(key) or bool(_THOUGHTS.search(str(key)))
 
 
 @lru_cache(maxsize=1000)
@@ -128,13 +140,18 @@ def _plain(name: str) -> str:
 def _is_in(value: object, messages: list[dict]) -> bool:
     """Whether every text of a cell is what some message of the pair says."""
     contents = {text.strip() for message in messages for text in message.values()}
-    return all(text.strip() in contents for text in _texts(value))
+
+    def said(text: str) -> bool:
+        held = [] if text.strip() in contents else messages_in(text)
+        return text.strip() in contents or bool(held) and all(map(said, _texts(held)))
+
+    return all(map(said, _texts(value)))
 
 
 def _texts(value: object) -> Iterator[str]:
     if isinstance(value, dict):
         # Of a message, what it says and not who says it.
-        said = [value[key] for key in ("content", "value") if key in value]
+        said = [value[key] for key in value if key in ("content", "value") or is_part(key)]
         value = said or list(value.values())
     if isinstance(value, list | tuple):
         for part in value:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 
-from poet.data.containers import BadRow
+from poet.data.containers import BadRow, parse_json
 from poet.data.formats import given
+from poet.data.layout import is_part
 
 # What a model thought before it answered, under the names that chat templates know.
 REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -42,7 +44,7 @@ def _message(message: dict, column: str) -> dict:
     if isinstance(content, list):
         raise BadRow(f"{column}: images and other content parts are not supported", content)
     if not isinstance(content, str):
-        raise BadRow(f"{column}: content is not a string", content)
+        raise BadRow(f"{column}: content is not a string", str(content))
     check_unicode(content, column, "content")
     found = {"role": role, "content": content}
     return found | _thoughts(message, column) if len(message) > 2 else found
@@ -76,11 +78,24 @@ def _refuse_role(message: dict, column: str) -> None:
 
 
 def _refuse_further(message: dict, column: str) -> None:
-    """Refuse keys that hold a part of the message; others (a name, a weight) are no text."""
+    """Refuse keys that hold a part of the message; others (a name, a weight) are none of it."""
     if any(given(message.get(key)) for key in _CALLS):
         raise BadRow(f"{column}: tool calls are not supported", message)
     if any(given(message.get(key)) for key in _PARTS):
         raise BadRow(f"{column}: images and other content parts are not supported", message)
+    for key in message.keys() - {"role", "content", *REASONING}:
+        number = isinstance(message[key], int | float)
+        if not number and given(message[key]) and is_part(key):
+            names = ", ".join(REASONING)
+            raise BadRow(
+                f"{column}: {key} of a message would be lost; thoughts are read as {names}",
+                message[key],
+            )
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text is seen: white space, zero-width and control characters."""
+    return all(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in text)
 
 
 def check_unicode(text: str, *place: str) -> None:
@@ -112,15 +127,15 @@ def read_options(row: dict) -> dict:
             continue
         if isinstance(value, str):
             try:
-                value = json.loads(value)
+                value = parse_json(value)
             except (ValueError, RecursionError):
                 raise BadRow(f"{name} is not valid JSON", value) from None
         if isinstance(value, dict):
             value = {key: of for key, of in value.items() if of is not None}
         if not given(value):
             continue
-        fits = kind is dict or all(isinstance(tool, dict) for tool in value)
-        if not isinstance(value, kind) or not fits:
+        fits = isinstance(value, kind) and (kind is dict or all(type(of) is dict for of in value))
+        if not fits:
             raise BadRow(f"{name} is no {'object' if kind is dict else 'list of objects'}", value)
         if kind is dict and not _OURS.isdisjoint(value):
             raise BadRow(f"{name} holds what is not the template's to know", ", ".join(value))

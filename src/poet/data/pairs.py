@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -29,16 +28,12 @@ from poet.data import containers
 from poet.data.containers import BadRow, Rows
 from poet.data.formats import SIDES, given, no_prompt
 from poet.data.layout import TRL, Layout, WrongFormat, is_read
-from poet.data.messages import check_unicode, messages_of, read_options
+from poet.data.messages import check_unicode, is_blank, messages_of, read_options
+from poet.data.together import check_together, repeats_prompt
 from poet.files import UserError
 
 _REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
 _SHOWN = 5
-# How published templates begin a turn, and how transcripts of any kind ask for the answer.
-_RENDERED = re.compile(
-    r"<\|(im_start|start_header_id|user|start_of_role|start)\|>|<start_of_turn>|<｜User｜>|\[INST\]"
-    r"|\b(?i:assistant|response|gpt|bot|ai) ?:\s*\Z"
-)
 
 
 def read_rows(path: str | Path) -> Rows:
@@ -69,7 +64,7 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
         prompt = messages_of([{"role": "user", "content": prompt}], "prompt")
     elif isinstance(prompt, str):
         text, (prompt, chosen, rejected) = prompt, _shared_prefix(chosen, rejected)
-        if _plain(text) not in [_plain(m["content"]) for m in prompt if m["role"] == "user"]:
+        if plain(text) not in [plain(m["content"]) for m in prompt if m["role"] == "user"]:
             raise BadRow("prompt is no user turn that chosen and rejected share", text)
     else:
         prompt = messages_of(prompt, "prompt")
@@ -109,7 +104,10 @@ def _response(row: dict, side: str, prompt: object) -> list[dict]:
         raise BadRow(f"no {side}")
     if isinstance(value, str):
         if not isinstance(prompt, str):
-            raise BadRow(f"{side} is a string, which needs a prompt that is a string", value)
+            advice = ": set `format: sharegpt`" if isinstance(prompt, list) else ""
+            raise BadRow(
+                f"{side} is a string, which needs a prompt that is a string{advice}", prompt
+            )
         value = [{"role": "assistant", "content": value}]
     if not value:
         raise BadRow(f"{side} is empty")
@@ -128,44 +126,28 @@ def with_system(text: str, prompt: list[dict]) -> list[dict]:
     """A conversation with a system text first, unless it has the same already."""
     if not prompt or prompt[0]["role"] != "system":
         return [*messages_of([{"role": "system", "content": text}], "system"), *prompt]
-    if _plain(prompt[0]["content"]) != _plain(text):
+    if plain(prompt[0]["content"]) != plain(text):
         raise BadRow("the column system and the prompt's system message differ", text)
     return prompt
 
 
 def _check_turns(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -> None:
     for side, response in (("chosen", chosen), ("rejected", rejected)):
-        if not response or not response[-1]["content"].strip():
+        if not response or is_blank(response[-1]["content"]):
             raise BadRow(f"{side} is empty")
         if response[-1]["role"] != "assistant":
             raise BadRow(f"{side}: last message is not the assistant's", response[-1]["role"])
         if len(response) > 1:
             roles = ", ".join(message["role"] for message in response)
             raise BadRow(f"{side} has more than one message after the prompt", roles)
-    if not prompt or prompt[-1]["role"] == "user" and not prompt[-1]["content"].strip():
+    if not prompt or prompt[-1]["role"] == "user" and is_blank(prompt[-1]["content"]):
         raise BadRow("prompt is empty")
     if prompt[-1]["role"] != "user":
         raise BadRow("prompt: last message is not the user's", prompt[-1]["role"])
-    if any(not m["content"].strip() for m in prompt if m["role"] != "system"):
+    if any(is_blank(m["content"]) for m in prompt if m["role"] != "system"):
         raise BadRow("prompt has an empty message")
     if chosen == rejected:
         raise BadRow("chosen equals rejected", chosen[0]["content"])
-
-
-def _asked(pair: dict) -> str:
-    return pair["prompt"][-1]["content"]
-
-
-def differs_in_space(pair: dict) -> bool:
-    """Whether the responses differ in the white space around them only, which templates trim."""
-    chosen, rejected = ({k: text.strip() for k, text in pair[s][0].items()} for s in SIDES)
-    return chosen == rejected
-
-
-def repeats_prompt(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -> bool:
-    """Whether both responses begin with the last message of the prompt."""
-    text = prompt[-1]["content"].strip()
-    return all(side[0]["content"].lstrip().startswith(text) for side in (chosen, rejected))
 
 
 def _is_long(prompt: list[dict]) -> bool:
@@ -201,22 +183,7 @@ def collect(
         raise UserError(f"{source} is empty. Expected one preference pair per row.")
     _check_columns(columns, source, layout)
     dropped = refuse_bad(bad, len(pairs), source, bad_rows)
-    if len(pairs) > 1 and all(repeats_prompt(*(p[n] for n in ("prompt", *SIDES))) for p in pairs):
-        raise UserError(
-            f"{source}: in every row chosen and rejected begin with the prompt, which would be "
-            "trained on as a part of the answer. Set `format: repeated-prompt`."
-        )
-    if all(map(differs_in_space, pairs)):
-        raise UserError(
-            f"{source}: in every row chosen and rejected differ in the white space around them "
-            "only, which most chat templates trim. Expected two answers."
-        )
-    if all("texts" not in pair and _RENDERED.search(_asked(pair)) for pair in pairs):
-        raise UserError(
-            f"{source}: every prompt is text that a chat template has rendered already; found "
-            f"{_asked(pairs[0])[:100]!r}.\nThe model's own template would go around it. Expected "
-            "messages, or the user's words alone."
-        )
+    check_together(pairs, source)
     return pairs, dropped
 
 
@@ -228,7 +195,8 @@ def _check_columns(columns: set[str], source: str, layout: Layout) -> None:
         raise UserError(
             f"{source}: no column {' and no column '.join(map(repr, missing))}.\n"
             f"  found:    {found}\n"
-            "  expected: prompt, chosen, rejected (strings or lists of {role, content})"
+            "  expected: prompt, chosen, rejected (strings or lists of {role, content})\n"
+            "Rename the columns of the two answers, or write pairs of what there is."
         )
     unknown = sorted(set(layout.ignored) - columns)
     if columns and unknown:
@@ -273,8 +241,9 @@ def digest(*parts: object) -> str:
 
 
 def _key(prompt: list[dict]) -> str:
-    return digest(*([m["role"], _plain(m["content"])] for m in visible(prompt)))[:32]
+    return digest(*([m["role"], plain(m["content"])] for m in visible(prompt)))[:32]
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text up to its white space and Unicode form."""
     return " ".join(unicodedata.normalize("NFC", text).split())

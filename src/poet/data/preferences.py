@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -17,9 +18,10 @@ from poet import digests
 from poet.data.formats import SIDES
 from poet.data.layout import Layout
 from poet.data.messages import OPTIONS, REASONING
-from poet.data.pairs import collect, differs_in_space, digest, read_rows, visible
+from poet.data.pairs import collect, digest, read_rows, visible
 from poet.data.repositories import alpacaeval_prompts
 from poet.data.split import draw, name_prompts, require_prompts, subsample, test_prompts
+from poet.data.together import differs_in_space
 from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
 
 CHECKED = Path(".snakemake/poet-checked.json")  # where the workflow remembers passed checks
@@ -42,7 +44,7 @@ def check(data: dict, cache: str | Path | None = None) -> dict:
     name = f"{path.resolve()} {digest(data)}"
     modules = sorted(Path(__file__).parent.glob("*.py"))
     stamp = [digest(*(module.read_text() for module in modules))]
-    if path.is_file():
+    if os.path.isfile(path):  # and may be seen
         stamp += digests.stamp(path)
         if known.get(name, {}).get("stamp") == stamp:
             return known[name]["summary"]

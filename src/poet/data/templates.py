@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
+from poet.data.containers import BadRow
+from poet.data.messages import OPTIONS, read_options
 from poet.files import UserError
 
 DATE = "2024-07-26"  # Llama-3.2's own, for those who have no clock
@@ -55,28 +57,19 @@ class Chat:
 def row_options(row: dict) -> dict | None:
     """What a row says to its template: its ``chat_template_kwargs`` and ``tools``; None if nothing.
 
-    Both may be JSON text. Values that are None, as a table fills them in, are not there.
-
     Raises:
-        UserError: neither JSON text nor a value of the kind.
+        UserError: as :func:`poet.data.messages.read_options`.
     """
-    options = {}
-    for name, kind in (("tools", list), ("chat_template_kwargs", dict)):
-        value = row.get(name)
-        try:
-            value = json.loads(value) if isinstance(value, str) else value
-        except ValueError:
-            raise UserError(f"{name} is not JSON; found {value[:100]!r}") from None
-        if value and not isinstance(value, kind):
-            raise UserError(f"{name}: expected a {kind.__name__}; found {str(value)[:100]!r}")
-        if value:
-            options |= {"tools": value} if kind is list else value
-    return {key: value for key, value in options.items() if value is not None} or None
+    try:
+        found = read_options(row)
+    except BadRow as problem:
+        raise UserError(str(problem)) from None
+    return {**found.pop("chat_template_kwargs", {}), **found} or None
 
 
 def options_of(rows: dict[str, list]) -> list[dict | None] | None:
     """:func:`row_options` of every row of a table's columns; None if no row has any."""
-    names = [name for name in ("chat_template_kwargs", "tools") if any(rows.get(name) or [])]
+    names = [name for name in OPTIONS if any(rows.get(name) or [])]
     columns = zip(*(rows[name] for name in names), strict=True)
     return [row_options(dict(zip(names, row, strict=True))) for row in columns] or None
 
