@@ -18,7 +18,12 @@ from poet.data.containers import BadRow
 SIDES = ("chosen", "rejected")
 TRANSCRIPT = re.compile(r"\s*Human:.*?\n\nAssistant:", re.DOTALL)
 _TURN = re.compile(r"\n\n(Human|Assistant):")
-MESSAGES_TEXT = re.compile(r"""\s*(?:array\()?\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
+# JSON, or Python's repr, of an object that has the keys of a message.
+MESSAGES_TEXT = re.compile(
+    r"""\s*(?:array\()?\[?\s*\{(?:(?=.*["']role["']\s*:)(?=.*["']content["']\s*:)"""
+    r"""|(?=.*["']from["']\s*:)(?=.*["']value["']\s*:))""",
+    re.DOTALL,
+)
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
 
 
@@ -39,13 +44,16 @@ def given(value: object) -> bool:
     return bool(value)
 
 
-def no_prompt(row: dict) -> str:
-    """What is wrong with a row without a prompt: its columns, and the format that reads them."""
-    formats = fitting(row)
-    if "prompt" in row and not formats:
-        return "prompt is empty"
+def no_prompt(row: dict, column: str = "prompt") -> str:
+    """What is wrong with a row without a prompt: its columns, and the format that reads them.
+
+    ``column`` is the one that the chosen format reads it from.
+    """
+    formats = ["trl"] if column != "prompt" and given(row.get("prompt")) else fitting(row)
+    if column in row and not formats:
+        return f"{column} is empty"
     advice = f"set `format: {formats[0]}`" if formats else f"formats: {', '.join(FORMATS)}"
-    return f"no prompt among the columns {', '.join(sorted(map(str, row)))[:200]}: {advice}"
+    return f"no {column} among the columns {', '.join(sorted(map(str, row)))[:200]}: {advice}"
 
 
 def fitting(row: dict) -> list[str]:
@@ -60,10 +68,8 @@ def fitting(row: dict) -> list[str]:
 def _trl(row: dict) -> dict:
     prompt, chosen, rejected = row.get("prompt"), row.get("chosen"), row.get("rejected")
     found = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    if isinstance(prompt, str) or isinstance(chosen, str) or isinstance(rejected, str):
-        refuse_other_texts(found)
-        if are_texts(found) and not given(prompt):
-            raise BadRow(no_prompt(row))
+    if are_texts(found) and not given(prompt):
+        raise BadRow(no_prompt(row))
     return found
 
 
@@ -72,18 +78,20 @@ def are_texts(row: dict) -> bool:
     return all(isinstance(row.get(side), str) for side in SIDES)
 
 
-def refuse_other_texts(row: dict) -> None:
-    """Refuse strings that are another format's.
+def refuse_other_texts(row: dict, format: str = "trl") -> None:
+    """Refuse strings that are another format's than ``format``.
 
     Raises:
         BadRow: says which format reads them.
     """
     prompt = row.get("prompt")
-    for name in ("prompt", *SIDES):
+    for name in dict.fromkeys(("prompt", *SIDES, *FORMATS[format].prompt)):
         value = row.get(name)
-        if isinstance(value, str) and MESSAGES_TEXT.match(value):
-            raise BadRow(f"{name} holds messages as text: set `format: messages-as-text`", value)
-    if are_texts(row):
+        if format != "messages-as-text" and isinstance(value, str) and MESSAGES_TEXT.match(value):
+            read = name in ("prompt", *SIDES)
+            advice = "set `format: messages-as-text`" if read else "expected what the user says"
+            raise BadRow(f"{name} holds messages as text: {advice}", value)
+    if format != "hh" and are_texts(row):
         both = all(TRANSCRIPT.match(row[side]) for side in SIDES)
         if both or isinstance(prompt, str) and TRANSCRIPT.match(prompt):
             raise BadRow(
@@ -157,7 +165,7 @@ def _alpaca(row: dict) -> dict:
             raise BadRow(f"{name} is not a string", part)
     text = "\n".join(part for part in parts if isinstance(part, str) and part.strip())
     if not text:
-        raise BadRow("no instruction")
+        raise BadRow(no_prompt(row, "instruction"))
     history = row.get("history") if given(row.get("history")) else []
     prompt = []
     for turn in history:
@@ -193,8 +201,10 @@ def _parsed(value: object, column: str) -> object:
 
 def _repeated_prompt(row: dict) -> dict:
     prompt = row.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise BadRow("prompt is not a string with text", prompt)
+    if not given(prompt):
+        raise BadRow(no_prompt(row))
+    if not isinstance(prompt, str):
+        raise BadRow("prompt is not a string", prompt)
     found = {"prompt": prompt}
     for side in SIDES:
         text = row.get(side)

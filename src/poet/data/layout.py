@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from poet.data.containers import BadRow
-from poet.data.formats import FORMATS, SIDES, fitting, given
+from poet.data.formats import FORMATS, SIDES, fitting, given, refuse_other_texts
 
 # Columns that are read under every format, beside the format's own.
 _COMMON = ("prompt", *SIDES, "prompt_id", "dataset", "tools", "chat_template_kwargs", "split")
@@ -54,6 +54,7 @@ class Layout:
         Raises:
             BadRow: it is not of this format.
         """
+        refuse_other_texts(row, self.format)
         return FORMATS[self.format].read(row)
 
     def check_nothing_is_lost(self, row: dict, messages: list[dict]) -> None:

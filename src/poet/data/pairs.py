@@ -27,12 +27,14 @@ from pathlib import Path
 
 from poet.data import containers
 from poet.data.containers import BadRow, Rows
-from poet.data.formats import SIDES, given, no_prompt
+from poet.data.formats import FORMATS, SIDES, given, no_prompt
 from poet.data.layout import TRL, Layout, WrongFormat, is_read
 from poet.data.messages import check_unicode, messages_of, read_options
 from poet.files import UserError
 
 _REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
+# What may stand before a prompt that is repeated: the speaker's name (USER: ), a heading, a tag.
+_LABEL = re.compile(r".{0,40}[:>*#\]]\s*|\s*", re.DOTALL)
 _SHOWN = 5
 # How published templates begin a turn, and how transcripts of any kind ask for the answer.
 _RENDERED = re.compile(
@@ -60,6 +62,8 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
     row = layout.kept(row)
     found = layout.read(row)
     prompt = found.get("prompt")
+    if prompt is None and any(isinstance(found.get(side), str) for side in SIDES):
+        raise BadRow(no_prompt(row, FORMATS[layout.format].prompt[0]))
     chosen, rejected = (_response(found, side, prompt) for side in SIDES)
     if prompt is None:
         prompt, chosen, rejected = _shared_prefix(chosen, rejected)
@@ -168,6 +172,12 @@ def repeats_prompt(prompt: list[dict], chosen: list[dict], rejected: list[dict])
     return all(side[0]["content"].lstrip().startswith(text) for side in (chosen, rejected))
 
 
+def _holds_prompt(pair: dict) -> bool:
+    """Whether both responses begin with the last message of the prompt, perhaps behind a label."""
+    found = [pair[side][0]["content"].partition(_asked(pair).strip()) for side in SIDES]
+    return all(prompt and _LABEL.fullmatch(before) for before, prompt, _ in found)
+
+
 def _is_long(prompt: list[dict]) -> bool:
     text = prompt[-1]["content"]
     return len(text) > 15 or len(text.split()) >= _REPEATED_WORDS
@@ -199,12 +209,14 @@ def collect(
             bad.append((place, problem))
     if not pairs and not bad:
         raise UserError(f"{source} is empty. Expected one preference pair per row.")
-    _check_columns(columns, source, layout)
+    check_columns(columns, source, layout)
     dropped = refuse_bad(bad, len(pairs), source, bad_rows)
-    if len(pairs) > 1 and all(repeats_prompt(*(p[n] for n in ("prompt", *SIDES))) for p in pairs):
+    if len(pairs) > 1 and all(map(_holds_prompt, pairs)):
+        plain = all(repeats_prompt(*(pair[n] for n in ("prompt", *SIDES))) for pair in pairs)
         raise UserError(
             f"{source}: in every row chosen and rejected begin with the prompt, which would be "
-            "trained on as a part of the answer. Set `format: repeated-prompt`."
+            f"trained on as a part of the answer; found {pairs[0]['chosen'][0]['content'][:100]!r}."
+            + ("\nSet `format: repeated-prompt`." if plain else "\nExpected the answers alone.")
         )
     if all(map(differs_in_space, pairs)):
         raise UserError(
@@ -220,7 +232,7 @@ def collect(
     return pairs, dropped
 
 
-def _check_columns(columns: set[str], source: str, layout: Layout) -> None:
+def check_columns(columns: set[str], source: str, layout: Layout) -> None:
     """Refuse a file that has no column for an answer, or none of the name of an ignored one."""
     found = ", ".join(sorted(map(str, columns)))[:200]
     missing = [name for name in SIDES if name not in columns]
