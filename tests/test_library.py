@@ -337,8 +337,13 @@ def test_what_is_no_data_set_or_tokenizer_is_refused_by_name(start):
             equal_length(rows, start[1])
     with pytest.raises(UserError, match="needs a tokenizer, found str; a processor has one"):
         equal_length(data, str(start[0]))
-    with pytest.raises(UserError, match="ignored_columns names sytem, which no row has; found pr"):
+    with pytest.raises(UserError, match="names sytem, which no row has.\n  found: .*, prompt"):
         equal_length(data, start[1], ignored_columns=["sytem"])
+    other = data.rename_column("chosen", "Chosen")
+    stream = IterableDataset.from_generator(lambda: iter(other))
+    for rows, bad_rows in ((other, "error"), (other, "drop"), (stream, "error")):
+        with pytest.raises(UserError, match="no column 'chosen'.\n  found: .*Chosen, prompt"):
+            equal_length(rows, start[1], bad_rows=bad_rows)
     with pytest.raises(ValueError, match="ignored_columns is 'system', expected a list"):
         equal_length(data, start[1], ignored_columns="system")
 

@@ -150,6 +150,14 @@ def test_a_judging_model_has_a_chat_template_somewhere(own, folder):
     check(own)
 
 
+def test_a_local_judge_is_a_causal_model(own):
+    Path("judge", "config.json").write_text('{"architectures": ["LlamaForSequenceClassification"]}')
+    with pytest.raises(UserError, match="annotators.judge.name is judge: .* a causal language mod"):
+        check(own)
+    Path("judge", "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    check(own)
+
+
 @pytest.mark.parametrize(
     ("config", "outputs"),
     [({}, 2), ({"id2label": {"0": "a", "1": "b", "2": "c"}}, 3), ({"num_labels": 1}, 1)],

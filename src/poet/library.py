@@ -16,7 +16,7 @@ from poet.data.examples import BATCH, read_example, token_ids, truncated_columns
 from poet.data.formats import FORMATS, SIDES
 from poet.data.layout import Layout, WrongFormat
 from poet.data.model_limits import check_ids, check_positions, largest_id, positions
-from poet.data.pairs import refuse_bad
+from poet.data.pairs import check_columns, refuse_bad
 from poet.data.templates import Chat
 from poet.data.together import check_together
 from poet.data.tokenization import IDS
@@ -101,6 +101,8 @@ def equal_length(
                 "Dataset.from_list or Dataset.from_pandas"
             )
         part = part.with_format(None)  # arrays and tensors are no messages
+        names = part.column_names or [*next(iter(part), ())]  # a stream may not know its columns
+        check_columns({*names}, "the data set", layout)
         options = {"num_proc": num_proc}
         if isinstance(part, IterableDataset):
             if num_proc or bad_rows == "drop":
@@ -111,12 +113,6 @@ def equal_length(
             options = {}
         elif bad_rows == "drop":
             part = _without_bad_rows(part, layout, chat)
-        names = part.column_names or [*next(iter(part), ())]  # a stream may not know its columns
-        if unknown := [name for name in layout.ignored if names and name not in names]:
-            raise UserError(
-                f"ignored_columns names {', '.join(unknown)}, which no row has; found "
-                f"{', '.join(names)}"
-            )
         if isinstance(part, Dataset):
             check_together(_Examples(part, layout), "the data set")
         removed = [name for name in names if name in used]

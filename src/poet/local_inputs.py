@@ -11,6 +11,7 @@ from pathlib import Path
 
 from poet.config_checks import RATES, scorer_of
 from poet.data.lock import is_hub_id
+from poet.data.model_limits import check_class
 from poet.data.repositories import check_model
 from poet.digests import digest
 from poet.evaluate.judges import labels, load_judge
@@ -71,8 +72,10 @@ def _check_judging_model(folder: Path, kind: str, where: str) -> None:
     """What a judge is refused for once it is loaded, after the trainings, as far as files tell."""
     if not _has_template(folder):
         raise UserError(f"{where}: its tokenizer has no chat template; a judge needs one")
-    if kind == "reward_model":
-        config = read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
+    if kind != "reward_model":
+        check_class(config, folder, where)
+    else:
         outputs = len(config.get("id2label") or ()) or config.get("num_labels", 2)
         if outputs != 1:
             raise UserError(f"{where}, with {outputs} outputs; expected a reward model with one")

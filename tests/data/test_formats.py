@@ -477,14 +477,15 @@ def test_an_ignored_column_that_no_row_has_is_a_mistake(tmp_path):
         ({"chosen": "Human: a\n\nAssistant: b", "rejected": "Human: x\n\nAssistant: c"}, "hh",
          "more than one message after the prompt"),
         ({**PLAIN, "rejected": "Another."}, "repeated-prompt", "chosen does not begin with"),
-        ({**PLAIN, "prompt": None}, "repeated-prompt", "prompt is not a string"),
+        ({**PLAIN, "prompt": None}, "repeated-prompt", "prompt is empty"),
+        ({**PLAIN, "prompt": [said("user", "a")]}, "repeated-prompt", "prompt is not a string"),
         ({"conversations": CALL, "chosen": "a", "rejected": "b"}, "sharegpt", "tool calls are not"),
         ({"conversations": [{"from": "narrator", "value": "x"}], "chosen": "a", "rejected": "b"},
          "sharegpt", "role is not system, user or assistant; found 'narrator'"),
         ({**PLAIN, "question": "Something else?"}, "orca", "question and prompt differ"),
         ({**PLAIN, "system": ["a"]}, "orca", "system is not a string"),
         ({**PLAIN, "system": "a", "system_prompt": "b"}, "orca", "system and system_prompt differ"),
-        ({"instruction": "", "chosen": "a", "rejected": "b"}, "alpaca", "no instruction"),
+        ({"instruction": "", "chosen": "a", "rejected": "b"}, "alpaca", "instruction is empty"),
         ({"instruction": "x", "history": 7, "chosen": "a", "rejected": "b"}, "alpaca",
          "history is not a list of pairs"),
         ({"instruction": "x", "history": ["a"], "chosen": "a", "rejected": "b"}, "alpaca",
@@ -500,6 +501,46 @@ def test_rows_that_a_format_cannot_read(row, format, said):
         read_pair(row, Layout(format))
 
 
+@pytest.mark.parametrize("format", ["alpaca", "orca", "repeated-prompt"])
+def test_a_format_whose_columns_are_not_there_names_those_found_and_what_reads_them(format):
+    for layout, found in (("sharegpt", ""), ("alpaca", "among the columns .*, instruction, .*")):
+        if layout != format:
+            row = LAYOUTS[layout][1]((None, *PROMPT[1:]), "The Morin.", "A lake.")
+            with pytest.raises(BadRow, match=f"{found}set `format: {layout}`"):
+                read_pair(row, Layout(format))
+    with pytest.raises(BadRow, match="no instruction among .* prompt, .*: set `format: trl`"):
+        read_pair(PLAIN, Layout("alpaca"))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("further", [{}, {"id": 1}, {"refusal": None, "name": "a"}])
+def test_messages_as_numpy_writes_them_are_no_answer_of_any_format(format, further):
+    columns = dict.fromkeys((*FORMATS[format].prompt, "prompt"), PROMPT[2])
+    for convert in (list, from_value):
+        chosen, rejected = (
+            f"array({[{**further, **m} for m in convert([said('assistant', a)])]!r}, dtype=object)"
+            for a in ("The Morin.", "A lake.")
+        )
+        with pytest.raises(BadRow, match="chosen (holds messages as text|is no list of messages)"):
+            read_pair({**columns, "chosen": chosen, "rejected": rejected}, Layout(format))
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "hh"])
+def test_transcripts_are_no_answer_under_any_other_format(format):
+    texts = in_all((None, *PROMPT[1:]), "The Morin.", "A lake.", transcript)
+    asked = dict.fromkeys((*FORMATS[format].prompt, "prompt"), PROMPT[2])
+    with pytest.raises(BadRow, match="a transcript .*: set `format: hh`"):
+        read_pair({**asked, **texts}, Layout(format))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['{"from": "Rome", "to": "Oslo"}', '{"content": "x", "title": "y"}', '[{"role": "cook"}]'],
+)
+def test_an_answer_in_json_that_is_no_message_is_an_answer(answer):
+    assert read_pair({**PLAIN, "chosen": answer})["chosen"] == [said("assistant", answer)]
+
+
 def test_alpaca_puts_the_input_below_the_instruction():
     row = {"instruction": "Translate.", "input": "Haus", "chosen": "house", "rejected": "home"}
     assert read_pair(row, Layout("alpaca"))["prompt"] == [said("user", "Translate.\nHaus")]
@@ -513,6 +554,25 @@ def test_short_prompts_that_every_row_repeats(tmp_path):
         read(tmp_path / "x.jsonl")
     (tmp_path / "x.jsonl").write_bytes(lines([*rows, PLAIN]))
     assert len(read(tmp_path / "x.jsonl")) == 4
+
+
+@pytest.mark.parametrize(
+    "begin",
+    ["USER: {} ASSISTANT: ", "### Question:\n{}\n### Answer:\n", "**Q:** {} ", "[INST] {} "],
+)
+def test_answers_that_repeat_the_prompt_behind_a_label(tmp_path, begin):
+    rows = [
+        {"prompt": word, **answers(begin.format(word) + "yes", begin.format(word) + "no")}
+        for word in ("Is it?", "Was he there at the time?", "Will she?")
+    ]
+    (tmp_path / "x.jsonl").write_bytes(lines(rows))
+    with pytest.raises(
+        UserError, match="every row .* begin with the prompt.*; found .*\nExpected the"
+    ):
+        read(tmp_path / "x.jsonl")
+    rows[1]["rejected"] = "She said: " + "It is. " * 9 + rows[1]["prompt"]
+    (tmp_path / "x.jsonl").write_bytes(lines(rows))
+    assert len(read(tmp_path / "x.jsonl")) == 3
 
 
 def test_the_schema_lists_the_formats():

@@ -9,11 +9,31 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer, GPT2Config, LlamaConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL,
+)
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS,
+)
 
 from poet import config as poet_config
 from poet.data import model_limits
+from poet.data.model_limits import check_class
 from poet.files import UserError
+from poet.train.start import check_model
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = ["config.yaml", *sorted(p.name for p in (ROOT / "config").glob("*.yaml"))]
@@ -66,6 +86,44 @@ def test_the_case_of_short_training_and_a_long_reward_model(own):
     assert "preference.max_length: 256" not in str(error.value)
     own["annotators"]["reward_model"]["name"] = "org/published"  # then none is trained
     check(own)
+
+
+def test_a_model_that_writes_no_text_is_refused_by_its_class(own, tmp_path, start):
+    """It would get a head of random weights, be trained and judged, and nothing would say so."""
+    llama = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, vocab_size=9,
+                        num_attention_heads=1)  # fmt: skip
+    bert = BertConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, vocab_size=9,
+                      num_attention_heads=1)  # fmt: skip
+    t5 = T5Config(vocab_size=9, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    for make, config in (
+        (LlamaForSequenceClassification, llama), (LlamaModel, llama), (BertForMaskedLM, bert),
+        (T5ForConditionalGeneration, t5),
+    ):  # fmt: skip
+        make(config).save_pretrained(tmp_path / "m")
+        said = f"{tmp_path}/m is a {make.__name__} .*; expected a causal language model"
+        with pytest.raises(UserError, match=f"my.yaml: settings.own.model.name: the model {said}"):
+            check({**own, "model": str(tmp_path / "m")})
+        record = {"model": f"{tmp_path}/m"}
+        with pytest.raises(UserError, match=said):
+            check_model(record, tmp_path / "m", start[1], [])
+    LlamaForCausalLM(llama).save_pretrained(tmp_path / "m")
+    check({**own, "model": str(tmp_path / "m")})
+
+
+def test_every_class_that_transformers_takes_for_a_causal_model_is_one():
+    taken, refused = (
+        {c for each in names.values() for c in ([each] if isinstance(each, str) else each)}
+        for names in (CAUSAL, CLASSIFIERS)
+    )
+    assert len(taken) > 100 and len(refused) > 50
+    for name in sorted(taken):
+        check_class({"architectures": [name]}, "m", "x")
+    for name in sorted(refused):
+        with pytest.raises(UserError, match=f"x: the model m is a {name} "):
+            check_class({"architectures": [name]}, "m", "x")
+    of_its_own = {"architectures": ["ChatModel"], "auto_map": {"AutoModelForCausalLM": "a.b"}}
+    for other in ({}, {"architectures": None}, of_its_own):
+        check_class(other, "m", "x")
 
 
 @pytest.mark.parametrize("make", ["llama", "gpt2", "nested"])

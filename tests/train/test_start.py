@@ -3,10 +3,13 @@
 import json
 import os
 import shutil
+from functools import partial
 
 import pytest
 from transformers import AutoTokenizer
 
+from poet.data.repositories import load_whole
+from poet.evaluate.sampling import load_model
 from poet.files import UserError
 from poet.train import start as program
 
@@ -77,3 +80,28 @@ def test_a_folder_that_is_no_model_is_refused(published, tmp_path, missing, mess
 def test_no_such_folder(tmp_path, name):
     with pytest.raises(UserError, match="no such folder"):
         run(tmp_path, {**RECORD, "model": name})
+
+
+def test_weights_that_are_not_in_the_files_are_not_made_up(published, tmp_path):
+    """transformers makes them up and warns; the model would be trained and judged."""
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    file = published / "model.safetensors"
+    weights = load_file(file)
+    load_whole(AutoModelForCausalLM, published)
+    gone = sorted(name for name in weights if "mlp" in name)
+    save_file({n: w for n, w in weights.items() if n not in gone}, file, {"format": "pt"})
+    said = f"published: its files have no weights for {', '.join(gone[:3])} and {len(gone) - 3} m"
+    for load in (partial(load_whole, AutoModelForCausalLM), load_model):
+        with pytest.raises(UserError, match=said):
+            load(published)
+    save_file(weights, file, {"format": "pt"})
+    with pytest.raises(UserError, match="no weights for score.weight, as LlamaForSequenceClass"):
+        load_whole(AutoModelForSequenceClassification, published)
+
+
+def test_weights_under_a_name_that_transformers_does_not_look_for(published, tmp_path):
+    (published / "model.safetensors").rename(published / "model-00001-of-00002.safetensors")
+    with pytest.raises(UserError, match="found model-00001-of-00002.safetensors; expected model.s"):
+        run(tmp_path, RECORD, "--base", str(published))

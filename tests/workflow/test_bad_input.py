@@ -88,15 +88,18 @@ def test_pairs_file(workflow, own_config, content, parts, planted):
             "few",
             ("has 64 positions", "preference.max_length: 512", "reward_model.max_length: 1024"),
         ),
+        ("scores", ("LlamaForSequenceClassification", "expected a causal language model")),
     ],
 )
 @pytest.mark.parametrize("target", ["all", "diagnose"])
 def test_model(workflow, own_config, chat_model, model, parts, target, planted):
     run = workflow(own_config)
     (run.folder / "pairs.jsonl").write_text(lines(GOOD, {**GOOD, "prompt": "Name a lake."}))
-    config = chat_model / "config.json"
-    config.write_text(config.read_text().replace("1024", "64"))
-    chat_model.rename(run.folder / "few")
+    written = {"few": ("1024", "64"), "scores": ("ForCausalLM", "ForSequenceClassification")}
+    if model in written:
+        config = chat_model / "config.json"
+        config.write_text(config.read_text().replace(*written[model]))
+        chat_model.rename(run.folder / model)
     result = run("--config", "pairs=pairs.jsonl", f"model={model}", "--", target)
     seen = assert_refused(run, result, *parts)
     planted(f"`model={model}`: {parts[0]}", seen, "no job starts")

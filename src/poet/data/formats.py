@@ -18,7 +18,12 @@ SIDES = ("chosen", "rejected")
 TRANSCRIPT = re.compile(r"\s*Human:.*?(?:\r?\n){2}Assistant:", re.DOTALL)
 _TURN = re.compile(r"(?:\r?\n){2}(Human|Assistant):")
 _OBJECT = re.compile(r"""\s*["']?\s*\[?\s*\{""")
-_AS_NUMPY = re.compile(r"""\s*(?:array\()?\[?\s*\{\s*["'](role|content|from|value)["']\s*:""")
+# What only numpy writes so: an object with the keys of a message.
+_AS_NUMPY = re.compile(
+    r"""\s*(?:array\()?\[?\s*\{(?:(?=.*["']role["']\s*:)(?=.*["']content["']\s*:)"""
+    r"""|(?=.*["']from["']\s*:)(?=.*["']value["']\s*:))""",
+    re.DOTALL,
+)
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "bot": "assistant"}
 _SPEAKERS = {"system", "user", "assistant", "tool", "function", *_ROLES}
 
@@ -40,13 +45,16 @@ def given(value: object) -> bool:
     return bool(value)
 
 
-def no_prompt(row: dict) -> str:
-    """What is wrong with a row without a prompt: its columns, and the format that reads them."""
-    formats = fitting(row)
-    if "prompt" in row and not formats:
-        return "prompt is empty"
+def no_prompt(row: dict, column: str = "prompt") -> str:
+    """What is wrong with a row without a prompt: its columns, and the format that reads them.
+
+    ``column`` is the one that the chosen format reads it from.
+    """
+    formats = ["trl"] if column != "prompt" and given(row.get("prompt")) else fitting(row)
+    if column in row and not formats:
+        return f"{column} is empty"
     advice = f"set `format: {formats[0]}`" if formats else f"formats: {', '.join(FORMATS)}"
-    return f"no prompt among the columns {', '.join(sorted(map(str, row)))[:200]}: {advice}"
+    return f"no {column} among the columns {', '.join(sorted(map(str, row)))[:200]}: {advice}"
 
 
 def fitting(row: dict) -> list[str]:
@@ -77,13 +85,12 @@ def refuse_other_texts(row: dict, format: str = "trl") -> None:
     Raises:
         BadRow: says which format reads them.
     """
-    if format == "messages-as-text":
-        return
     _, prompt, beside, *_ = FORMATS[format]
     more = [name for name in beside if name not in _SYSTEM]
     for name in dict.fromkeys((*prompt, *more, *SIDES)):
         value = row.get(name)
-        if isinstance(value, str) and is_messages_text(value):
+        as_text = format != "messages-as-text" and isinstance(value, str)
+        if as_text and is_messages_text(value):
             others = format in ("alpaca", "orca")  # whose prompts stand elsewhere
             advice = "write them as lists" if others else "set `format: messages-as-text`"
             raise BadRow(f"{name} holds messages as text: {advice}", value)
@@ -162,7 +169,7 @@ def _alpaca(row: dict) -> dict:
             raise BadRow(f"{name} is not a string", part)
     text = "\n".join(part for part in parts if isinstance(part, str) and part.strip())
     if not text:
-        raise BadRow("no instruction")
+        raise BadRow(no_prompt(row, "instruction"))
     history = row.get("history") if given(row.get("history")) else []
     prompt = []
     for turn in history if isinstance(history, list | tuple) else [history]:
@@ -224,8 +231,10 @@ def _is_message(value: object) -> bool:
 
 def _repeated_prompt(row: dict) -> dict:
     prompt = row.get("prompt")
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise BadRow("prompt is not a string with text", prompt)
+    if not given(prompt):
+        raise BadRow(no_prompt(row))
+    if not isinstance(prompt, str):
+        raise BadRow("prompt is not a string", prompt)
     found = {"prompt": prompt}
     for side in SIDES:
         text = row.get(side)

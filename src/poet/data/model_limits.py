@@ -69,11 +69,34 @@ def positions_from_scratch(max_length: int) -> int:
     return 2 * max_length
 
 
+def check_class(config: dict, model: str | Path, source: str) -> None:
+    """Check that a model writes text: another kind would get a language head of random weights.
+
+    Args:
+        config: the content of its ``config.json``, which lists the classes that wrote it.
+        source: the configuration, or what else names the model.
+
+    Raises:
+        UserError: it is a reward model, an encoder, a model without a head or of translation.
+    """
+    found = config.get("architectures") or []
+    ends = ("CausalLM", "LMHeadModel", "WithLMHead", "GenerationDecoder")
+    if not config.get("is_encoder_decoder"):  # also for images, as Gemma 3
+        ends += ("ForConditionalGeneration",)
+    of_its_own = "AutoModelForCausalLM" in (config.get("auto_map") or {})
+    if found and not of_its_own and not any(name.endswith(ends) for name in found):
+        raise UserError(
+            f"{source}: the model {model} is a {' and '.join(found)} (architectures in its "
+            "config.json); expected a causal language model, like LlamaForCausalLM. The head that "
+            "writes text would be made up."
+        )
+
+
 def check_configuration(config: dict, source: str) -> None:
     """Check what is known before anything is loaded: models from scratch, and in local folders.
 
     Raises:
-        UserError: as :func:`check_positions`.
+        UserError: as :func:`check_class` and :func:`check_positions`.
     """
     for name in config["grid"]:
         setting = config["settings"][name]
@@ -82,7 +105,9 @@ def check_configuration(config: dict, source: str) -> None:
         if "scratch" in setting["model"]:
             found = positions_from_scratch(setting["sft"]["max_length"])
         else:
-            found = positions(read_json(written)) if written.is_file() else None
+            content = read_json(written) if written.is_file() else {}
+            check_class(content, model, f"{source}: settings.{name}.model.name")
+            found = positions(content)
         check_positions(found, needs(config, name), model, source)
 
 

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from poet.data import containers
 from poet.data.containers import BadRow, Rows
-from poet.data.formats import SIDES, given, no_prompt
+from poet.data.formats import FORMATS, SIDES, given, no_prompt
 from poet.data.layout import TRL, Layout, WrongFormat, is_read
 from poet.data.messages import check_unicode, is_blank, messages_of, read_options
 from poet.data.together import check_together, repeats_prompt
@@ -55,6 +55,8 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
     row = layout.kept(row)
     found = layout.read(row)
     prompt = found.get("prompt")
+    if prompt is None and any(isinstance(found.get(side), str) for side in SIDES):
+        raise BadRow(no_prompt(row, FORMATS[layout.format].prompt[0]))
     chosen, rejected = (_response(found, side, prompt) for side in SIDES)
     if prompt is None:
         prompt, chosen, rejected = _shared_prefix(chosen, rejected)
@@ -181,13 +183,13 @@ def collect(
             bad.append((place, problem))
     if not pairs and not bad:
         raise UserError(f"{source} is empty. Expected one preference pair per row.")
-    _check_columns(columns, source, layout)
+    check_columns(columns, source, layout)
     dropped = refuse_bad(bad, len(pairs), source, bad_rows)
     check_together(pairs, source)
     return pairs, dropped
 
 
-def _check_columns(columns: set[str], source: str, layout: Layout) -> None:
+def check_columns(columns: set[str], source: str, layout: Layout) -> None:
     """Refuse a file that has no column for an answer, or none of the name of an ignored one."""
     found = ", ".join(sorted(map(str, columns)))[:200]
     missing = [name for name in SIDES if name not in columns]

@@ -126,6 +126,24 @@ def loadable(what: str, expected: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be loaded: {reason}\nExpected {expected}.") from None
 
 
+def load_whole(kind, folder: str | Path, **arguments):
+    """A model of a folder by ``kind``, a class of transformers, all of it from the folder's files.
+
+    ``arguments`` are ``from_pretrained``'s.
+
+    Raises:
+        UserError: the files lack weights, which transformers would make up.
+    """
+    model, info = kind.from_pretrained(folder, output_loading_info=True, **arguments)
+    if lacking := sorted(info["missing_keys"]):
+        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
+        raise UserError(
+            f"model {folder}: its files have no weights for {', '.join(lacking[:3])}{more}, as "
+            f"{type(model).__name__} needs; they would be random. Copy or save the whole model."
+        )
+    return model
+
+
 def model_path(folder: str | Path) -> Path:
     """A folder with a model in transformers' format; see :func:`check_model`."""
     folder = Path(folder).expanduser()
@@ -182,7 +200,14 @@ def check_model(folder: str | Path, name: str) -> None:
 def _check_weights(folder: Path, name: str) -> None:
     """Refuse weights that are not all there: shards, and their bytes, as far as headers tell."""
     index = folder / _INDEX
-    if index.is_file() and not (folder / "model.safetensors").is_file():
+    whole = (folder / "model.safetensors").is_file()
+    if not whole and not index.is_file():
+        found = ", ".join(sorted(file.name for file in folder.glob("*.safetensors")))
+        raise UserError(
+            f"model {name}: found {found}; expected model.safetensors, or shards with {_INDEX}, "
+            "by which weights are found. Save it there with `model.save_pretrained`."
+        )
+    if not whole:
         shards = sorted(set(read_json(index)["weight_map"].values()))
         if lacking := [shard for shard in shards if not (folder / shard).is_file()]:
             raise UserError(

@@ -18,6 +18,8 @@ _ENDS = (
     r"|<end_of_turn>|<turn\|>|<｜end▁of▁sentence｜>|</s>"
 )
 _ASKS = r"(?i:assistant|response|gpt|bot|ai) ?:"
+# What may stand before a prompt that is repeated: the speaker's name (USER: ), a heading, a tag.
+_LABEL = re.compile(r".{0,40}[:>*#\]]\s*|\s*", re.DOTALL)
 _RENDERED = {
     "prompt": re.compile(rf"{_BEGINS}|\b{_ASKS}\s*\Z"),
     "answer": re.compile(rf"\A\s*(?:{_BEGINS}|{_ASKS})|(?:{_ENDS})\s*\Z"),
@@ -33,10 +35,12 @@ def check_together(pairs: Iterable[dict], source: str) -> None:
         UserError: all answers begin with their prompts, or differ in white space only; all prompts
             or all answers have a template around them. Plain strings (``texts``) may have one.
     """
-    if _all(pairs, lambda pair: repeats_prompt(*(pair[n] for n in ("prompt", *SIDES))), least=2):
+    if _all(pairs, _holds_prompt, least=2):
+        plain = _all(pairs, lambda pair: repeats_prompt(*(pair[n] for n in ("prompt", *SIDES))))
         raise UserError(
             f"{source}: in every row chosen and rejected begin with the prompt, which would be "
-            "trained on as a part of the answer. Set `format: repeated-prompt`."
+            f"trained on as a part of the answer; found {_answered(next(iter(pairs)))[0][:100]!r}."
+            + ("\nSet `format: repeated-prompt`." if plain else "\nExpected the answers alone.")
         )
     if _all(pairs, lambda pair: "texts" not in pair and differs_in_space(pair)):
         raise UserError(
@@ -84,3 +88,9 @@ def repeats_prompt(prompt: list[dict], chosen: list[dict], rejected: list[dict])
     """Whether both responses begin with the last message of the prompt."""
     text = prompt[-1]["content"].strip()
     return all(side[0]["content"].lstrip().startswith(text) for side in (chosen, rejected))
+
+
+def _holds_prompt(pair: dict) -> bool:
+    """Whether both responses begin with the last message of the prompt, perhaps behind a label."""
+    found = [text.partition(_asked(pair)[0].strip()) for text in _answered(pair)]
+    return all(prompt and _LABEL.fullmatch(before) for before, prompt, _ in found)

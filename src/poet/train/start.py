@@ -10,6 +10,7 @@ from pathlib import Path
 from poet.data.ends import configured_ends
 from poet.data.model_limits import (
     add_needs,
+    check_class,
     check_positions,
     check_vocabulary,
     positions,
@@ -17,7 +18,7 @@ from poet.data.model_limits import (
 )
 from poet.data.repositories import loadable, model_path
 from poet.data.templates import check_template
-from poet.files import UserError, cli, load_record, publish, write_json
+from poet.files import UserError, cli, load_record, publish, read_json, write_json
 
 
 def load_tokenizer(record: dict, folder: str | Path):
@@ -45,13 +46,14 @@ def load_tokenizer(record: dict, folder: str | Path):
 
 
 def check_model(record: dict, source: Path, tokenizer, needs: list) -> None:
-    """Check a published model's positions, vocabulary and ends, before anything is made of it.
+    """Check a published model's class, positions, vocabulary and ends, before it is used.
 
     ``needs``: see :func:`poet.data.model_limits.needs`.
 
     Raises:
         UserError: as the checks of :mod:`poet.data.model_limits`, and as :func:`configured_ends`.
     """
+    check_class(read_json(source / "config.json"), record["model"], "the configuration")
     configured_ends(source)
     model = text_config(source, record.get("trust_remote_code"))
     check_positions(positions(model), needs, record["model"], "the configuration")
