@@ -33,6 +33,7 @@ if not ARCHIVED:
 
     include: "rules/data.smk"
     include: "rules/train.smk"
+    include: "rules/beforehand.smk"
     include: "rules/evaluate.smk"
     include: "rules/rates.smk"
     include: "rules/analyse.smk"

@@ -74,6 +74,26 @@ def annotator_model(wildcards):
     return judging_model(wildcards.annotator, wildcards.setting)
 
 
+def judge_check(name, setting, use):
+    """What the rule check_judge says of a judging model; nothing of one that is ours, or none."""
+    section = CONFIG["annotators"][name]
+    loaded = section["kind"] == "local_judge" or (
+        section["kind"] == "reward_model" and hub_folder(section.get("name"))
+    )
+    return f"results/checks/{setting}/{use}/{name}.json" if loaded else []
+
+
+def judged_prompts(wildcards):
+    """The prompts whose answers an annotator judges."""
+    folder = {"annotators": "data"}.get(wildcards.use, wildcards.use)
+    return f"results/{folder}/{wildcards.setting}/prompts.jsonl"
+
+
+def tasks_check(wildcards):
+    """What the rule check_tasks says; nothing of the world's own tasks, which the schema knows."""
+    return [] if wildcards.setting in WORLDS else f"results/checks/{wildcards.setting}/tasks.json"
+
+
 def annotator_content(wildcards):
     """Digests of what the annotator has on this machine: model, judge, annotations to replay."""
     return local_inputs.content_of_annotator(annotator_of(wildcards))

@@ -168,8 +168,12 @@ def test_prompts_and_pairs_are_checked_once_they_are_tokens(
     columns["rejected_ids"] = [[3], [largest]]
     pq.write_table(pa.table(columns), tmp_path / "tokens.parquet")
     asked = [("settings.a.generation.max_new_tokens", 30, True)]
-    given = (folder, tokenizer, asked, [[4] * 3, [4] * longest], tmp_path / "tokens.parquet")
+
+    def check():
+        model_limits.check_prompts(folder, tokenizer, asked, [[4] * 3, [4] * longest])
+        model_limits.check_tokens(folder, tokenizer, tmp_path / "tokens.parquet")
+
     if message is None:
-        return model_limits.check_data(*given)
+        return check()
     with pytest.raises(UserError, match=message):
-        model_limits.check_data(*given)
+        check()

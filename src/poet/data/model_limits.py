@@ -19,18 +19,24 @@ Need = tuple[str, int, bool]  # keys of a setting, tokens, and whether they foll
 def needs(config: dict, name: str) -> list[Need]:
     """What a setting asks of its start model's positions."""
     setting = config["settings"][name]
-    longest, new = setting["preference"]["max_length"], setting["generation"]["max_new_tokens"]
+    longest, (_, new, _) = setting["preference"]["max_length"], answer(config, name)
     found = [("preference.max_length", longest, False)]
     if "sft" in setting:
         found.append(("sft.max_length", setting["sft"]["max_length"], False))
     if _trains_reward_model(config, setting):
         found.append(("reward_model.max_length", setting["reward_model"]["max_length"], False))
-    found.append(("generation.max_new_tokens", new, True))
     if "analysis" in setting:  # prefixes of pairs, and of answers, are completed
         own = max(setting["analysis"]["own_prefix_lengths"])
         found.append(("preference.max_length + generation.max_new_tokens", longest + new, False))
         found.append(("analysis.own_prefix_lengths + generation.max_new_tokens", own + new, True))
-    return [(f"settings.{name}.{keys}", tokens, after) for keys, tokens, after in found]
+    found = [(f"settings.{name}.{keys}", tokens, after) for keys, tokens, after in found]
+    return [*found, answer(config, name)]
+
+
+def answer(config: dict, name: str) -> Need:
+    """What an answer of a setting's models asks for after its prompt."""
+    tokens = config["settings"][name]["generation"]["max_new_tokens"]
+    return f"settings.{name}.generation.max_new_tokens", tokens, True
 
 
 def add_needs(parser: argparse.ArgumentParser) -> None:
@@ -167,26 +173,34 @@ def largest_id(column) -> int | None:
     return pc.max(pc.list_flatten(column)).as_py()
 
 
-def check_data(
-    folder: str | Path, tokenizer, asked: list[Need], prompts: list[list[int]], tokens: str | Path
+def check_prompts(
+    folder: str | Path, tokenizer, asked: list[Need], prompts: list[list[int]]
 ) -> None:
-    """Check what a setting's start model is to read, once it is tokenized, before any training.
+    """Check the prompts that a setting's models are to answer, before any training.
 
     Args:
         folder: the start model's.
-        prompts: token ids of the evaluation prompts, of which there is at least one.
-        tokens: tokens.parquet.
+        prompts: token ids, of one prompt at least.
 
     Raises:
         UserError: as :func:`check_positions` and :func:`check_ids`.
     """
-    from pyarrow import parquet
-
     model = text_config(folder)
     row, longest = max(enumerate(prompts), key=lambda item: len(item[1]))
     place = f"evaluation prompt {row} ({tokenizer.decode(longest)[:60]!r})"
     check_positions(positions(model), asked, folder, place, len(longest))
     check_ids(tokenizer, max(map(max, prompts)), model, "evaluation prompts")
+
+
+def check_tokens(folder: str | Path, tokenizer, tokens: str | Path) -> None:
+    """Check the pairs of ``tokens``, a file tokens.parquet, against the start model's embedding.
+
+    Raises:
+        UserError: as :func:`check_ids`.
+    """
+    from pyarrow import parquet
+
+    model = text_config(folder)
     for name in ("prompt_ids", "chosen_ids", "rejected_ids"):
         column = parquet.read_table(tokens, columns=[name])[name]
         check_ids(tokenizer, largest_id(column), model, f"{tokens}, {name}")
