@@ -61,10 +61,14 @@ report: "src/poet/report/captions/workflow.rst"
 
 
 rule diagnose:
-    """Does POET suit the pairs of every setting? Before any training."""
+    """Does POET suit the pairs of every setting? Before any training; said whenever it is asked."""
     localrule: True
     input:
         expand("results/analysis/{setting}/diagnosis.json", setting=GRID),
+    log:
+        "results/logs/diagnose.log",
+    shell:
+        "python -m poet.analyse.recommendation {input} 2>&1 | tee {log} >&2"
 
 
 rule all:
