@@ -48,6 +48,7 @@ if not ARCHIVED or not os.path.exists("results/manifest.json"):
 onstart:
     check_memory(workflow.dag.needrun_jobs())
     check_lock(workflow.dag.needrun_jobs())
+    check_trainings(workflow.dag.needrun_jobs())
     check_engine(workflow.dag.needrun_jobs())
     check_keys(workflow.dag.needrun_jobs())
 

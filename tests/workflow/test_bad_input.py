@@ -157,6 +157,58 @@ def test_a_judges_key_that_is_not_set(workflow, small_config, monkeypatch, plant
     planted("a judge's key is not set", message, "no job starts")
 
 
+BOUGHT = {
+    "kind": "api",
+    "judge": "weighted_alpaca_eval_deepseek_v3_0324",
+    "base_url": "http://127.0.0.1:1/v1",
+    "price": {"prompt": 0, "completion": 0},
+    "max_cost": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "part"),
+    [
+        ({"report_to": ["wandbb"]}, [], "report_to: wandbb cannot be used"),
+        (
+            {"settings.world.preference.optim": "adamw_bnb_8bit"},
+            [],
+            "bitsandbytes is not installed",
+        ),
+        ({}, ["--set-resources", "train:gpu=3"], "gpu: the job asks for 3, found 1"),
+        ({}, ["--set-resources", "train:gpu=1", "train:sharding=fsdpp-offload"], "sharding: found"),
+        (
+            {"annotators.bought": {**BOUGHT, "store": "kept"}},
+            [],
+            "annotators.bought.store is kept",
+        ),
+        (
+            {"annotators.bought": {**BOUGHT, "price": {"prompt": 1, "completion": 2}}},
+            [],
+            "annotators.bought.max_cost is 0",
+        ),
+    ],
+)
+def test_what_this_machine_lacks(
+    workflow, small_config, monkeypatch, changes, flags, part, planted
+):
+    """Each was said where the training, or the judge after it, came to use it."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    config = copy.deepcopy(small_config)
+    for path, value in changes.items():
+        config = changed(config, path, value)
+    if "bought" in config["annotators"]:
+        config["settings"]["world"]["annotators"].append("bought")
+    run = workflow(config)
+    (run.folder / "kept").write_text("a file")
+    result = run(*flags)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert not (run.folder / "results" / "data").exists()
+    (seen,) = [line for line in result.stderr.splitlines() if part in line]
+    planted(f"this machine: {part}", seen, "no job starts")
+
+
 def test_no_pairs_file_given(workflow, own_config):
     run = workflow(own_config)
     assert_refused(run, run(), "--config pairs=FILE")
