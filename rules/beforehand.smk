@@ -49,7 +49,7 @@ rule check_questions:
 
 
 rule check_judge:
-    """Can a judging model that is not trained here judge, and read what it will be asked?"""
+    """Can a judge that is not trained here judge, and read what it will be asked?"""
     input:
         prompts=judged_prompts,
         model=annotator_model,

@@ -89,9 +89,9 @@ def annotator_model(wildcards):
 
 
 def judge_check(name, setting, use):
-    """What the rule check_judge says of a judging model; nothing of one that is ours, or none."""
+    """What the rule check_judge says of a model or a replay; nothing of what is ours, or bought."""
     section = CONFIG["annotators"][name]
-    loaded = section["kind"] == "local_judge" or (
+    loaded = section["kind"] in ("local_judge", "replay") or (
         section["kind"] == "reward_model" and hub_folder(section.get("name"))
     )
     return f"results/checks/{setting}/{use}/{name}.json" if loaded else []

@@ -176,3 +176,30 @@ def test_the_worlds_tasks_are_those_that_the_configuration_may_name(tmp_path):
     assert len(downstream.build({"tasks": [*WORLD_TASKS]}, manager)) == 2
     with pytest.raises(UserError, match=re.escape("found world_choise")):
         downstream.build({"tasks": ["world_choise"]}, manager)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, None),
+        ({"output_1": "The Rhine."}, "its output_1 is another"),
+        ({"instruction": "Name a sea."}, "no verdict for 'Name a river.': the instruction is not"),
+        ({"annotator": None}, "no annotator; found"),
+    ],
+)
+def test_a_replay_must_be_of_these_prompts(judge, tmp_path, change, message):
+    """What the models will answer is not known, but all else is."""
+    row = {
+        "instruction": "Name a river.", "output_1": "The Morin.", "output_2": "A.", "preference": 2,
+        "generator_1": "r", "generator_2": "m", "annotator": "j",
+    }  # fmt: skip
+    row = {key: value for key, value in {**row, **change}.items() if value is not None}
+    write_jsonl([{"instruction": "Name a river.", "reference": "The Morin."}],
+                tmp_path / "prompts.jsonl")  # fmt: skip
+    write_json([row], tmp_path / "paid.json")
+    given = {"kind": "replay", "files": [str(tmp_path / "paid.json")], "allow_model_change": False}
+    if message is None:
+        assert judge(**given) == {"files": given["files"]}
+    else:
+        with pytest.raises(UserError, match=message):
+            judge(**given)

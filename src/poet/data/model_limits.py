@@ -56,7 +56,7 @@ def positions(config: dict) -> int | None:
 
     Rotary positions may be stretched: then as many as the factor makes of the original ones.
     """
-    text = {**config, **(config.get("text_config") or {})}
+    text = _text_part(config)
     found = text.get("max_position_embeddings", text.get("n_positions"))  # GPT-2 and its like
     if not isinstance(found, int):
         return None
@@ -70,6 +70,10 @@ def positions(config: dict) -> int | None:
     return found
 
 
+def _text_part(config: dict) -> dict:
+    return {**config, **(config.get("text_config") or {})}
+
+
 def positions_from_scratch(max_length: int) -> int:
     """Positions of a model that is made for sequences of ``sft.max_length`` tokens."""
     return 2 * max_length
@@ -79,7 +83,7 @@ def check_configuration(config: dict, source: str) -> None:
     """Check what is known before anything is loaded: models from scratch, and in local folders.
 
     Raises:
-        UserError: as :func:`check_positions`.
+        UserError: as :func:`check_positions`; a token that ends answers is none of the model's.
     """
     for name in config["grid"]:
         setting = config["settings"][name]
@@ -87,9 +91,17 @@ def check_configuration(config: dict, source: str) -> None:
         written = Path(model) / "config.json"
         if "scratch" in setting["model"]:
             found = positions_from_scratch(setting["sft"]["max_length"])
+            rows = setting["model"]["scratch"]["vocab_size"]
         else:
-            found = positions(read_json(written)) if written.is_file() else None
+            content = read_json(written) if written.is_file() else {}
+            found, rows = positions(content), _text_part(content).get("vocab_size")
         check_positions(found, needs(config, name), model, source)
+        beyond = [end for end in setting["generation"]["stop_token_ids"] if rows and end >= rows]
+        if beyond:
+            raise UserError(
+                f"{source}: settings.{name}.generation.stop_token_ids has {beyond[0]}, expected an "
+                f"id below {rows}, as many tokens as the model {model} knows"
+            )
 
 
 def check_positions(
@@ -126,7 +138,7 @@ def text_config(folder: str | Path, trust_remote_code: bool | None = None) -> di
 
     written = read_json(Path(folder) / "config.json")
     if "auto_map" in written and not trust_remote_code:
-        return {**written, **(written.get("text_config") or {})}
+        return _text_part(written)
     with loadable(f"the configuration of {folder}", "one that transformers can read"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     return config.get_text_config().to_dict()

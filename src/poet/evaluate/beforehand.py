@@ -1,8 +1,8 @@
 """What an evaluation cannot use, said before any model is trained for it.
 
 ``tasks`` builds lm-eval's tasks; ``questions`` holds the prompts of a further benchmark against the
-start model; ``judge`` holds what a judging model will read against that. Each writes what it looked
-at, of which no result is made.
+start model; ``judge`` holds what a judging model will read against that, and the prompts against
+annotations that are replayed. Each writes what it looked at, of which no result is made.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from poet.data.encoding import encode_prompts
 from poet.data.model_limits import Need, add_needs, check_positions, check_prompts
 from poet.data.repositories import as_hub, loadable
 from poet.data.templates import Chat
-from poet.evaluate import judges
+from poet.evaluate import judges, replay
 from poet.evaluate.benchmark import read_rows
 from poet.files import cli, load_record, write_json
 from poet.local_inputs import check_judging_model
@@ -60,7 +60,7 @@ def questions(record: dict, rows: list[dict], model: str, needs: list[Need]) -> 
 def judge(
     name: str, settings: dict, model: str | None, rows: Sequence[dict], needs: list[Need]
 ) -> dict:
-    """Check a reward model's files; a local judge's tokenizer, and its positions for ``rows``.
+    """Check a reward model's files, a local judge's tokenizer and positions, or a replay's rows.
 
     Args:
         name, settings: the section ``annotators.NAME``; model: folder of the hub's.
@@ -68,10 +68,14 @@ def judge(
         needs: how many tokens the answer that is judged may have.
 
     Raises:
-        UserError: as :func:`poet.local_inputs.check_judging_model`, as
+        UserError: as :func:`poet.evaluate.replay.check`,
+            :func:`poet.local_inputs.check_judging_model`, as
             :class:`poet.evaluate.local_judge.LocalJudge`, and as
             :func:`poet.data.model_limits.check_positions`.
     """
+    if settings["kind"] == "replay":
+        replay.check(settings["files"], settings["allow_model_change"], rows)
+        return {"files": settings["files"]}
     where, folder = f"annotators.{name}.name is {settings['name']}", model or settings["name"]
     check_judging_model(Path(folder), settings["kind"], where)
     found = {"model": settings["name"]}
