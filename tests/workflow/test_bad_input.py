@@ -209,6 +209,17 @@ def test_what_this_machine_lacks(
     planted(f"this machine: {part}", seen, "no job starts")
 
 
+@pytest.mark.parametrize("kind", ["a file", "a link to no folder"])
+def test_results_that_are_no_folder(workflow, small_config, kind, planted):
+    run = workflow(small_config)
+    path = run.folder / "results"
+    path.write_text("") if kind == "a file" else path.symlink_to(run.folder / "unmounted")
+    result = run()
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    (seen,) = [line for line in result.stderr.splitlines() if "expected a folder" in line]
+    planted(f"results is {kind}", seen, "no job starts")
+
+
 def test_no_pairs_file_given(workflow, own_config):
     run = workflow(own_config)
     assert_refused(run, run(), "--config pairs=FILE")
