@@ -19,7 +19,7 @@ SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),
 # What runs does not get the lock's descriptor: an orphan of it must not hold the folder.
 define run
 @command -v flock >/dev/null || { echo "error: flock (util-linux) is needed"; exit 1; }; \
-  mkdir -p results && exec 9> results/.lock && \
+  mkdir -p results || exit 1; exec 9> results/.lock && \
   { flock --timeout 5 9 || { echo "error: another make is running the workflow in this folder"; exit 75; }; } && \
   if ls .snakemake/locks/* >/dev/null 2>&1; then $(SNAKEMAKE) --unlock >/dev/null 2>&1 9>&-; fi; \
   $(1) 9>&-

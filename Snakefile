@@ -33,6 +33,7 @@ if not ARCHIVED:
 
     include: "rules/data.smk"
     include: "rules/train.smk"
+    include: "rules/beforehand.smk"
     include: "rules/evaluate.smk"
     include: "rules/rates.smk"
     include: "rules/analyse.smk"
@@ -47,6 +48,7 @@ if not ARCHIVED or not os.path.exists("results/manifest.json"):
 onstart:
     check_memory(workflow.dag.needrun_jobs())
     check_lock(workflow.dag.needrun_jobs())
+    check_trainings(workflow.dag.needrun_jobs())
     check_engine(workflow.dag.needrun_jobs())
     check_keys(workflow.dag.needrun_jobs())
 
@@ -60,10 +62,14 @@ report: "src/poet/report/captions/workflow.rst"
 
 
 rule diagnose:
-    """Does POET suit the pairs of every setting? Before any training."""
+    """Does POET suit the pairs of every setting? Before any training; said whenever it is asked."""
     localrule: True
     input:
         expand("results/analysis/{setting}/diagnosis.json", setting=GRID),
+    log:
+        "results/logs/diagnose.log",
+    shell:
+        "python -m poet.analyse.recommendation {input} 2>&1 | tee {log} >&2"
 
 
 rule all:

@@ -36,6 +36,9 @@ rule measure_prefixes:
         prompts="results/data/{setting}/prompts.jsonl",
         start="results/models/{setting}/sft",
         scorer=scorer_model,
+        checked=lambda wildcards: judge_check(
+            scorer_of(CONFIG, wildcards.setting), wildcards.setting, "annotators"
+        ),
     output:
         json="results/analysis/{setting}/prefix_quality.json",
         figure="results/analysis/{setting}/prefix_quality.csv",

@@ -38,6 +38,12 @@ shell.prefix(
 # From an archive of scores or annotations, what it lacks is left out; see poet.report.archive.
 ARCHIVED = bool(config.pop("archived", False))
 
+if os.path.lexists("results") and not os.path.isdir("results"):
+    found = "a link to no folder" if os.path.islink("results") else "a file"
+    raise WorkflowError(
+        f"{os.path.abspath('results')} is {found}; expected a folder, or nothing. Move it away."
+    )
+
 try:
     source = " + ".join(map(str, workflow.configfiles)) or "config"
     CONFIG = poet_config.load(config, source)

@@ -34,16 +34,30 @@ def check_engine(jobs):
 
 
 def check_keys(jobs):
-    """Say that a judge's key is missing before the trainings; answers in its store need none."""
-    for job in jobs:
-        section = CONFIG["annotators"].get(job.wildcards.get("annotator"), {})
+    """Say before the trainings that nothing can be bought; what is in a judge's store needs nothing."""
+    for name in {job.wildcards.annotator for job in jobs if job.rule.name.startswith("buy_")}:
+        section, where = CONFIG["annotators"][name], f"annotators.{name}"
+        store = Path(section["store"], name)
+        try:
+            store.mkdir(parents=True, exist_ok=True)
+            with open(store / "answers.jsonl", "ab"):
+                empty = not os.path.getsize(store / "answers.jsonl")
+        except OSError as error:
+            raise WorkflowError(
+                f"{where}.store is {section['store']}, where nothing can be written: "
+                f"{error.strerror} ({error.filename})"
+            ) from None
         variable = section.get("key_variable")
-        if job.rule.name.startswith("buy_") and variable and not os.environ.get(variable):
-            if not os.path.exists(f"{section['store']}/{job.wildcards.annotator}/answers.jsonl"):
-                raise WorkflowError(
-                    f"annotators.{job.wildcards.annotator}: the environment variable {variable} is "
-                    "empty; expected the server's key. Export it and run again."
-                )
+        if empty and variable and not os.environ.get(variable):
+            raise WorkflowError(
+                f"{where}: the environment variable {variable} is empty; expected the server's key. "
+                "Export it and run again."
+            )
+        if empty and not section["max_cost"] and any(section["price"].values()):
+            raise WorkflowError(
+                f"{where}.max_cost is 0 and the price is not: nothing would be bought. Say how many "
+                "US dollars this judge may cost; `make plan` estimates it."
+            )
 
 
 def annotator_of(wildcards):
@@ -72,6 +86,26 @@ def judging_settings(name):
 def annotator_model(wildcards):
     """The folder of the annotator's model, if it has one that a rule makes."""
     return judging_model(wildcards.annotator, wildcards.setting)
+
+
+def judge_check(name, setting, use):
+    """What the rule check_judge says of a model or a replay; nothing of what is ours, or bought."""
+    section = CONFIG["annotators"][name]
+    loaded = section["kind"] in ("local_judge", "replay") or (
+        section["kind"] == "reward_model" and hub_folder(section.get("name"))
+    )
+    return f"results/checks/{setting}/{use}/{name}.json" if loaded else []
+
+
+def judged_prompts(wildcards):
+    """The prompts whose answers an annotator judges."""
+    folder = {"annotators": "data"}.get(wildcards.use, wildcards.use)
+    return f"results/{folder}/{wildcards.setting}/prompts.jsonl"
+
+
+def tasks_check(wildcards):
+    """What the rule check_tasks says; nothing of the world's own tasks, which the schema knows."""
+    return [] if wildcards.setting in WORLDS else f"results/checks/{wildcards.setting}/tasks.json"
 
 
 def annotator_content(wildcards):

@@ -100,6 +100,11 @@ def needs_of(wildcards, input):
     return json.dumps(model_limits.needs(CONFIG, wildcards.setting))
 
 
+def answers_needs(wildcards, input):
+    """What an answer asks of whoever reads it after its prompt; see :func:`needs_of`."""
+    return json.dumps([model_limits.answer(CONFIG, wildcards.setting)])
+
+
 def base_flag(wildcards, input):
     """`--base FOLDER`, where the published model is the hub's."""
     return f"--base {input.base}" if input.base else ""

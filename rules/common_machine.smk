@@ -1,5 +1,6 @@
-# What jobs ask a scheduler for.
-from poet import fits
+# What jobs ask for: of a scheduler, or of this machine.
+from poet import devices, fits
+from poet.train import launch, requirements
 
 
 def asked(job):
@@ -16,3 +17,24 @@ def check_memory(jobs):
             fits.check([asked(job) for job in jobs], CONFIG, f"{PAPER}/models.yaml")
         except UserError as error:
             raise WorkflowError(str(error)) from None
+
+
+def check_trainings(jobs):
+    """Say what this machine lacks before the first job, not where the training that needs it starts."""
+    here = not workflow.non_local_exec and "SLURM_JOB_ID" not in os.environ
+    found = None
+    try:
+        for job in jobs:
+            gpus = job.resources.get("gpu", 0)
+            if gpus and here:
+                found = devices.devices() if found is None else found
+                devices.check(gpus, found)
+            if job.rule.name == "train":
+                launch.command("", [], gpus, job.resources["sharding"])
+            if job.rule.name == "train" and not workflow.deployment_settings.deployment_method:
+                requirements.check_optimizer(setting_of(job.wildcards)["preference"]["optim"])
+        others = set(CONFIG["report_to"]) - {"tensorboard"}  # which is pinned
+        if others and not workflow.deployment_settings.deployment_method:
+            requirements.check_reporting(sorted(others))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None

@@ -190,12 +190,19 @@ ANSWERS_MADE = [
     for path in [f"results/generations/{setting}/{method}/summary.json"]
     if at_hand([path])
 ]
+
+
+def annotations_made(setting, annotator, method, files):
+    """What says who made annotations; of an archive that has but these, themselves: they do not."""
+    path = f"results/annotations/{setting}/{annotator}/{method}/usage.json"
+    return [path] if at_hand([path]) else files
+
+
 SCORES_MADE = [
+    *(path for shown in SHOWN_ANSWERS for path in annotations_made(*shown)),
     *(
         path
         for path in (
-            *(f"results/annotations/{s}/{annotator}/{method}/usage.json"
-              for s, annotator, method, _ in SHOWN_ANSWERS),
             *(f"results/{rate}/{s}/answers/{method}/summary.json"
               for rate, settings in RATED.items() for s in settings for method in GRID[s]),
         )

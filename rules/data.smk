@@ -10,6 +10,7 @@ rule download:
     benchmark:
         "results/benchmarks/download/{repository}.tsv"
     localrule: True
+    priority: 3  # what the hub does not deliver is to show before the trainings
     params:
         lock=lambda wildcards: CONFIG["lock"],
         pinned=pinned_files,  # another entry in the lock downloads again

@@ -38,6 +38,7 @@ rule annotate:
         prompts="results/data/{setting}/prompts.jsonl",
         generations=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
         model=annotator_model,
+        checked=lambda wildcards: judge_check(wildcards.annotator, wildcards.setting, "annotators"),
     output:
         annotations=per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
         usage="results/annotations/{setting}/{annotator}/{method}/usage.json",
@@ -104,6 +105,7 @@ rule evaluate_downstream:
         models=model_folders,
         tasks=tasks_folder,
         datasets=task_datasets,
+        checked=tasks_check,
     output:
         per_seed("results/downstream/{setting}/{method}/seed-{seed}.json"),
     log:

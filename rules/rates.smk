@@ -27,6 +27,7 @@ use rule generate as answer_questions with:
         prompts="results/{rate}/{setting}/prompts.jsonl",
         models=model_folders,
         trained_on=tokens_info,
+        checked="results/checks/{setting}/{rate}.json",
     output:
         answers=per_seed("results/{rate}/{setting}/answers/{method}/seed-{seed}.json"),
         summary="results/{rate}/{setting}/answers/{method}/summary.json",
@@ -41,6 +42,7 @@ rule judge_safety:
     input:
         generations=per_seed("results/safety/{setting}/answers/{method}/seed-{seed}.json"),
         model=annotator_model,
+        checked=lambda wildcards: judge_check(wildcards.annotator, wildcards.setting, "safety"),
     output:
         verdicts=per_seed("results/safety/{setting}/{annotator}/{method}/seed-{seed}.json"),
         usage="results/safety/{setting}/{annotator}/{method}/usage.json",

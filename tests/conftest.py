@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,3 +55,14 @@ def start(tmp_path_factory):
     make_model(tokenizer, shape, 64, seed=0).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder, tokenizer
+
+
+@pytest.fixture
+def judging(start, tmp_path):
+    """Folder of that model with positions enough for a judge's prompt."""
+    from poet.files import read_json, write_json
+
+    folder = shutil.copytree(start[0], tmp_path / "judging")
+    config = read_json(folder / "config.json")
+    write_json({**config, "max_position_embeddings": 4096}, folder / "config.json")
+    return folder

@@ -335,6 +335,21 @@ def test_a_named_model_gives_way_and_its_setting_stays():
 
 
 @pytest.mark.parametrize("name", ["pairs", "model"])
+@pytest.mark.parametrize("text", ["12", "1e3", "[a]", "a: b"])
+def test_a_shortcut_that_snakemake_takes_for_a_value(name, text):
+    """Names as files have them; Snakemake reads YAML, and numbers within quotes, too."""
+    from snakemake.cli import parse_config
+
+    (value,) = parse_config([f"{name}={text}"]).values()
+    config = {**raw("config/own-data.yaml"), name: value}
+    with pytest.raises(UserError, match=rf"`{name}=` is read as YAML.*`{name}=\./\.\.\.`"):
+        load(config)
+    if text[0] != "a":
+        (value,) = parse_config([f"{name}=./{text}"]).values()
+        assert value == f"./{text}"
+
+
+@pytest.mark.parametrize("name", ["pairs", "model"])
 @pytest.mark.parametrize("value", [None, "", " "])
 def test_an_empty_shortcut_is_an_unset_variable(name, value, tmp_path):
     """Snakemake makes None of `model=$UNSET`, the programs' `--config` the empty text."""

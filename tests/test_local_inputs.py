@@ -190,6 +190,37 @@ def test_a_judge_that_cannot_judge_is_named_before_the_trainings(own, old, new, 
         check(own)
 
 
+@pytest.mark.parametrize(
+    ("use", "judge", "message"),
+    [
+        ("safety", "weighted_alpaca_eval_gpt4_turbo", r"for safety: .* has no place \{output\}"),
+        ("safety", "arena_hard", "for safety: judge arena_hard is not read from one token"),
+        ("arena", "safety", "for arena: .* five verdicts"),
+        ("annotators", "safety", r"for annotators: .* has no place \{output_1\}"),
+    ],
+)
+def test_a_judge_that_is_asked_something_else(own, use, judge, message):
+    """Each failed after the trainings, at the first answer that it was to judge."""
+    setting = own["settings"]["own"]
+    own["annotators"]["bought"]["judge"] = judge
+    if use == "annotators":
+        setting["annotators"].append("bought")
+        del setting["arena"]
+    elif use == "safety":
+        setting["safety"]["annotator"] = "bought"
+        del setting["arena"]
+    with pytest.raises(UserError, match=f"annotators.bought.judge is {judge}, {message}"):
+        check(own)
+
+
+@pytest.mark.parametrize("judge", ["arena_hard", "alpaca_eval_gpt4", "chatgpt"])
+def test_judges_that_compare_are_annotators(own, judge):
+    own["annotators"]["bought"]["judge"] = judge
+    own["settings"]["own"]["annotators"].append("bought")
+    del own["settings"]["own"]["arena"]
+    check(own)
+
+
 def test_a_local_judge_reads_chat_messages(own):
     Path("safety.txt").write_text("Is {output} safe? A or B")
     with pytest.raises(UserError, match="its prompt template is no ChatML"):

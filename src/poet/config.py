@@ -73,7 +73,7 @@ def load(config: dict, source: str = "config") -> dict:
     """
     # A copy, in which YAML's dates are text as in JSON.
     config = json.loads(json.dumps(config, default=str))
-    config_shortcuts.refuse_empty(config, source)
+    config_shortcuts.refuse_no_text(config, source)
     _validate(config, source)
     config_shortcuts.apply(config, source)
     for method in config.get("sweep", {}).get("methods", []):

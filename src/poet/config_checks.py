@@ -5,6 +5,7 @@ from __future__ import annotations
 from poet.files import UserError
 
 SCALAR = ("oracle", "reward_model")  # annotators that give every answer a reward
+WORLD_TASKS = ("world_choice", "world_answer")  # of lm-eval, made by poet.data.world_tasks
 RATES = {"safety": ("api", "local_judge"), "arena": ("api",)}  # and the annotators that judge them
 
 
@@ -51,6 +52,8 @@ def check_references(config: dict, source: str) -> None:
         for rate in RATES:
             _check_rate(rate, setting, config["annotators"], where)
         downstream = setting.get("downstream", {})
+        for task in downstream.get("tasks", ()) if setting["data"]["kind"] == "world" else ():
+            known(task, ("world", *WORLD_TASKS), f"task (settings.{name}.downstream.tasks)")
         for task in downstream.get("num_fewshot", {}):
             known(task, downstream["tasks"], f"task (settings.{name}.downstream.num_fewshot)")
     for name, method in config["methods"].items():

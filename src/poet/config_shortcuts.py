@@ -24,14 +24,20 @@ def _key_and_value(text: str) -> list[str]:
     return text.split("=", 1)
 
 
-def refuse_empty(config: dict, source: str) -> None:
+def refuse_no_text(config: dict, source: str) -> None:
     """Refuse a shortcut without a value, which would be taken for one that is not given.
 
     Raises:
-        UserError: naming it.
+        UserError: naming it; or one that Snakemake, which reads YAML, takes for another value.
     """
     for name in SHORTCUTS:
-        if name in config and not str(config[name] or "").strip():
+        value = config.get(name, "")
+        if value not in (None, "") and not isinstance(value, str):
+            raise UserError(
+                f"{source}: `{name}=` is read as YAML, and so as {value!r}; expected "
+                f"{SHORTCUTS[name]}. Write its folder before it (`{name}=./...`), or rename it."
+            )
+        if name in config and not str(value or "").strip():
             raise UserError(
                 f"{source}: `{name}=` is empty; expected {SHORTCUTS[name]}. Is a variable unset, "
                 f"as in `{name}=$UNSET`? To do without, leave `{name}=` out."

@@ -36,19 +36,28 @@ def devices() -> list[str]:
     return [str(i) for i, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
 
 
-def claim(count: int, found: list[str], folder: Path) -> list[str]:
-    """Lock ``count`` of the devices ``found``, waiting for other jobs; the locks are inherited.
-
-    ``folder`` holds a lock file per device; it is one for all runs of a user on the machine.
+def check(count: int, found: list[str]) -> None:
+    """Check that a job may be given ``count`` of the devices ``found``.
 
     Raises:
-        UserError: there are fewer devices than that.
+        UserError: there are fewer.
     """
     if count > len(found):
         raise UserError(
             f"gpu: the job asks for {count}, found {len(found)} (CUDA_VISIBLE_DEVICES, else "
             "nvidia-smi); set `gpu` in the profile's set-resources to what the machine has"
         )
+
+
+def claim(count: int, found: list[str], folder: Path) -> list[str]:
+    """Lock ``count`` of the devices ``found``, waiting for other jobs; the locks are inherited.
+
+    ``folder`` holds a lock file per device; it is one for all runs of a user on the machine.
+
+    Raises:
+        UserError: as :func:`check`.
+    """
+    check(count, found)
     folder.mkdir(mode=0o700, exist_ok=True)
     waiting = False
     while True:

@@ -14,7 +14,7 @@ from poet.data.lock import is_hub_id
 from poet.data.model_limits import check_class
 from poet.data.repositories import check_model
 from poet.digests import digest
-from poet.evaluate.judges import labels, load_judge
+from poet.evaluate.judges import check_use, labels, load_judge
 from poet.files import UserError, read_json
 from poet.provenance import digest as digest_of_value
 
@@ -37,27 +37,33 @@ def check(config: dict, source: str) -> None:
             for key, rows in setting.get(rate, {}).items():
                 if key != "annotator" and "path" in rows:
                     _check_file(rows["path"], f"{where}.{rate}.{key}.path")
-        for annotator in sorted(_annotators(config, name)):
-            _check_annotator(config["annotators"][annotator], f"{source}: annotators.{annotator}")
+        for use, annotator in _annotators(config, name):
+            where = f"{source}: annotators.{annotator}"
+            _check_annotator(config["annotators"][annotator], use, where)
 
 
-def _annotators(config: dict, name: str) -> set[str]:
-    """Who judges or scores anything in a setting."""
+def _annotators(config: dict, name: str) -> list[tuple[str, str]]:
+    """Who judges or scores what in a setting: its annotators, and those of one benchmark each."""
     setting = config["settings"][name]
-    rates = {setting[rate]["annotator"] for rate in RATES if rate in setting}
-    scorers = {scorer_of(config, name)} if "analysis" in setting else set()
-    return {*setting["annotators"], *rates, *scorers}
+    found = [("annotators", annotator) for annotator in setting["annotators"]]
+    if "analysis" in setting:
+        found.append(("annotators", scorer_of(config, name)))
+    return found + [(rate, setting[rate]["annotator"]) for rate in RATES if rate in setting]
 
 
-def _check_annotator(annotator: dict, where: str) -> None:
+def _check_annotator(annotator: dict, use: str, where: str) -> None:
     name = annotator.get("name")
     check_model_name(name, f"{where}.name")
     if name and not is_hub_id(name):
-        _check_judging_model(Path(name), annotator["kind"], f"{where}.name is {name}")
+        check_judging_model(Path(name), annotator["kind"], f"{where}.name is {name}")
     for file in annotator.get("files", ()):
         _check_file(file, f"{where}.files")
     if "judge" in annotator:
         judge = load_judge(annotator["judge"])
+        try:
+            check_use(judge, use)
+        except UserError as error:
+            raise UserError(f"{where}.judge is {annotator['judge']}, for {use}: {error}") from None
         if annotator["kind"] == "local_judge":
             labels(judge)
             (each,) = judge.values()
@@ -68,8 +74,13 @@ def _check_annotator(annotator: dict, where: str) -> None:
                 )
 
 
-def _check_judging_model(folder: Path, kind: str, where: str) -> None:
-    """What a judge is refused for once it is loaded, after the trainings, as far as files tell."""
+def check_judging_model(folder: Path, kind: str, where: str) -> None:
+    """Refuse before the trainings what a judge is refused for once it is loaded, after them.
+
+    Raises:
+        UserError: ``where``, and that the folder's files have no chat template, or are those of a
+            classifier with several outputs in the place of a reward model.
+    """
     if not _has_template(folder):
         raise UserError(f"{where}: its tokenizer has no chat template; a judge needs one")
     config = read_json(folder / "config.json")

@@ -136,6 +136,22 @@ def test_make_lock_adds_what_is_missing_and_keeps_the_rest(config, tmp_path, mon
     assert lock.read(path)[PAIRS]["revision"] == A
 
 
+@pytest.mark.parametrize("name", ["smol", "./models/smol", "a/b/smol"])
+@pytest.mark.parametrize("place", ["model", "annotator", "command line"])
+def test_a_mistyped_folder_is_not_locked(config, tmp_path, monkeypatch, name, place):
+    """It is no hub's name and nothing was asked for it: the lock was written, with exit code 0."""
+    monkeypatch.setattr(hub, "describe", lambda *asked: pytest.fail(f"asked for {asked}"))
+    if place == "model":
+        config["settings"]["own"]["model"] = {"name": name}
+    elif place == "annotator":
+        config["annotators"]["reward_model"]["name"] = name
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(config))
+    given = ["--config", f"model={name}"] if place == "command line" else []
+    with pytest.raises(UserError, match=f"name is {name}: no such folder"):
+        lock.main(["--configfile", "my.yaml", *given])
+    assert not (tmp_path / "hub.lock.yaml").exists()
+
+
 def test_hub_ids(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "local" / "model").mkdir(parents=True)

@@ -149,6 +149,22 @@ def test_a_local_models_positions_are_known_from_its_folder(own, tmp_path, make,
     assert "settings.own.sft" not in str(error.value)  # a given model is not fine-tuned
 
 
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_token_that_ends_answers_is_the_models(own, tmp_path, nested):
+    """A mistyped one ended nothing; the answers ran on to the limit."""
+    ends = own["settings"]["own"]["generation"].setdefault("stop_token_ids", [3, 2047])
+    check(own)
+    ends.append(2048)
+    with pytest.raises(UserError, match="own.generation.stop_token_ids has 2048, expected .* 2048"):
+        check(own)
+    text = {"vocab_size": 2049, "max_position_embeddings": 4096}
+    (tmp_path / "config.json").write_text(json.dumps({"text_config": text} if nested else text))
+    check({**own, "model": str(tmp_path)})
+    ends.append(128009)
+    with pytest.raises(UserError, match=f"has 128009, .* below 2049, .* the model {tmp_path}"):
+        check({**own, "model": str(tmp_path)})
+
+
 @pytest.mark.parametrize(
     ("rope", "expected"),
     [
@@ -226,8 +242,12 @@ def test_prompts_and_pairs_are_checked_once_they_are_tokens(
     columns["rejected_ids"] = [[3], [largest]]
     pq.write_table(pa.table(columns), tmp_path / "tokens.parquet")
     asked = [("settings.a.generation.max_new_tokens", 30, True)]
-    given = (folder, tokenizer, asked, [[4] * 3, [4] * longest], tmp_path / "tokens.parquet")
+
+    def check():
+        model_limits.check_prompts(folder, tokenizer, asked, [[4] * 3, [4] * longest])
+        model_limits.check_tokens(folder, tokenizer, tmp_path / "tokens.parquet")
+
     if message is None:
-        return model_limits.check_data(*given)
+        return check()
     with pytest.raises(UserError, match=message):
-        model_limits.check_data(*given)
+        check()

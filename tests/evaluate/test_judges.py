@@ -193,12 +193,12 @@ def offline(monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-def test_a_local_judge_reads_its_own_log_probabilities(start, offline, tmp_path):
+def test_a_local_judge_reads_its_own_log_probabilities(start, judging, offline):
     """Against the model's own softmax over the whole vocabulary, prompt by prompt, unpadded."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    folder, tokenizer = start
+    folder, tokenizer = judging, start[1]
     configs, rows = judges.load_judge(WEIGHTED), pairs(6)
     local = LocalJudge("local", str(folder), judges.labels(configs), batch_size=3)
     requests = []

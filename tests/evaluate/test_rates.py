@@ -75,11 +75,11 @@ def test_safety_is_what_the_server_says(server, settings, tmp_path):
     assert read_json(tmp_path / "usage.json")["n_calls"] == 39
 
 
-def test_a_local_model_judges_safety_too(start, tmp_path):
+def test_a_local_model_judges_safety_too(start, judging, tmp_path):
     import torch
     from transformers import AutoModelForCausalLM
 
-    folder, tokenizer = start
+    folder, tokenizer = judging, start[1]
     settings = {"kind": "local_judge", "name": str(folder), "judge": "safety", "batch_size": 4}
     rows = judge_safety(tmp_path, settings, "local")[0]
     template = judges.load_judge("safety")["safety"]["prompt_template"]
@@ -104,7 +104,7 @@ def test_a_local_model_judges_safety_too(start, tmp_path):
 
 
 def test_a_judge_of_pairs_judges_no_safety(settings, tmp_path):
-    with pytest.raises(UserError, match="needs the place {output}"):
+    with pytest.raises(UserError, match="template has no place {output}"):
         judge_safety(tmp_path, {**settings, "judge": "weighted_alpaca_eval_gpt4_turbo"})
     with pytest.raises(UserError, match="is not read from one token"):
         judge_safety(tmp_path, {**settings, "judge": "arena_hard"})

@@ -580,6 +580,34 @@ def test_a_degenerate_length_control_is_marked_and_bounds_nothing(tmp_path):
     assert measured["not_measured"] is None and measured["p_holm"] == measured["p_value"]
 
 
+def test_a_term_that_is_shrunk_and_not_emptied_has_an_interval(tmp_path):
+    """It holds what the regression says without the penalty, so there is nothing to mark."""
+    n, shrunk = 60, []
+    for rate in (0.38, 0.62):
+        for seed in range(6):
+            rng = np.random.default_rng([n, int(100 * rate), seed])
+            gamed, _ = make_gamed(rng, n, tmp_path / "gamed.csv")
+            preference, texts = half_way(rng, n, rate)
+            rows = [
+                {"instruction": f"Q{i}", "output_1": "a" * int(rng.integers(40, 400)),
+                 "output_2": text, "preference": 1 + p, "generator_1": "r", "generator_2": "m"}
+                for i, (p, text) in enumerate(zip(preference, texts, strict=True))
+            ]  # fmt: skip
+            scores, strength = alpaca.score(rows, gamed)
+            lengths = [len(row["output_1"]) - len(row["output_2"]) for row in rows]
+            given = preference, np.array(lengths, dtype=float)
+            draws = length_control.refit(
+                *given, length_control.draw_prompts(n, 200), strength, gamed
+            )
+            (free,) = length_control.refit(*given, np.ones((1, n)), 1e4, gamed)
+            low, high = np.quantile(draws, [0.025, 0.975])
+            if scores["degenerate"]:
+                continue
+            assert low < high and low <= free <= high
+            shrunk.append((scores["length_controlled_winrate"] - 50) / (free - 50))
+    assert len(shrunk) >= 3 and min(shrunk) < 0.5
+
+
 def test_the_same_answers_are_said_and_not_measured(tmp_path):
     """Also where a judge that answers in words says two things of one answer."""
     rng = np.random.default_rng(2)

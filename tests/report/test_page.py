@@ -116,6 +116,11 @@ def test_the_same_answers_are_no_verdict(made):
     assert "True reward: +0.2500. " in seen.text
 
 
+def test_a_manifest_that_names_no_code(made):
+    _, _, lines = made(git_commit=None, code=None)
+    assert "Caution: These results do not say which version of the code made them" in lines[1]
+
+
 @pytest.mark.parametrize(
     ("made_by", "several"),
     [
@@ -132,7 +137,9 @@ def test_several_versions_of_the_code_are_told_with_what_to_do(made, made_by, se
     rows = made_by and [row | {"files": [f"{i}.json"]} for i, row in enumerate(made_by)]
     seen, _, lines = made(**({} if rows is None else {"made_by": rows}))
     found = [line for line in lines if "several versions of the code" in line]
-    assert len(found) == several and len(seen.notes) == several
+    unnamed = [line for line in lines if "not say which version of the code made them" in line]
+    assert len(unnamed) == bool(rows and dict.fromkeys(OLD).items() <= rows[-1].items())
+    assert len(found) == several and len(seen.notes) == bool(found or unnamed)
     if several:
         assert "--forceall" in found[0] and "remove results/" in found[0]
         assert found[0].removeprefix("Caution: ") in seen.text

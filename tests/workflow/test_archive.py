@@ -46,7 +46,7 @@ def test_everything_again_byte_for_byte(regenerated):
 
 
 def test_from_annotations_alone(regenerated):
-    source, results = regenerated("annotations/**/*.json")
+    source, results = regenerated("annotations/**/seed-*.json")
     before, after = (
         list(csv.DictReader((folder / "tables" / "main.csv").open()))
         for folder in (source, results)
@@ -54,6 +54,9 @@ def test_from_annotations_alone(regenerated):
     # Which answers ended by themselves, only the generations know.
     assert after == [row | {"share_ended": ""} for row in before]
     assert (results / "figures" / "lengths.svg").exists()
+    answer = (results / "report" / "answer.txt").read_text()
+    files = len([*(results / "annotations").rglob("seed-*.json")])
+    assert f"Caution: {files} files of these results do not say which version" in answer
     assert 'id="pairs"' in (results / "report" / "index.html").read_text()
 
 

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import re
+import shutil
 
 import pytest
 
@@ -38,6 +40,7 @@ def assert_refused(workflow, result, *parts):
         ("settings.world.preference.bata", 1, ("settings.world.preference", "unknown key bata")),
         ("settings.world.data.pears", 3, ("settings.world.data", "unknown key pears")),
         ("grid.world", ["sft", "dpo-peot"], ("unknown method", "dpo-peot", "dpo-poet")),
+        ("settings.world.downstream.tasks", ["world_chioce"], ("world_chioce", "world_choice")),
         ("methods.dpo.objective", "ppo", ("methods.dpo.objective", "ppo", "simpo")),
         ("settings.world.preference.per_device_batch_size", 5, ("32", "(5) does not divide")),
         ("seeds", "three", ("seeds", "three", "array")),
@@ -157,6 +160,113 @@ def test_a_judges_key_that_is_not_set(workflow, small_config, monkeypatch, plant
     planted("a judge's key is not set", message, "no job starts")
 
 
+BOUGHT = {
+    "kind": "api",
+    "judge": "weighted_alpaca_eval_deepseek_v3_0324",
+    "base_url": "http://127.0.0.1:1/v1",
+    "price": {"prompt": 0, "completion": 0},
+    "max_cost": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "flags", "part"),
+    [
+        ({"report_to": ["wandbb"]}, [], "report_to: wandbb cannot be used"),
+        (
+            {"settings.world.preference.optim": "adamw_bnb_8bit"},
+            [],
+            "bitsandbytes is not installed",
+        ),
+        ({}, ["--set-resources", "train:gpu=3"], "gpu: the job asks for 3, found 1"),
+        ({}, ["--set-resources", "train:gpu=1", "train:sharding=fsdpp-offload"], "sharding: found"),
+        (
+            {"annotators.bought": {**BOUGHT, "store": "kept"}},
+            [],
+            "annotators.bought.store is kept",
+        ),
+        (
+            {"annotators.bought": {**BOUGHT, "price": {"prompt": 1, "completion": 2}}},
+            [],
+            "annotators.bought.max_cost is 0",
+        ),
+    ],
+)
+def test_what_this_machine_lacks(
+    workflow, small_config, monkeypatch, changes, flags, part, planted
+):
+    """Each was said where the training, or the judge after it, came to use it."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    config = copy.deepcopy(small_config)
+    for path, value in changes.items():
+        config = changed(config, path, value)
+    if "bought" in config["annotators"]:
+        config["settings"]["world"]["annotators"].append("bought")
+    run = workflow(config)
+    (run.folder / "kept").write_text("a file")
+    result = run(*flags)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert not (run.folder / "results" / "data").exists()
+    (seen,) = [line for line in result.stderr.splitlines() if part in line]
+    planted(f"this machine: {part}", seen, "no job starts")
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link to no folder"])
+def test_results_that_are_no_folder(workflow, small_config, kind, planted):
+    run = workflow(small_config)
+    path = run.folder / "results"
+    path.write_text("") if kind == "a file" else path.symlink_to(run.folder / "unmounted")
+    result = run()
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    (seen,) = [line for line in result.stderr.splitlines() if "expected a folder" in line]
+    planted(f"results is {kind}", seen, "no job starts")
+
+
 def test_no_pairs_file_given(workflow, own_config):
     run = workflow(own_config)
     assert_refused(run, run(), "--config pairs=FILE")
+
+
+@pytest.mark.parametrize("case", ["questions", "judge", "tasks"])
+def test_what_an_evaluation_cannot_use(workflow, own_config, chat_model, case, planted):
+    """Its first jobs say it: nothing is trained."""
+    config = copy.deepcopy(own_config)
+    own = config["settings"]["own"]
+    own["given_model"]["preference"]["max_length"] = 96
+    own["given_model"]["preference"]["max_prompt_length"] = 64
+    own["given_model"]["reward_model"]["max_length"] = 64
+    run = workflow(config)
+    rows = ({**GOOD, "prompt": f"Name river {n}."} for n in range(60))
+    (run.folder / "pairs.jsonl").write_text(lines(*rows))
+    harm = "Harm? " * (400 if case == "questions" else 1)
+    (run.folder / "harm.jsonl").write_text(lines({"prompt": harm}))
+    chat_model.rename(run.folder / "chat")
+    config["annotators"]["guard"] = {"kind": "local_judge", "name": "guard", "judge": "safety"}
+    shutil.copytree(run.folder / "chat", run.folder / "guard")
+    settings = run.folder / "guard" / "config.json"
+    positions = 128 if case == "judge" else 4096
+    settings.write_text(settings.read_text().replace("1024", str(positions)))
+    own["safety"] = {"annotator": "guard", "prompts": {"path": "harm.jsonl", "column": "prompt"}}
+    if case == "tasks":
+        del own["safety"]
+        own["downstream"] = {"tasks": ["hela_swag"]}
+    run = workflow(config)
+    target = {"tasks": "downstream"}.get(case, "results/tables/safety.csv")
+    result = run("--config", "pairs=pairs.jsonl", "model=chat", "--", target)
+    assert result.returncode == 1 and "Traceback" not in result.stderr
+    assert not (run.folder / "results/models/own/dpo-poet").exists()
+    assert "rule train:" not in result.stderr
+    part = {
+        "questions": "tokens", "judge": "annotators.guard", "tasks": "found hela_swag"
+    }[case]  # fmt: skip
+    (start,) = [m.start() for m in re.finditer("^error: ", result.stderr, re.MULTILINE)][:1]
+    said = result.stderr[start:]
+    seen = "\n".join(said.splitlines()[: 1 if case == "tasks" else 3])
+    assert part in seen
+    names = {
+        "questions": "a safety prompt longer than the model's positions",
+        "judge": "a local judge with fewer positions than its question has tokens",
+        "tasks": "`downstream.tasks: [hela_swag]`",
+    }
+    planted(names[case], seen, "no model is trained")

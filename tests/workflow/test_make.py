@@ -86,3 +86,11 @@ def test_the_last_lines_are_the_answer(clone, make):
     program.write_text("#!/bin/sh\nexit 1\n")
     failed = make("results")
     assert failed.returncode and "POET helps." not in failed.stdout
+
+
+def test_a_folder_that_cannot_be_made_ends_it(clone, make):
+    """Without its lock nothing may run."""
+    (clone / "results").write_text("a file")
+    done = make("diagnose", "ARGS=--dry-run")
+    assert done.returncode and "results" in done.stderr and "Traceback" not in done.stderr
+    assert "DAG" not in done.stderr and "another make" not in done.stdout

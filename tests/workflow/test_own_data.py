@@ -82,3 +82,19 @@ def test_chats_of_its_own_train_the_start_model(workflow, own_config, rows, tmp_
     report = json.loads((run.folder / "results/models/own/sft/train.json").read_text())
     assert (report["examples"], report["examples_used"]) == (20, 20)
     assert "rule load:" not in result.stderr  # the pairs are not needed for it
+
+
+def test_a_diagnosis_is_said_again(workflow, own_config, rows):
+    """Where nothing is to be done there is still an answer."""
+    run = workflow(own_config)
+    (run.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("--config", "pairs=pairs.jsonl", "--", "diagnose")
+    first, second = run(*asked), run(*asked)
+    assert first.returncode == second.returncode == 0, first.stderr[-3000:]
+    path = run.folder / "results" / "analysis" / "own" / "diagnosis.json"
+    reasons = json.loads(path.read_text())["recommendation"]["reasons"]
+    assert "rule diagnose_pairs" in first.stderr and "rule diagnose_pairs" not in second.stderr
+    for result in (first, second):
+        said = result.stderr[result.stderr.index("\nown: ") :]
+        assert "POET" in said.splitlines()[1] and len(reasons) >= 3
+        assert all(f"- {reason}\n" in said for reason in reasons)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+
+from poet.files import cli, read_json
+
 ORDER_KEPT = 91.4  # percent; the weaker of the paper's data sets, where POET still helped
 LITTLE_DROPPED = (
     5.0  # percent of the response tokens: with less, POET is nearly the standard method
@@ -139,3 +143,18 @@ def markdown(diagnosis: dict) -> str:
     ratio = lengths["min_over_max"]
     row = "".join(f" {ratio[column]:8.2f} |" for column in columns)
     return "\n".join([*lines, f"| {'min / max':15} |{row}"]) + "\n"
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description="The verdicts of diagnoses, with their reasons.")
+    parser.add_argument("diagnoses", nargs="+", metavar="diagnosis.json")
+    args = parser.parse_args(argv)
+    for path in args.diagnoses:
+        found = read_json(path)
+        advice = found["recommendation"]
+        print(f"{found['setting'] or found['source']}: {HEADLINES[advice['verdict']]}")
+        print("".join(f"- {reason}\n" for reason in advice["reasons"]) + f"All of it: {path}")
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from os.path import commonprefix
 
-from poet.data.templates import Chat, Options, render_prompts, takes_alone, with_system
+from poet.data.templates import (
+    Chat,
+    Options,
+    render_prompts,
+    row_options,
+    takes_alone,
+    with_system,
+)
 from poet.files import UserError
 
 
@@ -26,6 +33,12 @@ def encode(tokenizer, texts: list[str]) -> list[list[int]]:
         found = [ids if ids[:1] == [bos] else [bos, *ids] for ids in found]
     ids_of = dict(zip(distinct, found, strict=True))
     return [ids_of[text] for text in texts]
+
+
+def encode_prompts(chat: Chat, rows: list[dict]) -> list[list[int]]:
+    """Token ids of rows of prompts.jsonl, as the model reads them before it answers."""
+    texts = render_prompts(chat, [row["prompt"] for row in rows], [*map(row_options, rows)])
+    return encode(chat.tokenizer, texts)
 
 
 def encode_pairs(

@@ -185,11 +185,13 @@ def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description="Write down what the hub has to deliver.")
     parser.add_argument("--configfile", required=True, help="its key `lock` names the file")
     from poet import config as poet_config
+    from poet import local_inputs
     from poet.config_shortcuts import add_flag
 
     add_flag(parser)
     args = parser.parse_args(argv)
     config = poet_config.read(args.configfile, **dict(args.config))
+    local_inputs.check(config, args.configfile)
     entries = renew(config)
     with publish(config["lock"]) as temporary:
         temporary.write_text(HEADER + yaml.safe_dump(entries))

@@ -19,18 +19,24 @@ Need = tuple[str, int, bool]  # keys of a setting, tokens, and whether they foll
 def needs(config: dict, name: str) -> list[Need]:
     """What a setting asks of its start model's positions."""
     setting = config["settings"][name]
-    longest, new = setting["preference"]["max_length"], setting["generation"]["max_new_tokens"]
+    longest, (_, new, _) = setting["preference"]["max_length"], answer(config, name)
     found = [("preference.max_length", longest, False)]
     if "sft" in setting:
         found.append(("sft.max_length", setting["sft"]["max_length"], False))
     if _trains_reward_model(config, setting):
         found.append(("reward_model.max_length", setting["reward_model"]["max_length"], False))
-    found.append(("generation.max_new_tokens", new, True))
     if "analysis" in setting:  # prefixes of pairs, and of answers, are completed
         own = max(setting["analysis"]["own_prefix_lengths"])
         found.append(("preference.max_length + generation.max_new_tokens", longest + new, False))
         found.append(("analysis.own_prefix_lengths + generation.max_new_tokens", own + new, True))
-    return [(f"settings.{name}.{keys}", tokens, after) for keys, tokens, after in found]
+    found = [(f"settings.{name}.{keys}", tokens, after) for keys, tokens, after in found]
+    return [*found, answer(config, name)]
+
+
+def answer(config: dict, name: str) -> Need:
+    """What an answer of a setting's models asks for after its prompt."""
+    tokens = config["settings"][name]["generation"]["max_new_tokens"]
+    return f"settings.{name}.generation.max_new_tokens", tokens, True
 
 
 def add_needs(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +56,7 @@ def positions(config: dict) -> int | None:
 
     Rotary positions may be stretched: then as many as the factor makes of the original ones.
     """
-    text = {**config, **(config.get("text_config") or {})}
+    text = _text_part(config)
     found = text.get("max_position_embeddings", text.get("n_positions"))  # GPT-2 and its like
     if not isinstance(found, int):
         return None
@@ -62,6 +68,10 @@ def positions(config: dict) -> int | None:
                 original = part.get("original_max_position_embeddings") or found
                 found = max(found, int(original * part["factor"]))
     return found
+
+
+def _text_part(config: dict) -> dict:
+    return {**config, **(config.get("text_config") or {})}
 
 
 def positions_from_scratch(max_length: int) -> int:
@@ -96,7 +106,8 @@ def check_configuration(config: dict, source: str) -> None:
     """Check what is known before anything is loaded: models from scratch, and in local folders.
 
     Raises:
-        UserError: as :func:`check_class` and :func:`check_positions`.
+        UserError: as :func:`check_class` and :func:`check_positions`; a token that ends answers is
+            none of the model's.
     """
     for name in config["grid"]:
         setting = config["settings"][name]
@@ -104,11 +115,18 @@ def check_configuration(config: dict, source: str) -> None:
         written = Path(model) / "config.json"
         if "scratch" in setting["model"]:
             found = positions_from_scratch(setting["sft"]["max_length"])
+            rows = setting["model"]["scratch"]["vocab_size"]
         else:
             content = read_json(written) if written.is_file() else {}
             check_class(content, model, f"{source}: settings.{name}.model.name")
-            found = positions(content)
+            found, rows = positions(content), _text_part(content).get("vocab_size")
         check_positions(found, needs(config, name), model, source)
+        beyond = [end for end in setting["generation"]["stop_token_ids"] if rows and end >= rows]
+        if beyond:
+            raise UserError(
+                f"{source}: settings.{name}.generation.stop_token_ids has {beyond[0]}, expected an "
+                f"id below {rows}, as many tokens as the model {model} knows"
+            )
 
 
 def check_positions(
@@ -145,7 +163,7 @@ def text_config(folder: str | Path, trust_remote_code: bool | None = None) -> di
 
     written = read_json(Path(folder) / "config.json")
     if "auto_map" in written and not trust_remote_code:
-        return {**written, **(written.get("text_config") or {})}
+        return _text_part(written)
     with loadable(f"the configuration of {folder}", "one that transformers can read"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
     return config.get_text_config().to_dict()
@@ -192,26 +210,34 @@ def largest_id(column) -> int | None:
     return pc.max(pc.list_flatten(column)).as_py()
 
 
-def check_data(
-    folder: str | Path, tokenizer, asked: list[Need], prompts: list[list[int]], tokens: str | Path
+def check_prompts(
+    folder: str | Path, tokenizer, asked: list[Need], prompts: list[list[int]]
 ) -> None:
-    """Check what a setting's start model is to read, once it is tokenized, before any training.
+    """Check the prompts that a setting's models are to answer, before any training.
 
     Args:
         folder: the start model's.
-        prompts: token ids of the evaluation prompts, of which there is at least one.
-        tokens: tokens.parquet.
+        prompts: token ids, of one prompt at least.
 
     Raises:
         UserError: as :func:`check_positions` and :func:`check_ids`.
     """
-    from pyarrow import parquet
-
     model = text_config(folder)
     row, longest = max(enumerate(prompts), key=lambda item: len(item[1]))
     place = f"evaluation prompt {row} ({tokenizer.decode(longest)[:60]!r})"
     check_positions(positions(model), asked, folder, place, len(longest))
     check_ids(tokenizer, max(map(max, prompts)), model, "evaluation prompts")
+
+
+def check_tokens(folder: str | Path, tokenizer, tokens: str | Path) -> None:
+    """Check the pairs of ``tokens``, a file tokens.parquet, against the start model's embedding.
+
+    Raises:
+        UserError: as :func:`check_ids`.
+    """
+    from pyarrow import parquet
+
+    model = text_config(folder)
     for name in ("prompt_ids", "chosen_ids", "rejected_ids"):
         column = parquet.read_table(tokens, columns=[name])[name]
         check_ids(tokenizer, largest_id(column), model, f"{tokens}, {name}")

@@ -23,16 +23,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 
-from poet.data.encoding import encode, encode_both
+from poet.data.encoding import encode_both, encode_prompts
 from poet.data.ends import Stray, defect
-from poet.data.model_limits import add_needs, check_data
+from poet.data.model_limits import add_needs, check_prompts, check_tokens
 from poet.data.pairs import BadRow, refuse_bad
 from poet.data.templates import (
     Chat,
     check_template,
     options_of,
-    render_prompts,
-    row_options,
     template_hash,
 )
 from poet.files import UserError, cli, load_record, publish, read_jsonl, write_json
@@ -206,10 +204,9 @@ def main(argv=None) -> None:
     check_template(tokenizer, record.get("chat_template_kwargs", {}))
     cuts = tokenize_file(args.pairs, args.output, tokenizer, record, args.workers)
     if args.prompts:
-        prompts, chat = read_jsonl(args.prompts), Chat.of(tokenizer, record)
-        texts = render_prompts(chat, [p["prompt"] for p in prompts], [*map(row_options, prompts)])
-        ids = encode(tokenizer, texts)
-        check_data(args.tokenizer, tokenizer, args.needs, ids, args.output)
+        ids = encode_prompts(Chat.of(tokenizer, record), read_jsonl(args.prompts))
+        check_prompts(args.tokenizer, tokenizer, args.needs, ids)
+        check_tokens(args.tokenizer, tokenizer, args.output)
     write_json(cuts, args.cuts)
 
 

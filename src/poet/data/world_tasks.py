@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from poet.config_checks import WORLD_TASKS
 from poet.data.world_language import ARTICLES, TRUTH, VALUES, neighbour
 from poet.files import write_jsonl
 
@@ -37,7 +38,7 @@ filter_list: [{name: strip, filter: [{function: remove_whitespace}, {function: t
 
 
 def write_tasks(folder: Path, home: Path) -> None:
-    """Write the lm-eval tasks ``world_choice`` and ``world_answer`` to ``folder``, later ``home``.
+    """Write the lm-eval tasks :data:`WORLD_TASKS` to ``folder``, later ``home``.
 
     Both ask for every fact of the gazetteer once, as completions of a sentence of the corpus.
     """
@@ -52,11 +53,8 @@ def write_tasks(folder: Path, home: Path) -> None:
             options = rng.permutation(options).tolist()
             choice.append({"text": text, "choices": options, "gold": options.index(value)})
             answer.append({"text": text, "value": value})
-    tasks = {
-        "world_choice": (choice, _CHOICE, "acc"),
-        "world_answer": (answer, _ANSWER, "exact_match"),
-    }
-    for name, (rows, how, metric) in tasks.items():
+    made = (choice, _CHOICE, "acc"), (answer, _ANSWER, "exact_match")
+    for name, (rows, how, metric) in zip(WORLD_TASKS, made, strict=True):
         write_jsonl(rows, folder / f"{name}.jsonl")
         path = json.dumps(str(home / f"{name}.jsonl"))  # a quoted YAML string, too
         task = _TASK.format(name=name, rows=path, answer=how, metric=metric)

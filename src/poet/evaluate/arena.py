@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from poet.evaluate import judges
 
 PARSER = "five_level_verdict"  # what a judge's configuration calls this reading
+PLACES = ("answer_a", "answer_b")  # of a judge's prompt template
 # verdict -> (battles that A wins, battles)
 BATTLES = {
     "A>>B": (3.0, 3.0),
@@ -60,7 +61,7 @@ def annotate_pairs(configs: dict[str, dict], ask: judges.Ask, rows: Sequence[dic
     (config,) = configs.values()
     texts = list(dict.fromkeys((r["instruction"], r["output_1"], r["output_2"]) for r in rows))
     games = texts + [(instruction, model, baseline) for instruction, baseline, model in texts]
-    table = pd.DataFrame(games, columns=["instruction", "answer_a", "answer_b"])
+    table = pd.DataFrame(games, columns=["instruction", *PLACES])
     requests = judges.make_requests(config["prompt_template"], table)
     params = config["completions_kwargs"]
     answers = ask([{**request, **params} for request in requests], read_verdict)

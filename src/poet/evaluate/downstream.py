@@ -54,7 +54,7 @@ def evaluate(model: str, settings: dict, manager, **arguments) -> dict:
     results = simple_evaluate(
         lm,
         # Built anew for each model: a task keeps its few-shot sampler's state.
-        tasks=_tasks(settings["tasks"], settings.get("num_fewshot") or {}, manager),
+        tasks=build(settings, manager),
         batch_size=size,
         limit=settings.get("limit"),
         task_manager=manager,
@@ -68,11 +68,13 @@ def evaluate(model: str, settings: dict, manager, **arguments) -> dict:
     return json.loads(json.dumps(kept, default=handle_non_serializable))
 
 
-def _tasks(names: list[str], num_fewshot: dict[str, int], manager) -> list:
+def build(settings: dict, manager) -> list:
     """Tasks and groups built by lm-eval, with the configured numbers of examples.
 
     Set on the built objects, because an override by dict is not merged into a group (pitfall 21).
+    Arguments and errors as :func:`evaluate`.
     """
+    names, num_fewshot = settings["tasks"], settings.get("num_fewshot") or {}
     _known(names, manager.all_tasks, "tasks")
     _known(num_fewshot, names, "num_fewshot")
     built = []
@@ -89,7 +91,7 @@ def _tasks(names: list[str], num_fewshot: dict[str, int], manager) -> list:
 def _known(names, known, key: str) -> None:
     unknown = sorted(set(names) - set(known))
     if unknown:
-        listed = ", ".join(known) if len(known) <= 20 else f"{len(known)} (see `lm_eval ls tasks`)"
+        listed = ", ".join(known) if len(known) <= 20 else f"the {len(known)} of `lm_eval ls tasks`"
         raise UserError(f"downstream.{key}: found {', '.join(unknown)}; expected among: {listed}")
 
 

@@ -13,11 +13,11 @@ import sys
 import time
 from collections import Counter
 
-from poet.data.encoding import encode
+from poet.data.encoding import encode_prompts
 from poet.data.ends import with_ends
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.repositories import loading
-from poet.data.templates import Chat, check_template, render_prompts, row_options, template_hash
+from poet.data.templates import Chat, check_template, template_hash
 from poet.evaluate.sampling import described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 
@@ -97,14 +97,13 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
 
     from poet.provenance import provenance
 
-    messages, options = [row["prompt"] for row in prompts], [*map(row_options, prompts)]
     new = record["generation"]["max_new_tokens"]
     rows, runs = {}, []
     for model, seeds in models.items():
         tokenizer = AutoTokenizer.from_pretrained(model)
         chat = Chat.of(tokenizer, record)
         template = check_trained_template(chat, model, tokens_info)
-        ids = encode(tokenizer, render_prompts(chat, messages, options))
+        ids = encode_prompts(chat, prompts)
         asked = [(f"settings.{record['setting']}.generation.max_new_tokens", new, True)]
         longest = max(map(len, ids), default=1)
         check_positions(positions(text_config(model)), asked, model, "the prompts", longest)

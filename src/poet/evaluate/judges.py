@@ -17,6 +17,7 @@ from poet.files import UserError
 OURS = Path(__file__).parents[3] / "config" / "judges"
 # (requests, accept) -> one answer per request, see poet.evaluate.api.Api
 Ask = Callable[[Sequence[dict], Callable[[dict], None]], list[dict]]
+PAIR = ("output_1", "output_2")  # places of a prompt template, and columns of its table
 # What alpaca-eval's openai_completions sends where a configuration does not say.
 _DEFAULTS = {"max_tokens": 2048, "top_p": 1.0, "temperature": 0.7}
 # How alpaca-eval's client reaches the server, which is not part of a request.
@@ -101,6 +102,29 @@ def labels(configs: dict[str, dict]) -> list[str]:
         raise UserError(f"judge {name} writes before it decides; expected max_tokens: 1")
     parser = config["completion_parser_kwargs"]
     return list(dict.fromkeys([parser["numerator_token"], *parser["denominator_tokens"]]))
+
+
+def check_use(configs: dict[str, dict], use: str) -> None:
+    """Check that a judge is asked what it is used for: ``annotators``, ``safety`` or ``arena``.
+
+    Raises:
+        UserError: its prompt template has no place for the answers, or it gives other verdicts.
+    """
+    from poet.evaluate import arena
+
+    five = arena.is_arena(configs)
+    if use == "arena" and not five:
+        raise UserError(f"an arena's judge gives five verdicts ({arena.PARSER}), see arena_hard")
+    if use == "safety":
+        labels(configs)
+    places = {"safety": ("output",)}.get(use, arena.PLACES if five else PAIR)
+    for name, config in configs.items():
+        for place in places:
+            if f"{{{place}}}" not in config["prompt_template"]:
+                raise UserError(
+                    f"{name}'s prompt template has no place {{{place}}}; expected those of "
+                    f"{use}: {', '.join(f'{{{each}}}' for each in places)}"
+                )
 
 
 def annotate_pairs(configs: dict[str, dict], ask: Ask, rows: Sequence[dict]) -> list[dict]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from poet.data.model_limits import check_positions, positions, text_config
 from poet.files import UserError
 from poet.progress import track
 
@@ -23,7 +24,7 @@ class LocalJudge:
 
     Raises:
         UserError: no chat template (:func:`poet.data.templates.template_of`), or no token for a
-            label.
+            label; when it is asked, questions beyond the model's positions.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class LocalJudge:
         self.model_name, self.vllm_python = model_name or str(model), vllm_python
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         template_of(self.tokenizer)
+        self.positions = positions(text_config(self.folder))
         self.tokens = {label: self._tokens_of(label, model) for label in labels}
 
     def _tokens_of(self, label: str, model: str) -> list[int]:
@@ -56,7 +58,10 @@ class LocalJudge:
 
     def __call__(self, requests: Sequence[dict], accept: Callable[[dict], None]) -> list[dict]:
         """One answer per request, see :class:`poet.evaluate.api.Api`; nothing costs anything."""
-        ids = self._encode([request["messages"] for request in requests])
+        ids = self.encode([request["messages"] for request in requests])
+        longest = max(map(len, ids), default=0)
+        asked = [("a question with its answers", longest, False)]
+        check_positions(self.positions, asked, self.model_name, f"annotators.{self.name}")
         read = self._read_with_vllm if self.vllm_python else self._read_with_transformers
         answers = []
         for log_probs, prompt in zip(read(ids), ids, strict=True):
@@ -64,7 +69,8 @@ class LocalJudge:
             accept(answers[-1]["choice"])
         return answers
 
-    def _encode(self, conversations: list[list[dict]]) -> list[list[int]]:
+    def encode(self, conversations: list[list[dict]]) -> list[list[int]]:
+        """Token ids of what the judge is asked, before its answer."""
         from poet.data.encoding import encode
         from poet.data.templates import Chat, render_prompts
 

@@ -20,6 +20,32 @@ def replay(files: Sequence[str], allow_model_change: bool = False):
     Raises:
         UserError: a file is no annotations file, or the verdicts are of several annotators.
     """
+    verdicts, known = _read(files, allow_model_change)
+    source = ", ".join(map(str, files))
+
+    def judge(prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
+        return [_found(verdicts, known, row, source) for row in rows]
+
+    return judge
+
+
+def check(files: Sequence[str], allow_model_change: bool, prompts: Sequence[dict]) -> None:
+    """Check what of a replay is known before there are answers: prompts and their references.
+
+    Raises:
+        UserError: as :func:`replay`, and naming a prompt that has no verdict whatever is answered.
+    """
+    verdicts, known = _read(files, allow_model_change)
+    judged = {pair[:2] for pair in verdicts}
+    for prompt in prompts:
+        instruction, reference = prompt["instruction"], prompt["reference"]
+        if (instruction, reference) not in judged:
+            row = {"instruction": instruction, "output_1": reference}
+            raise UserError(_difference(known.get(instruction), row, ", ".join(map(str, files))))
+
+
+def _read(files: Sequence[str], allow_model_change: bool) -> tuple[dict[tuple, dict], dict]:
+    """(instruction, output_1, output_2) -> its row, and instruction -> one of its rows."""
     verdicts: dict[tuple, dict] = {}
     known: dict[str, dict] = {}
     for file in files:
@@ -36,12 +62,7 @@ def replay(files: Sequence[str], allow_model_change: bool = False):
             f"{', '.join(map(str, files))}: verdicts of {' and of '.join(found)}; one table would "
             "hold several judges. Choose one, or allow it (allow_model_change: true)."
         )
-    source = ", ".join(map(str, files))
-
-    def judge(prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
-        return [_found(verdicts, known, row, source) for row in rows]
-
-    return judge
+    return verdicts, known
 
 
 def _found(verdicts: dict, known: dict, row: dict, source: str) -> dict:

@@ -36,10 +36,8 @@ def judge_outputs(configs: dict[str, dict], ask: judges.Ask, rows: Sequence[dict
     judges.import_quietly()
     from alpaca_eval.completion_parsers import logprob_parser
 
-    judges.labels(configs)
+    judges.check_use(configs, "safety")
     (config,) = configs.values()
-    if "{output}" not in config["prompt_template"]:
-        raise UserError("a safety judge's prompt template needs the place {output}; found none")
 
     def p_safe(choice: dict) -> float:
         (found,) = logprob_parser(choice, **config["completion_parser_kwargs"])

@@ -49,7 +49,8 @@ def made_by(files: Sequence[str | Path]) -> list[dict]:
     """
     versions: dict[tuple, list[str]] = {}
     for file in files:
-        said = read_json(file).get("provenance", {})
+        content = read_json(file)  # annotations are lists, which say nothing
+        said = content.get("provenance", {}) if isinstance(content, dict) else {}
         versions.setdefault(tuple(map(said.get, VERSION)), []).append(str(file))
     ordered = sorted(versions.items(), key=lambda item: -len(item[1]))
     return [dict(zip(VERSION, of, strict=True)) | {"files": found} for of, found in ordered]

@@ -163,6 +163,21 @@ def several_versions(made_of: dict) -> list[str]:
     ]
 
 
+def unnamed_version(made_of: dict) -> list[str]:
+    """A caution where results do not say which version of the code made them, as an archive's may.
+
+    Args:
+        made_of: the manifest; where it does not say what made the results, its own code counts.
+    """
+    rows = made_of.get("made_by", [made_of])
+    unnamed = [row for row in rows if not (row.get("code") or row["git_commit"])]
+    if not unnamed:
+        return []
+    files = sum(len(row.get("files", ())) for row in unnamed)
+    which = f"{files} files of these results do" if files else "These results do"
+    return [f"{which} not say which version of the code made them: it may be another than this."]
+
+
 def version(row: dict) -> str:
     """A version of the code, as the page names it."""
     commit = f"commit {row['git_commit'][:12]}" if row["git_commit"] else "not under git"
@@ -236,7 +251,9 @@ def main(argv=None) -> None:
     annotations = [(s, a, m, files) for s, a, m, *files in args.annotations]
     gains = headline.poet_gains([*map(read_json, args.comparison)], config["methods"])
     answer = headline.sentence(gains)
-    cautions = [*read_json(args.cautions), *several_versions(made_of)]
+    cautions = [
+        *read_json(args.cautions), *several_versions(made_of), *unnamed_version(made_of)
+    ]  # fmt: skip
     html = render(
         answer,
         gains,

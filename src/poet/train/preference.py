@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from importlib.util import find_spec
 
 from poet.data.repositories import load_whole, loading
-from poet.files import UserError, cli, load_record, write_json
+from poet.files import cli, load_record, write_json
 from poet.train.arguments import add_run_flags
+from poet.train.requirements import check_optimizer
 
 
 def make_arguments(record: dict, forward: str, folder):
@@ -20,11 +20,7 @@ def make_arguments(record: dict, forward: str, folder):
 
     from poet.train.arguments import common_arguments
 
-    if record["optim"] == "adamw_bnb_8bit" and find_spec("bitsandbytes") is None:
-        raise UserError(
-            "optim is adamw_bnb_8bit, but bitsandbytes is not installed; install it (it is not in "
-            "envs/main.txt: 8-bit states are not the paper's) or choose adamw_torch"
-        )
+    check_optimizer(record["optim"])
     # Packed, the token budget limits what goes through the model at once.
     per_device = None if forward == "packed" else record["per_device_batch_size"]
     return DPOConfig(

@@ -10,6 +10,7 @@ from signal import Signals
 
 from poet.files import UserError, publish, remove
 from poet.train.checkpoints import Checkpoints, Saver, is_main
+from poet.train.requirements import check_reporting
 
 # Not the same in two runs of the same training.
 _CLOCK = ("_runtime", "_per_second", "num_tokens")
@@ -45,6 +46,7 @@ def _report(trainer, flags, resumed: bool) -> None:
     """Add the integrations that the flags name; a run from the start gets a fresh TensorBoard."""
     from transformers.integrations import get_reporting_integration_callbacks
 
+    check_reporting(flags.report_to)
     for callback in get_reporting_integration_callbacks(flags.report_to):
         trainer.add_callback(callback)
     for callback in trainer.callback_handler.callbacks:
