@@ -154,6 +154,18 @@ def test_a_reward_model_has_one_output(own, config, outputs):
         check(own)
 
 
+@pytest.mark.parametrize("kind", ["LlamaForCausalLM", "LlamaForRewardModel", "LlamaModel"])
+def test_a_reward_model_is_a_sequence_classifier(own, kind):
+    """Another head has another name in the weights, and a random one would be put in its place."""
+    config = {"num_labels": 1, "architectures": [kind]}
+    Path("scorer", "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"scorer, whose config.json names {kind}; expected a seq"):
+        check(own)
+    config["architectures"] = ["LlamaForSequenceClassification"]
+    Path("scorer", "config.json").write_text(json.dumps(config))
+    check(own)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

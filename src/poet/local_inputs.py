@@ -73,6 +73,12 @@ def _check_judging_model(folder: Path, kind: str, where: str) -> None:
         raise UserError(f"{where}: its tokenizer has no chat template; a judge needs one")
     if kind == "reward_model":
         config = read_json(folder / "config.json")
+        made_for = config.get("architectures") or ["ForSequenceClassification"]
+        if not any("ForSequenceClassification" in each for each in made_for):
+            raise UserError(
+                f"{where}, whose config.json names {', '.join(made_for)}; expected a sequence "
+                "classifier, because the head of another kind of model would not be read"
+            )
         outputs = len(config.get("id2label") or ()) or config.get("num_labels", 2)
         if outputs != 1:
             raise UserError(f"{where}, with {outputs} outputs; expected a reward model with one")

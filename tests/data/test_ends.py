@@ -84,6 +84,12 @@ def test_ends_that_a_folder_names_are_those_that_transformers_reads(tmp_path, eo
     assert configured_ends(tmp_path) == [token for token in theirs if token is not None]
 
 
+def test_a_negative_end_is_none(tmp_path):
+    """As some configurations say that there is none; no token has such an id."""
+    write_json({"eos_token_id": [9, -1]}, tmp_path / "generation_config.json")
+    assert configured_ends(tmp_path) == [9]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -64,7 +64,7 @@ def configured_ends(folder: str | Path) -> list[int]:
             f"{path}: eos_token_id is {ends}; expected a token id, a list of them or null. Mend it "
             "there."
         )
-    return [end for end in ends if end is not None]
+    return [end for end in ends if end is not None and end >= 0]  # -1 stands for none
 
 
 def control_tokens(chat: Chat) -> dict[str, int]:

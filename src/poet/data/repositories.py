@@ -126,6 +126,45 @@ def loadable(what: str, expected: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be loaded: {reason}\nExpected {expected}.") from None
 
 
+def whole_model(kind, folder: str | Path, **arguments):
+    """A model with all its weights from its folder, that can be saved once it is trained.
+
+    transformers gives random values to weights that it does not find, and saves no changed
+    generation configuration that it finds inconsistent, as Llama-2's with a temperature but
+    without do_sample: of such a one the token ids stay, which are all that is read of it.
+
+    Args:
+        kind: ``AutoModelForCausalLM`` or another class with a ``from_pretrained``.
+        arguments: its own, see :func:`loading`.
+
+    Raises:
+        UserError: it cannot be loaded, or lacks weights or has them in other shapes.
+    """
+    from transformers import GenerationConfig
+
+    with loadable(f"the model {folder}", f"one for {kind.__name__}"):
+        model, found = kind.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
+        )
+    lacking = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+    if lacking:
+        made_for = (read_json(Path(folder) / "config.json").get("architectures") or ["nothing"])[0]
+        raise UserError(
+            f"{folder}: {len(lacking)} of the weights of {type(model).__name__} are not in it, or "
+            f"in another shape, the first is {min(lacking)}; they would be random. Its config.json "
+            f"names {made_for}. Give a whole model of the kind that is asked for, with the "
+            "config.json that belongs to it."
+        )
+    try:
+        if model.can_generate():
+            model.generation_config.validate(strict=True)
+    except ValueError:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        ids = {name: getattr(model.generation_config, name) for name in names}
+        model.generation_config = GenerationConfig(**ids)
+    return model
+
+
 def model_path(folder: str | Path) -> Path:
     """A folder with a model in transformers' format; see :func:`check_model`."""
     folder = Path(folder).expanduser()

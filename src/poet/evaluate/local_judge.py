@@ -93,7 +93,9 @@ class LocalJudge:
         import torch
         from transformers import AutoModelForCausalLM
 
-        model = AutoModelForCausalLM.from_pretrained(self.folder, dtype="auto").eval()
+        from poet.data.repositories import whole_model
+
+        model = whole_model(AutoModelForCausalLM, self.folder, dtype="auto").eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         found: list[list[float]] = [[]] * len(ids)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from poet.data.encoding import encode
 from poet.data.ends import turn_end
+from poet.data.repositories import whole_model
 from poet.data.templates import Chat, Options, render_prompts
 from poet.files import UserError
 
@@ -177,5 +178,5 @@ def load_model(folder: str, **arguments):
 
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **arguments).eval()
+    model = whole_model(AutoModelForCausalLM, folder, dtype=dtype, **arguments).eval()
     return AutoTokenizer.from_pretrained(folder), model.to("cuda" if cuda else "cpu")

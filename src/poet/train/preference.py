@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from importlib.util import find_spec
 
-from poet.data.repositories import loading
+from poet.data.repositories import loading, whole_model
 from poet.files import UserError, cli, load_record, write_json
 from poet.train.arguments import add_run_flags
 
@@ -64,9 +64,7 @@ def make_trainer(record: dict, table, model_folder, folder):
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
-    model = AutoModelForCausalLM.from_pretrained(
-        model_folder, dtype=torch.float32, **loading(record)
-    )
+    model = whole_model(AutoModelForCausalLM, model_folder, dtype=torch.float32, **loading(record))
     splits = {
         split: Dataset(InMemoryTable(table.filter(pc.equal(table["split"], split)).select(COLUMNS)))
         for split in ("train", "test")
