@@ -40,7 +40,7 @@ def test_a_turn_ends_with_the_token_after_its_content(name, own_eos):
 
 
 @pytest.mark.parametrize(
-    "template", [TURNS.replace("<|end|>", "\n### End\n"), TURNS.replace("<|end|>", ""), "<s>Hi"]
+    "template", [TURNS.replace("<|end|>", "\n### End\n"), TURNS.replace("<|end|>", "")]
 )
 def test_where_no_token_follows_an_answer_none_is_found(template):
     assert turn_end(chat_of(byte_level(template, "<s>", "</s>"))) is None

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from os.path import commonprefix
 
-from poet.data.templates import Chat, Options, render_prompts, takes_alone, with_system
+from poet.data.templates import (
+    Chat,
+    Options,
+    refuse_losses,
+    render_prompts,
+    takes_alone,
+    with_system,
+)
 from poet.files import UserError
 
 
@@ -33,15 +40,22 @@ def encode_pairs(
     prompts: list[list[dict]],
     responses: list[list[dict]],
     options: Options = None,
+    written: bool = False,
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of chat messages, prompts and their responses, before length limits.
 
+    ``written``: a model wrote the responses, of which a template may cut off the thoughts; those of
+    training data have to be whole.
+
     Raises:
-        UserError: see :func:`poet.data.templates.apply_template` and, with the policy ``paper``,
-            :func:`poet.data.templates.takes_alone`.
+        UserError: see :func:`poet.data.templates.apply_template`, :func:`refuse_losses` there and,
+            with the policy ``paper``, :func:`poet.data.templates.takes_alone`.
     """
     render = _render_paper if chat.length_policy == "paper" else _render
-    return encode_texts(chat, *render(chat, prompts, responses, options))
+    prompt_texts, response_texts = render(chat, prompts, responses, options)
+    if not written:
+        refuse_losses(responses, response_texts)
+    return encode_texts(chat, prompt_texts, response_texts)
 
 
 def encode_texts(
@@ -107,6 +121,7 @@ def _render(chat: Chat, prompts, responses, options) -> tuple[list[str], list[st
 def _render_paper(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:
     prompts = with_system(chat, prompts)
     prompt_texts = chat.text(prompts, options)
+    refuse_losses(prompts, prompt_texts)
     # A row's tools or variables may be written before a message that stands alone.
     if not takes_alone(chat) or (options and any(options)):
         return prompt_texts, _after(prompt_texts, chat, prompts, responses, options)

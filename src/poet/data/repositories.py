@@ -198,13 +198,11 @@ def check_model(folder: str | Path, name: str) -> None:
             f"model {name}: no tokenizer in it, neither of {', '.join(TOKENIZER_FILES)}. Save it "
             "there with `tokenizer.save_pretrained`."
         )
-    try:
-        config = read_json(folder / "config.json")
-    except ValueError as error:
-        raise UserError(f"model {name}: its config.json is no JSON ({error})") from None
-    if not isinstance(config, dict):
-        found = type(config).__name__
-        raise UserError(f"model {name}: its config.json is a JSON {found}, expected an object")
+    for file in ("tokenizer_config.json", "generation_config.json"):
+        _object(folder / file, name)
+    config = _object(folder / "config.json", name)
+    if not isinstance(config.get("text_config") or {}, dict):
+        raise UserError(f"model {name}: text_config in its config.json is no object")
     _check_weights(folder, name)
     if "auto_map" in config and not any(folder.glob("*.py")):
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -218,11 +216,32 @@ def check_model(folder: str | Path, name: str) -> None:
             )
 
 
+def _object(file: Path, name: str) -> dict:
+    """The JSON object in a model's file; an empty one where there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        found = read_json(file)
+    except ValueError as error:
+        raise UserError(f"model {name}: its {file.name} is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        kind = type(found).__name__
+        raise UserError(f"model {name}: its {file.name} is a JSON {kind}, expected an object")
+    return found
+
+
 def _check_weights(folder: Path, name: str) -> None:
     """Refuse weights that are not all there: shards, and their bytes, as far as headers tell."""
-    index = folder / _INDEX
-    if index.is_file() and not (folder / "model.safetensors").is_file():
-        shards = sorted(set(read_json(index)["weight_map"].values()))
+    if not (folder / "model.safetensors").is_file():
+        listed = _object(folder / _INDEX, name).get("weight_map")
+        if not listed or not isinstance(listed, dict):
+            found = ", ".join(sorted(file.name for file in folder.glob("*.safetensors"))[:3])
+            raise UserError(
+                f"model {name}: no model.safetensors in it, and no {_INDEX} that lists its parts "
+                f"in a weight_map; found {found}. Copy or download the whole folder, or save the "
+                "model anew with `model.save_pretrained`."
+            )
+        shards = sorted(set(listed.values()))
         if lacking := [shard for shard in shards if not (folder / shard).is_file()]:
             raise UserError(
                 f"model {name}: {len(lacking)} of the {len(shards)} files that {_INDEX} lists are "

@@ -17,7 +17,8 @@ from poet.data.encoding import encode
 from poet.data.ends import with_ends
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.repositories import loading
-from poet.data.templates import Chat, check_template, render_prompts, row_options, template_hash
+from poet.data.template_checks import check_template
+from poet.data.templates import Chat, render_prompts, row_options, template_hash
 from poet.evaluate.sampling import described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 
