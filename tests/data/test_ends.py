@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from chat_tokenizers import NEED_PARTS, SHIPPED, byte_level, shipped, turn_end_of
 from poet.data.ends import (
     Stray,
+    closing_text,
     configured_ends,
     control_tokens,
     early_eos,
@@ -44,6 +45,18 @@ def test_a_turn_ends_with_the_token_after_its_content(name, own_eos):
 )
 def test_where_no_token_follows_an_answer_none_is_found(template):
     assert turn_end(chat_of(byte_level(template, "<s>", "</s>"))) is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ("", ""), ("\n", ""), ("</s>", ""), (" </s>\n", ""), ("\n### End\n", "\n### End"),
+        ("<|im_end|>\n", "<|im_end|>"), (" [/A]</s>", " [/A]"), ("<|end|>\n### End", ""),
+    ],
+)  # fmt: skip
+def test_text_closes_a_turn_where_no_token_does(ends, text):
+    tokenizer = byte_level(TURNS.replace("<|end|>", ends), "<s>", "</s>", ["<|end|>"])
+    assert closing_text(chat_of(tokenizer)) == text
 
 
 @given(

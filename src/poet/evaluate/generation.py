@@ -14,12 +14,12 @@ import time
 from collections import Counter
 
 from poet.data.encoding import encode
-from poet.data.ends import with_ends
+from poet.data.ends import closing_text, with_ends
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.repositories import loading
 from poet.data.template_checks import check_template
 from poet.data.templates import Chat, render_prompts, row_options, template_hash
-from poet.evaluate.sampling import described, load_model, sample, sample_continuous
+from poet.evaluate.sampling import closed, described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 
 LOUD = 0.1  # of a model's answers
@@ -111,7 +111,9 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
         check_positions(positions(text_config(model)), asked, model, "the prompts", longest)
         sampling = with_ends(record["generation"], chat, model)
         found, engine = answer(record, sampling, ids, tokenizer, model, seeds, vllm_python)
+        closing = closing_text(chat)
         for seed, (answers, seconds) in zip(seeds, found, strict=True):
+            answers = closed(chat, answers)
             name = f"{record['setting']}/{record['method']}/seed-{seed}"
             rows[model, seed] = [
                 {key: prompt[key] for key in ("index", "dataset", "instruction")}
@@ -129,6 +131,7 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
                     "new_tokens": sum(len(tokens) for tokens, _ in answers),
                     "seconds": round(seconds, 3),
                     "stop_token_ids": sampling["stop_token_ids"],
+                    **({"stop_text": closing} if closing else {}),
                     "finish_reasons": {key: reasons[key] for key in ("stop", "length")},
                 }
             )
