@@ -96,6 +96,12 @@ def test_fixing_the_date_changes_nothing_else(start):
     assert apply_template(tokenizer, {"strftime_now": year}, [[user("a")]]) == [expected]
 
 
+def test_a_variable_may_say_how_the_day_is_written():
+    template = "{{ strftime_now(date_format | default('%d')) }} " + TURNS
+    for variables, written in (({}, "26"), ({"date_format": "%A %-d/%m"}, "Friday 26/07")):
+        assert text_of(template, [user("a")], variables) == f"{written} <|user|>a<|end|>"
+
+
 @pytest.mark.parametrize("day", ["tomorrow", "2024-02-30", 3])
 def test_what_is_no_date_is_refused(day):
     with pytest.raises(UserError, match="strftime_now is .* expected a date like 2024-07-26"):

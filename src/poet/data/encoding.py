@@ -113,9 +113,18 @@ def encode_both(chat: Chat, rows: dict[str, list]) -> list[tuple[list[int], list
 
 def _render(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:
     prompt_texts = render_prompts(chat, prompts, options)
-    # What a template writes after the end of the turn (a newline, mostly) is never generated.
-    answers = [text.rstrip() for text in _after(prompt_texts, chat, prompts, responses, options)]
-    return prompt_texts, answers
+    answers = _after(prompt_texts, chat, prompts, responses, options)
+    return prompt_texts, [_ended(text, chat.tokenizer.eos_token) for text in answers]
+
+
+def _ended(text: str, eos: str | None) -> str:
+    """A response without what its template writes after the end of the turn: nobody generates it.
+
+    That is a newline, mostly, and EOS after a turn that EOS has ended, as of Phi-3's template.
+    """
+    text = text.rstrip()
+    before = text.removesuffix(eos or "").rstrip()
+    return before if eos and before.endswith(eos) else text
 
 
 def _render_paper(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:

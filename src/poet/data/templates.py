@@ -169,14 +169,14 @@ def _arguments(tokenizer, variables: dict) -> dict:
             "applied; expected variables of the chat template. Leave it out."
         )
     template = template_of(tokenizer, variables.get("tools"))
-    return {"chat_template": _dated(template, day), **variables}
+    return {"chat_template": _dated(template, variables, day), **variables}
 
 
-def _dated(template: str, day: str) -> str:
+def _dated(template: str, variables: dict, day: str) -> str:
     """A template whose ``strftime_now`` writes that day, as the first moment of it.
 
     transformers passes no functions to a template, so the function is a macro before it. It knows
-    the codes (%d, %B) that the template names.
+    the codes (%d, %B) that the template or its variables name.
     """
     if "strftime_now" not in template:
         return template
@@ -186,7 +186,7 @@ def _dated(template: str, day: str) -> str:
         raise UserError(
             f"chat_template_kwargs.strftime_now is {day!r}; expected a date like {DATE}"
         ) from None
-    found = {*re.findall(r"%[-_0^#]?[A-Za-z]", template)}
+    found = {*re.findall(r"%[-_0^#]?[A-Za-z]", f"{template}{variables}")}
     codes = sorted(found - {"%s"})  # which depends on the time zone
     written = [("%%", "\0"), *((code, moment.strftime(code)) for code in codes), ("\0", "%")]
     steps = "".join(f"|replace({json.dumps(a)}, {json.dumps(b)})" for a, b in written)
