@@ -466,7 +466,7 @@ def test_an_answer_ends_with_the_text_that_closes_a_turn(tmp_path, closing):
         assert found == [text, len(ids), "stop"]
     (made,) = summary["runs"]
     assert made["stop_text"] == closing and made["stop_token_ids"] == [tokenizer.eos_token_id]
-    assert made["finish_reasons"]["stop"] >= len(LEARNED)
+    assert made["finish_reasons"]["stop"] >= len(LEARNED) and "n_with_thoughts" not in made
     # The same of a response that training reads.
     names = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
     pair = {name: [{"role": role, "content": "No."}] for name, role in names.items()}
@@ -505,6 +505,16 @@ def test_a_pad_token_that_ends_answers_changes_nothing(tmp_path, gemma):
     tokenizer.save_pretrained(folder)
     (found,), _ = program(tmp_path, folder, [1], **changes)
     assert found == expected
+
+
+def test_answers_with_thoughts_are_counted(tmp_path, start, monkeypatch):
+    """As Qwen3's, whose tags are no special tokens and stand in the text."""
+    texts = ["<think>\nhm\n</think>\n\nIt runs.", "<think>\nso lo", "I think not.", "a</think>b"]
+    answers = [(start[1].encode(texts[i % 4]), "stop") for i in range(len(PROMPTS))]
+    monkeypatch.setattr("poet.evaluate.generation.sample", lambda *given: answers)
+    (rows,), summary = program(tmp_path, start[0], [1])
+    assert [row["output"] for row in rows[:4]] == texts
+    assert summary["runs"][0]["n_with_thoughts"] == 5
 
 
 def test_answers_that_do_not_end_are_said_loudly(tmp_path, start, capsys):
