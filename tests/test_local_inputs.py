@@ -107,6 +107,9 @@ def test_a_models_name_that_is_neither_of_both(own, name):
         ("config.json", None, "no config.json in it"),
         ("config.json", "{", "its config.json is no JSON"),
         ("config.json", "[]", "its config.json is a JSON list, expected an object"),
+        ("config.json", '{"text_config": "x"}', "text_config in its config.json is no object"),
+        ("generation_config.json", "[", "its generation_config.json is no JSON"),
+        ("tokenizer_config.json", "3", "its tokenizer_config.json is a JSON int, expected"),
         ("tokenizer.json", None, "no tokenizer in it, neither of tokenizer.json"),
         ("model.safetensors", None, r"no \*.safetensors in it"),
         ("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
@@ -115,7 +118,7 @@ def test_a_models_name_that_is_neither_of_both(own, name):
 )
 def test_a_folder_that_is_no_model(own, folder, file, content, message):
     path = Path(folder, file)
-    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError, match=message) as error:
@@ -131,6 +134,13 @@ def test_weights_that_are_not_all_there(own):
             check(own)
     Path("start/model.safetensors").unlink()
     shards = [f"model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    Path("start", shards[0]).write_bytes(whole)
+    for listed in (None, "{}", '{"weight_map": {}}', '{"weight_map": [1]}'):
+        if listed is not None:
+            Path("start/model.safetensors.index.json").write_text(listed)
+        with pytest.raises(UserError, match=f"no model.safetensors in it, .*; found {shards[0]}"):
+            check(own)
+    Path("start", shards[0]).unlink()
     index = {"weight_map": {"a": shards[0], "b": shards[1], "c": shards[1]}}
     Path("start/model.safetensors.index.json").write_text(json.dumps(index))
     Path("start", shards[0]).write_bytes(whole)
@@ -169,6 +179,18 @@ def test_a_reward_model_has_one_output(own, config, outputs):
         return check(own)
     with pytest.raises(UserError, match=f"scorer, with {outputs} outputs; expected a reward model"):
         check(own)
+
+
+@pytest.mark.parametrize("kind", ["LlamaForCausalLM", "LlamaForRewardModel", "LlamaModel"])
+def test_a_reward_model_is_a_sequence_classifier(own, kind):
+    """Another head has another name in the weights, and a random one would be put in its place."""
+    config = {"num_labels": 1, "architectures": [kind]}
+    Path("scorer", "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"scorer, whose config.json names {kind}; expected a seq"):
+        check(own)
+    config["architectures"] = ["LlamaForSequenceClassification"]
+    Path("scorer", "config.json").write_text(json.dumps(config))
+    check(own)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,12 @@ def check_judging_model(folder: Path, kind: str, where: str) -> None:
     if kind != "reward_model":
         check_class(config, folder, where)
     else:
+        made_for = config.get("architectures") or ["ForSequenceClassification"]
+        if not any("ForSequenceClassification" in each for each in made_for):
+            raise UserError(
+                f"{where}, whose config.json names {', '.join(made_for)}; expected a sequence "
+                "classifier, because the head of another kind of model would not be read"
+            )
         outputs = len(config.get("id2label") or ()) or config.get("num_labels", 2)
         if outputs != 1:
             raise UserError(f"{where}, with {outputs} outputs; expected a reward model with one")

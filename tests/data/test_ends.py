@@ -9,6 +9,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from chat_tokenizers import NEED_PARTS, SHIPPED, byte_level, shipped, turn_end_of
 from poet.data.ends import (
     Stray,
+    closing_text,
     configured_ends,
     control_tokens,
     early_eos,
@@ -40,10 +41,22 @@ def test_a_turn_ends_with_the_token_after_its_content(name, own_eos):
 
 
 @pytest.mark.parametrize(
-    "template", [TURNS.replace("<|end|>", "\n### End\n"), TURNS.replace("<|end|>", ""), "<s>Hi"]
+    "template", [TURNS.replace("<|end|>", "\n### End\n"), TURNS.replace("<|end|>", "")]
 )
 def test_where_no_token_follows_an_answer_none_is_found(template):
     assert turn_end(chat_of(byte_level(template, "<s>", "</s>"))) is None
+
+
+@pytest.mark.parametrize(
+    ("ends", "text"),
+    [
+        ("", ""), ("\n", ""), ("</s>", ""), (" </s>\n", ""), ("\n### End\n", "\n### End"),
+        ("<|im_end|>\n", "<|im_end|>"), (" [/A]</s>", " [/A]"), ("<|end|>\n### End", ""),
+    ],
+)  # fmt: skip
+def test_text_closes_a_turn_where_no_token_does(ends, text):
+    tokenizer = byte_level(TURNS.replace("<|end|>", ends), "<s>", "</s>", ["<|end|>"])
+    assert closing_text(chat_of(tokenizer)) == text
 
 
 @given(
@@ -82,6 +95,12 @@ def test_ends_that_a_folder_names_are_those_that_transformers_reads(tmp_path, eo
     theirs = LlamaForCausalLM.from_pretrained(tmp_path).generation_config.eos_token_id
     theirs = theirs if isinstance(theirs, list) else [theirs]
     assert configured_ends(tmp_path) == [token for token in theirs if token is not None]
+
+
+def test_a_negative_end_is_none(tmp_path):
+    """As some configurations say that there is none; no token has such an id."""
+    write_json({"eos_token_id": [9, -1]}, tmp_path / "generation_config.json")
+    assert configured_ends(tmp_path) == [9]
 
 
 @pytest.mark.parametrize(

@@ -18,12 +18,13 @@ from transformers.utils import chat_template_utils
 from chat_tokenizers import NEED_PARTS, SHIPPED, byte_level, shipped
 from poet.data.encoding import encode_both, encode_pairs
 from poet.data.ends import turn_end
+from poet.data.template_checks import check_template
 from poet.data.templates import (
     DATE,
     Chat,
     apply_template,
-    check_template,
     options_of,
+    refuse_losses,
     render_prompts,
     row_options,
     takes_alone,
@@ -95,6 +96,12 @@ def test_fixing_the_date_changes_nothing_else(start):
     assert apply_template(tokenizer, {"strftime_now": year}, [[user("a")]]) == [expected]
 
 
+def test_a_variable_may_say_how_the_day_is_written():
+    template = "{{ strftime_now(date_format | default('%d')) }} " + TURNS
+    for variables, written in (({}, "26"), ({"date_format": "%A %-d/%m"}, "Friday 26/07")):
+        assert text_of(template, [user("a")], variables) == f"{written} <|user|>a<|end|>"
+
+
 @pytest.mark.parametrize("day", ["tomorrow", "2024-02-30", 3])
 def test_what_is_no_date_is_refused(day):
     with pytest.raises(UserError, match="strftime_now is .* expected a date like 2024-07-26"):
@@ -140,6 +147,56 @@ def test_a_tokenizer_that_writes_the_date_by_itself_is_refused():
 def test_a_template_that_leaves_out_texts_is_refused(name):
     with pytest.raises(UserError, match="leaves out what a message says"):
         check_template(byte_level(SHIPPED[name], "<bos>", "<eos>"), {})
+
+
+# As Phi-3-mini's first, which knows no system role; as DeepSeek's, which cuts off the thoughts.
+SKIPS = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}<|end|>"
+    "{% elif m.role == 'assistant' %}<|assistant|>{{ m.content.split('</think>')[-1] }}<|end|>"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SYSTEM = {"role": "system", "content": "Answer  in\nrhyme."}
+
+
+@pytest.mark.parametrize("policy", ["keep_start", "paper"])
+@pytest.mark.parametrize(
+    ("prompt", "answer", "said"),
+    [
+        ([SYSTEM, user("a")], {}, "content of the role system, 'Answer "),
+        ([user("a")], {"content": "<think>hm</think>b"}, "content of the role assistant, '<think>"),
+        ([user("a")], {"reasoning_content": "hm"}, "reasoning_content of the role assistant, 'hm'"),
+        ([user("a")], {"thinking": "hm"}, "thinking of the role assistant, 'hm'"),
+    ],
+)
+def test_what_a_template_would_leave_out_is_refused(prompt, answer, said, policy, planted):
+    chat = Chat(tokenizer_of(SKIPS), policy, {})
+    with pytest.raises(UserError, match="leaves out what a message says: " + said) as error:
+        encode_pairs(chat, [prompt], [[assistant("b") | answer]])
+    if prompt[0] is SYSTEM:
+        if policy == "keep_start":
+            planted("a system message for a template without", error.value, "no training starts")
+        with pytest.raises(UserError, match=said):
+            render_prompts(chat, [prompt])
+        return
+    # Earlier answers may lose their thoughts, and so may one that a model wrote.
+    whole = assistant("b") | answer
+    encode_pairs(chat, [[user("a"), whole, user("c")]], [[assistant("d")]])
+    encode_pairs(chat, [prompt], [[whole]], written=True)
+
+
+@given(
+    st.sampled_from(sorted(SHIPPED.keys() - NEED_PARTS)),
+    st.lists(st.text(min_size=1, max_size=20), min_size=4, max_size=4),
+)
+def test_shipped_templates_leave_out_nothing(name, texts):
+    """But for white space, which some trim, and system messages, which some refuse."""
+    system, asked, before, answered = texts
+    tokenizer = shipped(name)
+    prompt = [user(asked), assistant(before), user(asked)]
+    told = [{"role": "system", "content": system}, *prompt]
+    for messages in ([*prompt, assistant(answered)], [*told, assistant(answered)]):
+        with contextlib.suppress(TemplateError):
+            refuse_losses([messages], [tokenizer.apply_chat_template(messages, tokenize=False)])
 
 
 # Variables of a setting and of rows

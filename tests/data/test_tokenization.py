@@ -554,6 +554,16 @@ def test_a_batch_beyond_the_first_keeps_its_row_numbers(tmp_path, tokenizers, ma
     assert counts["pairs"] == len(pairs) - 1 - equal
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_row_that_a_template_refuses_is_named(tmp_path, tokenizers, many, workers):
+    tokenizer, source = tokenizers["gemma-bytes"], tmp_path / "pairs.parquet"
+    asked = [{"role": "system", "content": "Be brief."}, user("Say it")]
+    pair_file(source, [*many, (asked, "b", "c"), many[0], (asked, "d", "e")])
+    said = rf"{source}, row {len(many) + 1} \(prompt 'Say it'\): the chat template refuses some"
+    with pytest.raises(UserError, match=said):
+        tokenize_file(source, tmp_path / "out", tokenizer, record("keep_start"), workers)
+
+
 def test_rows_variables_and_tools_reach_the_template(tmp_path, tokenizers):
     tokenizer = copy.deepcopy(tokenizers["llama-base"])
     tokenizer.chat_template = "{{ mood | default('') }}{{ tools | length if tools }}" + LLAMA

@@ -8,16 +8,18 @@ from collections import Counter
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from chat_tokenizers import shipped
+from chat_tokenizers import byte_level, shipped
 from poet.analyse.pair_tokens import Ids
 from poet.data.encoding import encode
 from poet.data.templates import Chat, render_prompts, template_hash
 from poet.evaluate import sampling as samplers
 from poet.evaluate.generation import main
-from poet.evaluate.sampling import described, sample, sample_continuous
+from poet.evaluate.sampling import closed, described, sample, sample_continuous
 from poet.files import UserError, read_json, write_json, write_jsonl
 from poet.train.scratch import make_model
 
@@ -349,21 +351,19 @@ def test_lists_of_unequal_length_are_refused(tmp_path):
 # Where an answer ends
 
 
-@pytest.fixture(scope="module")
-def gemma(tmp_path_factory):
-    """A model that has learned to end its turns as Gemma's template does, not with EOS."""
-    tokenizer = shipped("gemma", own_eos=True)
-    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
-    folder = tmp_path_factory.mktemp("gemma")
+LEARNED = ["It runs.", "No.", "a b c d", "The sea is old."]
+
+
+def taught(tokenizer):
+    """A model that has learned to answer the first prompts as its template does, without EOS."""
     shape = {"hidden_size": 48, "intermediate_size": 96}
     shape |= {"num_hidden_layers": 2, "num_attention_heads": 4}
     model = make_model(tokenizer, shape, 64, seed=0)
-    answers = ["It runs.", "No.", "a b c d", "The sea is old."]
     rows = [
         tokenizer.apply_chat_template(
             [*PROMPTS[i], {"role": "assistant", "content": text}], return_dict=False
         )
-        for i, text in enumerate(answers)
+        for i, text in enumerate(LEARNED)
     ]
     batch = torch.nn.utils.rnn.pad_sequence(
         [*map(torch.tensor, rows)], batch_first=True, padding_value=tokenizer.pad_token_id
@@ -377,12 +377,21 @@ def gemma(tmp_path_factory):
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+    return model.eval()
+
+
+@pytest.fixture(scope="module")
+def gemma(tmp_path_factory):
+    """A model that has learned to end its turns as Gemma's template does, not with EOS."""
+    tokenizer = shipped("gemma", own_eos=True)
+    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    folder, model = tmp_path_factory.mktemp("gemma"), taught(tokenizer)
     model.generation_config = GenerationConfig(
         eos_token_id=[tokenizer.eos_token_id, end], pad_token_id=tokenizer.pad_token_id
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder, tokenizer, model.eval(), answers
+    return folder, tokenizer, model, LEARNED
 
 
 @pytest.mark.parametrize("backend", ["transformers", "continuous"])
@@ -439,6 +448,54 @@ def test_a_turns_end_that_is_no_special_token_is_not_in_the_text(tmp_path, gemma
     assert end in chosen and ids.prefix("No.", chosen, len(chosen)) == "No."
 
 
+@pytest.mark.parametrize("closing", ["<|im_end|>", "\n### End"])
+def test_an_answer_ends_with_the_text_that_closes_a_turn(tmp_path, closing):
+    """As of a ChatML whose end the tokenizer does not know: text of several tokens, no EOS."""
+    turns = "{% for m in messages %}" + f"<{{{{ m.role }}}}>{{{{ m.content }}}}{closing}\n"
+    opened = "{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}"
+    tokenizer = byte_level(turns + opened, None, "</s>")
+    assert len(tokenizer(closing)["input_ids"]) > 3
+    model = taught(tokenizer)
+    model.save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    changes = {"temperature": 0, "max_new_tokens": 48, "stop_token_ids": []}
+    (rows,), summary = program(tmp_path, tmp_path / "model", [1], **changes)
+    for text, row in zip(LEARNED, rows, strict=False):
+        ids = tokenizer(text + closing)["input_ids"]
+        found = [row[key] for key in ("output", "n_tokens", "finish_reason")]
+        assert found == [text, len(ids), "stop"]
+    (made,) = summary["runs"]
+    assert made["stop_text"] == closing and made["stop_token_ids"] == [tokenizer.eos_token_id]
+    assert made["finish_reasons"]["stop"] >= len(LEARNED) and "n_with_thoughts" not in made
+    # The same of a response that training reads.
+    names = {"prompt": "user", "chosen": "assistant", "rejected": "assistant"}
+    pair = {name: [{"role": role, "content": "No."}] for name, role in names.items()}
+    ids = Ids(tokenizer)
+    ((_, chosen, *_),) = ids([pair])
+    assert tokenizer.decode(chosen) == f"No.{closing}</s>"
+    assert ids.prefix("No.", chosen, len(chosen)) == "No."
+
+
+@given(st.lists(st.sampled_from(["a", " ", "\n", "#", "### E", "\n### End", "nd"]), max_size=8))
+def test_what_follows_the_closing_text_is_no_part_of_an_answer(pieces):
+    tokenizer, text = CLOSING.tokenizer, "".join(pieces)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    ((kept, reason),) = closed(CLOSING, [(ids, "length")])
+    head, found, _ = text.partition("\n### End")
+    assert reason == ("stop" if found else "length")
+    assert kept == ids[: len(kept)] and tokenizer.decode(kept).startswith(head + found)
+    assert not found or "\n### End" not in tokenizer.decode(kept[:-1])
+    (row,) = described(CLOSING, [(kept, reason)])
+    assert row["output"] == head and row["n_tokens"] == len(kept)
+
+
+CLOSING = Chat(
+    byte_level("{% for m in messages %}{{ m.content }}\n### End\n{% endfor %}", None, "</s>"),
+    "keep_start",
+    {},
+)
+
+
 def test_a_pad_token_that_ends_answers_changes_nothing(tmp_path, gemma):
     changes = {"temperature": 0, "max_new_tokens": 30}
     (expected,), _ = program(tmp_path, gemma[0], [1], **changes)
@@ -448,6 +505,16 @@ def test_a_pad_token_that_ends_answers_changes_nothing(tmp_path, gemma):
     tokenizer.save_pretrained(folder)
     (found,), _ = program(tmp_path, folder, [1], **changes)
     assert found == expected
+
+
+def test_answers_with_thoughts_are_counted(tmp_path, start, monkeypatch):
+    """As Qwen3's, whose tags are no special tokens and stand in the text."""
+    texts = ["<think>\nhm\n</think>\n\nIt runs.", "<think>\nso lo", "I think not.", "a</think>b"]
+    answers = [(start[1].encode(texts[i % 4]), "stop") for i in range(len(PROMPTS))]
+    monkeypatch.setattr("poet.evaluate.generation.sample", lambda *given: answers)
+    (rows,), summary = program(tmp_path, start[0], [1])
+    assert [row["output"] for row in rows[:4]] == texts
+    assert summary["runs"][0]["n_with_thoughts"] == 5
 
 
 def test_answers_that_do_not_end_are_said_loudly(tmp_path, start, capsys):

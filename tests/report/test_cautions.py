@@ -75,6 +75,14 @@ def test_where_answers_end_is_named():
     assert "token ids" not in said(changed("dpo", share_ended=0.5), summaries=[older])[0]
 
 
+def test_thoughts_in_answers_are_told():
+    runs = [{"n_prompts": 50, "n_with_thoughts": 30}, {"n_prompts": 50}]
+    summary = {"record": {"setting": "own", "method": "dpo"}, "runs": runs}
+    (sentence,) = said(comparison(), summaries=[summary])
+    assert "answers hold thoughts (<think>)" in sentence and "of them: dpo 30 %." in sentence
+    assert said(comparison(), summaries=[{**summary, "runs": runs[1:]}]) == []
+
+
 OWN = {"kind": "reward_model"}
 
 

@@ -1,6 +1,7 @@
 """What surrounds a training: memory errors explained, the saved folder, its card, its logs."""
 
 import json
+import shutil
 import signal
 import stat
 
@@ -12,7 +13,8 @@ from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from poet.files import UMASK, UserError, read_json
+from poet.data.ends import configured_ends
+from poet.files import UMASK, UserError, read_json, write_json
 from poet.train import preference
 from poet.train.arguments import common_arguments
 from poet.train.card import write_card
@@ -141,3 +143,17 @@ def test_gradient_checkpointing_changes_no_weight(inputs, tmp_path):
         )["record"]["gradient_checkpointing"] is setting  # fmt: skip
     for mine, theirs in zip(*(model.parameters() for model in weights), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("lora", [None, {"r": 4, "lora_alpha": 8}], ids=["whole", "LoRA"])
+def test_a_start_model_with_llama_2s_generation_settings_is_trained_to_the_end(
+    start, tmp_path, lora
+):
+    """transformers saves no model with a temperature and without do_sample, once it is changed."""
+    model = shutil.copytree(start[0], tmp_path / "start")
+    said = {"temperature": 0.9, "top_p": 0.6, "eos_token_id": [1, 40]}
+    write_json(said, model / "generation_config.json")
+    (tmp_path / "inputs").mkdir()
+    inputs = make_inputs(model, tmp_path / "inputs", n_train=5, n_test=2)
+    preference.main(arguments(inputs, record_of(lora=lora), tmp_path))
+    assert configured_ends(tmp_path / "model") == [1, 40]

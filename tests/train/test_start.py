@@ -3,12 +3,10 @@
 import json
 import os
 import shutil
-from functools import partial
 
 import pytest
 from transformers import AutoTokenizer
 
-from poet.data.repositories import load_whole
 from poet.evaluate.sampling import load_model
 from poet.files import UserError
 from poet.train import start as program
@@ -82,26 +80,19 @@ def test_no_such_folder(tmp_path, name):
         run(tmp_path, {**RECORD, "model": name})
 
 
-def test_weights_that_are_not_in_the_files_are_not_made_up(published, tmp_path):
+def test_weights_that_are_not_in_the_files_are_not_made_up(published):
     """transformers makes them up and warns; the model would be trained and judged."""
     from safetensors.torch import load_file, save_file
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
     file = published / "model.safetensors"
     weights = load_file(file)
-    load_whole(AutoModelForCausalLM, published)
     gone = sorted(name for name in weights if "mlp" in name)
     save_file({n: w for n, w in weights.items() if n not in gone}, file, {"format": "pt"})
-    said = f"published: its files have no weights for {', '.join(gone[:3])} and {len(gone) - 3} m"
-    for load in (partial(load_whole, AutoModelForCausalLM), load_model):
-        with pytest.raises(UserError, match=said):
-            load(published)
-    save_file(weights, file, {"format": "pt"})
-    with pytest.raises(UserError, match="no weights for score.weight, as LlamaForSequenceClass"):
-        load_whole(AutoModelForSequenceClassification, published)
+    with pytest.raises(UserError, match=f"{len(gone)} of the weights of .* first is {gone[0]}"):
+        load_model(published)
 
 
 def test_weights_under_a_name_that_transformers_does_not_look_for(published, tmp_path):
     (published / "model.safetensors").rename(published / "model-00001-of-00002.safetensors")
-    with pytest.raises(UserError, match="found model-00001-of-00002.safetensors; expected model.s"):
+    with pytest.raises(UserError, match="no model.safetensors .* found model-00001-of-"):
         run(tmp_path, RECORD, "--base", str(published))

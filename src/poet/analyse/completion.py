@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from poet.data.encoding import encode_pairs
-from poet.data.ends import turn_end
+from poet.data.ends import closing_text, turn_end
 from poet.data.templates import Chat
 from poet.data.world import continue_expected_reward, reward
 from poet.evaluate import scalar
@@ -54,13 +54,13 @@ class Completer:
         return response_header(self.chat)
 
     @cached_property
-    def end(self) -> int | None:
-        """See :func:`poet.data.ends.turn_end`."""
-        return turn_end(self.chat)
+    def ends(self) -> tuple[int | None, str]:
+        """See :func:`poet.data.ends.turn_end` and :func:`poet.data.ends.closing_text`."""
+        return turn_end(self.chat), closing_text(self.chat)
 
     def text(self, ids: Sequence[int]) -> str:
         """What a response's token ids, or its first ones, say."""
-        return without_header(decode(self.chat.tokenizer, ids, self.end), self.header)
+        return without_header(decode(self.chat.tokenizer, ids, *self.ends), self.header)
 
     def is_whole(self, prefix: Sequence[int]) -> bool:
         """Has the response ended within the prefix? A template may write more after that."""

@@ -36,7 +36,9 @@ def read_prefixes(
             if [row["instruction"] for row in rows] != [p["instruction"] for p in prompts]:
                 raise UserError(f"the answers of {method} are to other prompts; generate again")
             texts = [[{"role": "assistant", "content": row["output"]}] for row in rows]
-            prompt_ids, answers = encode_pairs(completer.chat, messages, texts, options)
+            prompt_ids, answers = encode_pairs(
+                completer.chat, messages, texts, options, written=True
+            )
             for k in ks:
                 prefixes[method, seed, k] = [
                     (index, tuple(_without_end(ids, row, completer)[:k]))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from poet.analyse.completion import response_header, without_header
 from poet.data.encoding import encode_both
-from poet.data.ends import turn_end
+from poet.data.ends import closing_text, turn_end
 from poet.data.preferences import instruction
 from poet.data.templates import Chat, row_options
 from poet.data.tokenization import limit_lengths
@@ -55,7 +55,8 @@ class Ids:
     def __init__(self, tokenizer, record: dict | None = None):
         self.record = record
         self.chat = Chat.of(tokenizer, record) if record else Chat(tokenizer, "keep_start", {})
-        self.header, self.end = response_header(self.chat), turn_end(self.chat)
+        self.header = response_header(self.chat)
+        self.ends = turn_end(self.chat), closing_text(self.chat)
 
     def __call__(self, pairs: Sequence[dict]) -> Iterator[Tokens]:
         for start in range(0, len(pairs), BATCH):
@@ -73,7 +74,7 @@ class Ids:
 
     def prefix(self, text: str, tokens: Sequence[int], k: int) -> str:
         """The text of a response's first ``k`` tokens."""
-        return without_header(decode(self.chat.tokenizer, tokens[:k], self.end), self.header)
+        return without_header(decode(self.chat.tokenizer, tokens[:k], *self.ends), self.header)
 
 
 def text_of(pair: dict, side: str) -> str:

@@ -22,12 +22,12 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.utils import add_fused_lm_head
 
-    from poet.data.repositories import load_whole, loading
+    from poet.data.repositories import loading, whole_model
     from poet.progress import track
     from poet.train.forward import pad_sequences
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_whole(AutoModelForCausalLM, folder, dtype=torch.float32, **loading(record))
+    model = whole_model(AutoModelForCausalLM, folder, dtype=torch.float32, **loading(record))
     model.to(device).eval()
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))  # in chunks, without the logits
     half = record["dtype"] == "bfloat16" and device == "cuda"  # as the reference was computed

@@ -11,6 +11,7 @@ from os.path import commonprefix
 from poet.data.templates import (
     Chat,
     Options,
+    refuse_losses,
     render_prompts,
     row_options,
     takes_alone,
@@ -46,15 +47,22 @@ def encode_pairs(
     prompts: list[list[dict]],
     responses: list[list[dict]],
     options: Options = None,
+    written: bool = False,
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of chat messages, prompts and their responses, before length limits.
 
+    ``written``: a model wrote the responses, of which a template may cut off the thoughts; those of
+    training data have to be whole.
+
     Raises:
-        UserError: see :func:`poet.data.templates.apply_template` and, with the policy ``paper``,
-            :func:`poet.data.templates.takes_alone`.
+        UserError: see :func:`poet.data.templates.apply_template`, :func:`refuse_losses` there and,
+            with the policy ``paper``, :func:`poet.data.templates.takes_alone`.
     """
     render = _render_paper if chat.length_policy == "paper" else _render
-    return encode_texts(chat, *render(chat, prompts, responses, options))
+    prompt_texts, response_texts = render(chat, prompts, responses, options)
+    if not written:
+        refuse_losses(responses, response_texts)
+    return encode_texts(chat, prompt_texts, response_texts)
 
 
 def encode_texts(
@@ -112,14 +120,24 @@ def encode_both(chat: Chat, rows: dict[str, list]) -> list[tuple[list[int], list
 
 def _render(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:
     prompt_texts = render_prompts(chat, prompts, options)
-    # What a template writes after the end of the turn (a newline, mostly) is never generated.
-    answers = [text.rstrip() for text in _after(prompt_texts, chat, prompts, responses, options)]
-    return prompt_texts, answers
+    answers = _after(prompt_texts, chat, prompts, responses, options)
+    return prompt_texts, [_ended(text, chat.tokenizer.eos_token) for text in answers]
+
+
+def _ended(text: str, eos: str | None) -> str:
+    """A response without what its template writes after the end of the turn: nobody generates it.
+
+    That is a newline, mostly, and EOS after a turn that EOS has ended, as of Phi-3's template.
+    """
+    text = text.rstrip()
+    before = text.removesuffix(eos or "").rstrip()
+    return before if eos and before.endswith(eos) else text
 
 
 def _render_paper(chat: Chat, prompts, responses, options) -> tuple[list[str], list[str]]:
     prompts = with_system(chat, prompts)
     prompt_texts = chat.text(prompts, options)
+    refuse_losses(prompts, prompt_texts)
     # A row's tools or variables may be written before a message that stands alone.
     if not takes_alone(chat) or (options and any(options)):
         return prompt_texts, _after(prompt_texts, chat, prompts, responses, options)

@@ -18,11 +18,29 @@ def turn_end(chat: Chat) -> int | None:
     Raises:
         UserError: see :func:`poet.data.templates.apply_template`.
     """
-    (text,) = chat.text([PROBE + PROBE_ANSWER])
-    _, answer, rest = text.rpartition(PROBE_ANSWER[0]["content"])
-    ids = chat.tokenizer.added_tokens_encoder
-    found = [token for token in ids if answer and rest.lstrip().startswith(token)]
+    rest, ids = _after_answer(chat), chat.tokenizer.added_tokens_encoder
+    found = [token for token in ids if rest.lstrip().startswith(token)]
     return ids[max(found, key=len)] if found else None
+
+
+def closing_text(chat: Chat) -> str:
+    """The text with which the template ends an assistant's turn where no token does; mostly empty.
+
+    As of a ChatML whose ``<|im_end|>`` the tokenizer does not know, or of ``### End``. White space
+    alone is none: an answer may have it.
+
+    Raises:
+        UserError: see :func:`poet.data.templates.apply_template`.
+    """
+    rest = _after_answer(chat)
+    tokens = (rest.find(token) for token in chat.tokenizer.added_tokens_encoder)
+    return rest[: min((place for place in tokens if place >= 0), default=len(rest))].rstrip()
+
+
+def _after_answer(chat: Chat) -> str:
+    """What the template writes after an answer's content."""
+    (text,) = chat.text([PROBE + PROBE_ANSWER])
+    return text.rpartition(PROBE_ANSWER[0]["content"])[2]
 
 
 def with_ends(sampling: dict, chat: Chat, folder: str | Path) -> dict:
@@ -64,7 +82,7 @@ def configured_ends(folder: str | Path) -> list[int]:
             f"{path}: eos_token_id is {ends}; expected a token id, a list of them or null. Mend it "
             "there."
         )
-    return [end for end in ends if end is not None]
+    return [end for end in ends if end is not None and end >= 0]  # -1 stands for none
 
 
 def control_tokens(chat: Chat) -> dict[str, int]:

@@ -126,21 +126,42 @@ def loadable(what: str, expected: str) -> Iterator[None]:
         raise UserError(f"{what} cannot be loaded: {reason}\nExpected {expected}.") from None
 
 
-def load_whole(kind, folder: str | Path, **arguments):
-    """A model of a folder by ``kind``, a class of transformers, all of it from the folder's files.
+def whole_model(kind, folder: str | Path, **arguments):
+    """A model with all its weights from its folder, that can be saved once it is trained.
 
-    ``arguments`` are ``from_pretrained``'s.
+    transformers gives random values to weights that it does not find, and saves no changed
+    generation configuration that it finds inconsistent, as Llama-2's with a temperature but
+    without do_sample: of such a one the token ids stay, which are all that is read of it.
+
+    Args:
+        kind: ``AutoModelForCausalLM`` or another class with a ``from_pretrained``.
+        arguments: its own, see :func:`loading`.
 
     Raises:
-        UserError: the files lack weights, which transformers would make up.
+        UserError: it cannot be loaded, or lacks weights or has them in other shapes.
     """
-    model, info = kind.from_pretrained(folder, output_loading_info=True, **arguments)
-    if lacking := sorted(info["missing_keys"]):
-        more = f" and {len(lacking) - 3} more" if len(lacking) > 3 else ""
-        raise UserError(
-            f"model {folder}: its files have no weights for {', '.join(lacking[:3])}{more}, as "
-            f"{type(model).__name__} needs; they would be random. Copy or save the whole model."
+    from transformers import GenerationConfig
+
+    with loadable(f"the model {folder}", f"one for {kind.__name__}"):
+        model, found = kind.from_pretrained(
+            folder, output_loading_info=True, ignore_mismatched_sizes=True, **arguments
         )
+    lacking = {*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])}
+    if lacking:
+        made_for = (read_json(Path(folder) / "config.json").get("architectures") or ["nothing"])[0]
+        raise UserError(
+            f"{folder}: {len(lacking)} of the weights of {type(model).__name__} are not in it, or "
+            f"in another shape, the first is {min(lacking)}; they would be random. Its config.json "
+            f"names {made_for}. Give a whole model of the kind that is asked for, with the "
+            "config.json that belongs to it."
+        )
+    try:
+        if model.can_generate():
+            model.generation_config.validate(strict=True)
+    except ValueError:
+        names = ("bos_token_id", "eos_token_id", "pad_token_id")
+        ids = {name: getattr(model.generation_config, name) for name in names}
+        model.generation_config = GenerationConfig(**ids)
     return model
 
 
@@ -177,13 +198,11 @@ def check_model(folder: str | Path, name: str) -> None:
             f"model {name}: no tokenizer in it, neither of {', '.join(TOKENIZER_FILES)}. Save it "
             "there with `tokenizer.save_pretrained`."
         )
-    try:
-        config = read_json(folder / "config.json")
-    except ValueError as error:
-        raise UserError(f"model {name}: its config.json is no JSON ({error})") from None
-    if not isinstance(config, dict):
-        found = type(config).__name__
-        raise UserError(f"model {name}: its config.json is a JSON {found}, expected an object")
+    for file in ("tokenizer_config.json", "generation_config.json"):
+        _object(folder / file, name)
+    config = _object(folder / "config.json", name)
+    if not isinstance(config.get("text_config") or {}, dict):
+        raise UserError(f"model {name}: text_config in its config.json is no object")
     _check_weights(folder, name)
     if "auto_map" in config and not any(folder.glob("*.py")):
         from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
@@ -197,18 +216,32 @@ def check_model(folder: str | Path, name: str) -> None:
             )
 
 
+def _object(file: Path, name: str) -> dict:
+    """The JSON object in a model's file; an empty one where there is no such file."""
+    if not file.is_file():
+        return {}
+    try:
+        found = read_json(file)
+    except ValueError as error:
+        raise UserError(f"model {name}: its {file.name} is no JSON ({error})") from None
+    if not isinstance(found, dict):
+        kind = type(found).__name__
+        raise UserError(f"model {name}: its {file.name} is a JSON {kind}, expected an object")
+    return found
+
+
 def _check_weights(folder: Path, name: str) -> None:
     """Refuse weights that are not all there: shards, and their bytes, as far as headers tell."""
-    index = folder / _INDEX
-    whole = (folder / "model.safetensors").is_file()
-    if not whole and not index.is_file():
-        found = ", ".join(sorted(file.name for file in folder.glob("*.safetensors")))
-        raise UserError(
-            f"model {name}: found {found}; expected model.safetensors, or shards with {_INDEX}, "
-            "by which weights are found. Save it there with `model.save_pretrained`."
-        )
-    if not whole:
-        shards = sorted(set(read_json(index)["weight_map"].values()))
+    if not (folder / "model.safetensors").is_file():
+        listed = _object(folder / _INDEX, name).get("weight_map")
+        if not listed or not isinstance(listed, dict):
+            found = ", ".join(sorted(file.name for file in folder.glob("*.safetensors"))[:3])
+            raise UserError(
+                f"model {name}: no model.safetensors in it, and no {_INDEX} that lists its parts "
+                f"in a weight_map; found {found}. Copy or download the whole folder, or save the "
+                "model anew with `model.save_pretrained`."
+            )
+        shards = sorted(set(listed.values()))
         if lacking := [shard for shard in shards if not (folder / shard).is_file()]:
             raise UserError(
                 f"model {name}: {len(lacking)} of the {len(shards)} files that {_INDEX} lists are "

@@ -10,17 +10,14 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 import re
-import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
 from poet.data.containers import BadRow
-from poet.data.messages import OPTIONS, read_options
+from poet.data.messages import OPTIONS, REASONING, read_options
 from poet.files import UserError
 
 DATE = "2024-07-26"  # Llama-3.2's own, for those who have no clock
@@ -78,11 +75,38 @@ def render_prompts(chat: Chat, prompts: list[list[dict]], options: Options = Non
     """The text that the model continues: chat template with generation prompt.
 
     Raises:
-        UserError: see :func:`apply_template`.
+        UserError: see :func:`apply_template` and :func:`refuse_losses`.
     """
     if chat.length_policy == "paper":
         prompts = with_system(chat, prompts)
-    return chat.text(prompts, options, add_generation_prompt=True)
+    texts = chat.text(prompts, options, add_generation_prompt=True)
+    refuse_losses(prompts, texts)
+    return texts
+
+
+def refuse_losses(conversations: list[list[dict]], texts: list[str]) -> None:
+    """Refuse texts that lack what a message says, but for white space.
+
+    Some templates know no system role and skip its messages, cut the thoughts off an answer, or
+    read only contents that are lists of parts. Earlier answers may lose their thoughts.
+
+    Raises:
+        UserError: naming the message.
+    """
+    for messages, text in zip(conversations, texts, strict=True):
+        written = "".join(text.split())
+        for message in messages:
+            if message["role"] == "assistant" and message is not messages[-1]:
+                continue
+            for name in ("content", *REASONING):
+                value = message.get(name)
+                if isinstance(value, str) and "".join(value.split()) not in written:
+                    raise UserError(
+                        f"the chat template leaves out what a message says: {name} of the role "
+                        f"{message['role']}, {value[:100]!r}\n  found:    ...{text[-200:]!r}\n"
+                        "Leave it out of the messages, or give the tokenizer a template that "
+                        "writes it. (One for images may read lists of parts only.)"
+                    )
 
 
 def apply_template(
@@ -137,14 +161,14 @@ def _arguments(tokenizer, variables: dict) -> dict:
             "applied; expected variables of the chat template. Leave it out."
         )
     template = template_of(tokenizer, variables.get("tools"))
-    return {"chat_template": _dated(template, day), **variables}
+    return {"chat_template": _dated(template, variables, day), **variables}
 
 
-def _dated(template: str, day: str) -> str:
+def _dated(template: str, variables: dict, day: str) -> str:
     """A template whose ``strftime_now`` writes that day, as the first moment of it.
 
     transformers passes no functions to a template, so the function is a macro before it. It knows
-    the codes (%d, %B) that the template names.
+    the codes (%d, %B) that the template or its variables name.
     """
     if "strftime_now" not in template:
         return template
@@ -154,7 +178,7 @@ def _dated(template: str, day: str) -> str:
         raise UserError(
             f"chat_template_kwargs.strftime_now is {day!r}; expected a date like {DATE}"
         ) from None
-    found = {*re.findall(r"%[-_0^#]?[A-Za-z]", template)}
+    found = {*re.findall(r"%[-_0^#]?[A-Za-z]", f"{template}{variables}")}
     codes = sorted(found - {"%s"})  # which depends on the time zone
     written = [("%%", "\0"), *((code, moment.strftime(code)) for code in codes), ("\0", "%")]
     steps = "".join(f"|replace({json.dumps(a)}, {json.dumps(b)})" for a, b in written)
@@ -194,71 +218,6 @@ def template_hash(tokenizer) -> str:
     """
     texts = dict.fromkeys(template_of(tokenizer, tools) for tools in (None, [{}]))
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
-
-
-def check_template(tokenizer, template_kwargs: dict) -> None:
-    """Refuse a tokenizer that writes no contents, as some for images do, or by the day's date, or
-    leaves it to the model to open its turn with words.
-
-    The templates of transformers get a fixed date; a tokenizer may have code of its own.
-
-    Raises:
-        UserError: see above, and :func:`apply_template`.
-    """
-    days = []
-    for zone in ("POET12", "POET-14"):  # 26 hours apart: never the same date
-        with _time_zone(zone):
-            days += apply_template(tokenizer, template_kwargs, [PROBE], add_generation_prompt=True)
-    name = tokenizer.name_or_path or "memory"
-    if days[0] != days[1]:
-        raise UserError(
-            f"the tokenizer in {name} writes another prompt on another day, so training and "
-            "generation would see different ones.\n"
-            f"  on one day:     {days[0][:200]!r}\n  on another day: {days[1][:200]!r}\n"
-            "Give it a chat template that takes the date from chat_template_kwargs."
-        )
-    if PROBE[0]["content"] not in days[0]:
-        raise UserError(
-            f"the chat template in {name} leaves out what a message says.\n"
-            f"  found:    {days[0][:200]!r}\n  expected: {PROBE[0]['content']!r} in it\n"
-            "It may be one for images, whose contents are lists of parts; give the tokenizer one "
-            "for texts."
-        )
-    _check_opened(tokenizer, template_kwargs, days[0])
-
-
-def _check_opened(tokenizer, template_kwargs: dict, asked: str) -> None:
-    """Refuse a template without a generation prompt where a turn begins with words.
-
-    The model would write them itself, and they would be judged as a part of its answers.
-    """
-    closed, whole = apply_template(tokenizer, template_kwargs, [PROBE, PROBE + PROBE_ANSWER])
-    if asked != closed or not whole.startswith(asked):
-        return
-    begins = whole.removeprefix(asked).partition(PROBE_ANSWER[0]["content"])[0]
-    words = begins
-    for token in tokenizer.added_tokens_decoder.values():
-        words = words.replace(token.content, "") if token.special else words
-    if words.strip():
-        raise UserError(
-            f"the chat template in {tokenizer.name_or_path or 'memory'} has no generation prompt, "
-            f"so answers would begin with {begins!r}; expected that where add_generation_prompt is "
-            "set. Add it to the template."
-        )
-
-
-@contextmanager
-def _time_zone(name: str) -> Iterator[None]:
-    before = os.environ.get("TZ")
-    os.environ["TZ"] = name
-    time.tzset()
-    try:
-        yield
-    finally:
-        os.environ.pop("TZ")
-        if before is not None:
-            os.environ["TZ"] = before
-        time.tzset()
 
 
 def with_system(chat: Chat, prompts: list[list[dict]]) -> list[list[dict]]:

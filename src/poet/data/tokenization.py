@@ -27,9 +27,9 @@ from poet.data.encoding import encode_both, encode_prompts
 from poet.data.ends import Stray, defect
 from poet.data.model_limits import add_needs, check_prompts, check_tokens
 from poet.data.pairs import BadRow, refuse_bad
+from poet.data.template_checks import check_template
 from poet.data.templates import (
     Chat,
-    check_template,
     options_of,
     template_hash,
 )
@@ -86,6 +86,9 @@ def tokenize_rows(
 
     Pairs whose tokens would not be their answers are left out; of each the place among the rows,
     the reason and what was found.
+
+    Raises:
+        UserError: see :func:`poet.data.encoding.encode_pairs`.
     """
     limits = [record[k] for k in ("max_length", "max_prompt_length", "length_policy")]
     out, cuts, bad = {name: [] for name in COLUMNS}, Counter(), []
@@ -114,7 +117,7 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
 
     Raises:
         UserError: pairs that :func:`poet.data.ends.defect` names, unless the record's ``bad_rows``
-            is ``drop`` and each split has others.
+            is ``drop`` and each split has others; or the first row that the template refuses.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -126,7 +129,8 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
     # Processes and not the tokenizer's threads: templates, cuts and hashes are Python. Forked, so
     # that none of them imports or loads anything.
     chat = Chat.of(tokenizer, record)
-    pool = ProcessPoolExecutor(workers, get_context("fork"), _set_up, (chat, record, schema))
+    shared = (chat, record, schema, source)
+    pool = ProcessPoolExecutor(workers, get_context("fork"), _set_up, shared)
     counts: Counter[str] = Counter()
     splits: Counter[str] = Counter()
     bad: list[tuple[str, BadRow]] = []
@@ -174,14 +178,23 @@ def _set_up(*shared) -> None:
 def _tokenize_batch(batch, start: int):
     import pyarrow as pa
 
-    chat, record, schema = _SHARED
+    chat, record, schema, source = _SHARED
     rows = batch.to_pydict()
-    out, cuts, bad = tokenize_rows(chat, rows, record)
-    out["row"] = [start + place for place in out["row"]]
-    named = [
-        (f"row {start + place + 1} (prompt {rows['prompt'][place][-1]['content'][:60]!r})", *found)
-        for place, *found in bad
+    names = [
+        f"row {start + place + 1} (prompt {prompt[-1]['content'][:60]!r})"
+        for place, prompt in enumerate(rows["prompt"])
     ]
+    try:
+        out, cuts, bad = tokenize_rows(chat, rows, record)
+    except UserError:  # of some row
+        for place, name in enumerate(names):
+            try:
+                tokenize_rows(chat, {key: [rows[key][place]] for key in rows}, record)
+            except UserError as error:
+                raise UserError(f"{source}, {name}: {error}") from None
+        raise
+    out["row"] = [start + place for place in out["row"]]
+    named = [(names[place], *found) for place, *found in bad]
     return pa.table(out, schema=schema), cuts, named
 
 

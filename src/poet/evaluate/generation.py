@@ -9,19 +9,22 @@ sampling parameters; they draw different random numbers.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections import Counter
 
 from poet.data.encoding import encode_prompts
-from poet.data.ends import with_ends
+from poet.data.ends import closing_text, with_ends
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.repositories import loading
-from poet.data.templates import Chat, check_template, template_hash
-from poet.evaluate.sampling import described, load_model, sample, sample_continuous
+from poet.data.template_checks import check_template
+from poet.data.templates import Chat, template_hash
+from poet.evaluate.sampling import closed, described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 
 LOUD = 0.1  # of a model's answers
+_THOUGHTS = re.compile("</?think(ing)?>")  # as Qwen3, DeepSeek-R1 and others write them
 
 
 def check_trained_template(chat: Chat, model: str, tokens_info: str | None) -> str:
@@ -109,7 +112,9 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
         check_positions(positions(text_config(model)), asked, model, "the prompts", longest)
         sampling = with_ends(record["generation"], chat, model)
         found, engine = answer(record, sampling, ids, tokenizer, model, seeds, vllm_python)
+        closing = closing_text(chat)
         for seed, (answers, seconds) in zip(seeds, found, strict=True):
+            answers = closed(chat, answers)
             name = f"{record['setting']}/{record['method']}/seed-{seed}"
             rows[model, seed] = [
                 {key: prompt[key] for key in ("index", "dataset", "instruction")}
@@ -117,6 +122,7 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
                 for prompt, text in zip(prompts, described(chat, answers), strict=True)
             ]
             reasons = Counter(reason for _, reason in answers)
+            thoughts = sum(bool(_THOUGHTS.search(row["output"])) for row in rows[model, seed])
             runs.append(
                 {
                     "generator": name,
@@ -127,23 +133,26 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
                     "new_tokens": sum(len(tokens) for tokens, _ in answers),
                     "seconds": round(seconds, 3),
                     "stop_token_ids": sampling["stop_token_ids"],
+                    **({"stop_text": closing} if closing else {}),
+                    **({"n_with_thoughts": thoughts} if thoughts else {}),
                     "finish_reasons": {key: reasons[key] for key in ("stop", "length")},
                 }
             )
-            _say_cut(name, reasons["length"], len(ids), tokenizer, sampling)
+            _say_cut(name, reasons["length"], len(ids), tokenizer, sampling, closing)
     return rows, {"runs": runs, "record": record, "provenance": provenance()}
 
 
-def _say_cut(name: str, n_cut: int, n: int, tokenizer, sampling: dict) -> None:
+def _say_cut(name: str, n_cut: int, n: int, tokenizer, sampling: dict, closing: str) -> None:
     """How many answers did not end; loudly if they are more than LOUD of all."""
     print(f"{name}: {n_cut} of {n} answers cut off", flush=True)
     if n_cut > LOUD * n:
         ends = sampling["stop_token_ids"]
         tokens = ", ".join(map(repr, tokenizer.convert_ids_to_tokens(ends)))
+        text = f" and before the text {closing!r}" if closing else ""
         print(
             f"WARNING {name}: {n_cut} of {n} answers did not end within max_new_tokens "
             f"({sampling['max_new_tokens']}), so that unfinished text is judged.\n"
-            f"  An answer ends at {tokens} (ids {', '.join(map(str, ends))}).\n"
+            f"  An answer ends at {tokens} (ids {', '.join(map(str, ends))}){text}.\n"
             "If the model ends its turns with another token, name its id in "
             "generation.stop_token_ids; if it writes longer answers, raise max_new_tokens; else it "
             "has not learned to end, and its scores say little.",

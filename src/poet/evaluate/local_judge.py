@@ -99,9 +99,9 @@ class LocalJudge:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from poet.data.repositories import load_whole
+        from poet.data.repositories import whole_model
 
-        model = load_whole(AutoModelForCausalLM, self.folder, dtype="auto").eval()
+        model = whole_model(AutoModelForCausalLM, self.folder, dtype="auto").eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         found: list[list[float]] = [[]] * len(ids)

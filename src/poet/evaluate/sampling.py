@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Iterable
+from functools import partial
 
 from poet.data.encoding import encode
-from poet.data.ends import turn_end
-from poet.data.repositories import load_whole
+from poet.data.ends import closing_text, turn_end
+from poet.data.repositories import whole_model
 from poet.data.templates import Chat, Options, render_prompts
 from poet.files import UserError
 
@@ -122,7 +124,28 @@ def generate(
 ) -> list[dict]:
     """Sample one answer per prompt (lists of chat messages), as :func:`described`."""
     ids = encode(chat.tokenizer, render_prompts(chat, prompts, options))
-    return described(chat, sample(model, chat.tokenizer, ids, sampling, seed, label))
+    answers = sample(model, chat.tokenizer, ids, sampling, seed, label)
+    return described(chat, closed(chat, answers))
+
+
+def closed(chat: Chat, answers: list[tuple[list[int], str]]) -> list[tuple[list[int], str]]:
+    """Answers that end with the template's :func:`poet.data.ends.closing_text`, where it has one.
+
+    What a model writes after that is no part of the answer, which has ended: ``stop``.
+    """
+    closing = closing_text(chat)
+    if not closing:
+        return answers
+
+    def after(tokens: list[int], n: int) -> bool:
+        return closing in decode(chat.tokenizer, tokens[:n])
+
+    return [
+        (tokens[: bisect(range(len(tokens)), False, key=partial(after, tokens))], "stop")
+        if after(tokens, len(tokens))
+        else (tokens, reason)
+        for tokens, reason in answers
+    ]
 
 
 def described(chat: Chat, answers: list[tuple[list[int], str]]) -> list[dict]:
@@ -131,10 +154,10 @@ def described(chat: Chat, answers: list[tuple[list[int], str]]) -> list[dict]:
     ``stop`` if the answer ended by itself, ``length`` if ``max_new_tokens`` cut it. The text is
     without special tokens and without the end of the turn, which need not be one.
     """
-    end = turn_end(chat)
+    end, closing = turn_end(chat), closing_text(chat)
     return [
         {
-            "output": decode(chat.tokenizer, tokens, end),
+            "output": decode(chat.tokenizer, tokens, end, closing),
             "n_tokens": len(tokens),
             "finish_reason": reason,
         }
@@ -162,10 +185,14 @@ def _generation_config(sampling: dict, pad: int, max_new_tokens: int):
     )
 
 
-def decode(tokenizer, ids: Iterable[int], end: int | None = None) -> str:
-    """The text of a response's token ids, without special tokens and a turn's ``end``."""
+def decode(tokenizer, ids: Iterable[int], end: int | None = None, closing: str = "") -> str:
+    """The text of a response's token ids, without special tokens and a turn's ``end``.
+
+    It ends before ``closing``, see :func:`poet.data.ends.closing_text`.
+    """
     ids = [token for token in ids if token != end]
-    return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text.partition(closing)[0] if closing else text
 
 
 def load_model(folder: str, **arguments):
@@ -178,5 +205,5 @@ def load_model(folder: str, **arguments):
 
     cuda = torch.cuda.is_available()
     dtype = torch.bfloat16 if cuda else torch.float32
-    model = load_whole(AutoModelForCausalLM, folder, dtype=dtype, **arguments).eval()
+    model = whole_model(AutoModelForCausalLM, folder, dtype=dtype, **arguments).eval()
     return AutoTokenizer.from_pretrained(folder), model.to("cuda" if cuda else "cpu")

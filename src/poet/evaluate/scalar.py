@@ -85,7 +85,7 @@ def reward_model(name: str, model: str, batch_size: int = 16) -> Scalar:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from poet.data.repositories import load_whole, model_path
+    from poet.data.repositories import model_path, whole_model
     from poet.data.templates import row_options, template_of
     from poet.train import reward_model as training
 
@@ -94,7 +94,7 @@ def reward_model(name: str, model: str, batch_size: int = 16) -> Scalar:
     record = read_json(trained).get("record", {}) if trained.is_file() else {}
     variables = record.get("chat_template_kwargs", {})
     tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
-    classifier = load_whole(AutoModelForSequenceClassification, folder, dtype="auto")
+    classifier = whole_model(AutoModelForSequenceClassification, folder, dtype="auto")
     if classifier.config.num_labels != 1:
         raise UserError(
             f"{model} has {classifier.config.num_labels} outputs; expected a reward model with one"

@@ -37,7 +37,8 @@ def cautions(
     trained = {found["record"]["setting"]: found for found in judges}
     sentences = []
     for kind in (
-        _identical, _degenerate, lambda of: _cut_off(of, stops), _few,
+        _identical, _degenerate, lambda of: _cut_off(of, stops),
+        lambda of: _thoughts(of, stops), _few,
         lambda of: _judge(of, config["annotators"][of["annotator"]], trained), _one_seed,
         lambda of: _scratch(of, config["settings"][of["setting"]]),
     ):  # fmt: skip
@@ -101,6 +102,20 @@ def _cut_off(comparison: dict, stops: dict) -> Iterator[str]:
             f"{_shares(shares, shares)}{ends}. Scores judge those fragments: raise "
             "generation.max_new_tokens, or name the token that ends a turn in "
             "generation.stop_token_ids."
+        )
+
+
+def _thoughts(comparison: dict, stops: dict) -> Iterator[str]:
+    setting, shares = comparison["setting"], {}
+    for name in comparison["methods"]:
+        runs = stops.get((setting, name), [])
+        if n := sum(run.get("n_with_thoughts", 0) for run in runs):
+            shares[name] = n / sum(run["n_prompts"] for run in runs)
+    if shares:
+        yield (
+            f"{setting}: answers hold thoughts (<think>), which are judged and counted as a part "
+            f"of them: {_shares(shares, shares)}. Where the template knows it, set "
+            "chat_template_kwargs: {enable_thinking: false}."
         )
 
 

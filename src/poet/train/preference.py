@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from poet.data.repositories import load_whole, loading
+from poet.data.repositories import loading, whole_model
 from poet.files import cli, load_record, write_json
 from poet.train.arguments import add_run_flags
 from poet.train.requirements import check_optimizer
@@ -60,7 +60,7 @@ def make_trainer(record: dict, table, model_folder, folder):
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
-    model = load_whole(AutoModelForCausalLM, model_folder, dtype=torch.float32, **loading(record))
+    model = whole_model(AutoModelForCausalLM, model_folder, dtype=torch.float32, **loading(record))
     splits = {
         split: Dataset(InMemoryTable(table.filter(pc.equal(table["split"], split)).select(COLUMNS)))
         for split in ("train", "test")

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from poet.data.repositories import load_whole, loading
+from poet.data.repositories import loading, whole_model
 from poet.data.truncation import prefixes
 from poet.files import UserError, cli, load_record, publish
 
@@ -161,7 +161,7 @@ def main(argv=None) -> None:
     torch.set_num_threads(record["torch_threads"])
     table = pq.read_table(args.tokens)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = load_whole(AutoModelForCausalLM, args.model, dtype=torch.float32, **loading(record))
+    model = whole_model(AutoModelForCausalLM, args.model, dtype=torch.float32, **loading(record))
     model = model.to(device).eval()
     if packed := choose_forward(record["forward"], model.config) == "packed":
         add_packed_forward(model)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
 
+from poet.data.repositories import whole_model
 from poet.files import UserError, publish, remove
 from poet.train.checkpoints import Checkpoints, Saver, is_main
 from poet.train.requirements import check_reporting
@@ -115,7 +116,7 @@ def save_model(trainer, base: str | Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="adapter-") as adapter:
         trainer.save_model(adapter if adapted else str(folder))
         if adapted and is_main():
-            model = type(trained.get_base_model()).from_pretrained(base, dtype=torch.float32)
+            model = whole_model(type(trained.get_base_model()), base, dtype=torch.float32)
             PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)
             trainer.processing_class.save_pretrained(folder)
     remove(folder / "training_args.bin")  # a pickle

@@ -35,15 +35,17 @@ def load_model(record: dict, corpus, base=None, needs=()):
     import torch
     from transformers import AutoModelForCausalLM
 
-    from poet.data.repositories import load_whole, loading, model_path
+    from poet.data.repositories import loading, model_path, whole_model
     from poet.train.start import check_model, load_tokenizer
 
     path = model_path(base or record["model"])
     tokenizer = load_tokenizer(record, path)
     check_model(record, path, tokenizer, needs)
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
-    arguments = {"dtype": torch.float32, "use_safetensors": True, **loading(record)}
-    return tokenizer, load_whole(AutoModelForCausalLM, path, **arguments)
+    model = whole_model(
+        AutoModelForCausalLM, path, dtype=torch.float32, use_safetensors=True, **loading(record)
+    )
+    return tokenizer, model
 
 
 def tokenize_corpus(corpus, chat: Chat, max_length: int):

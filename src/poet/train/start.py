@@ -17,7 +17,7 @@ from poet.data.model_limits import (
     text_config,
 )
 from poet.data.repositories import loadable, model_path
-from poet.data.templates import check_template
+from poet.data.template_checks import check_template
 from poet.files import UserError, cli, load_record, publish, read_json, write_json
 
 
