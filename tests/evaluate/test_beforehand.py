@@ -138,9 +138,7 @@ def test_a_local_judge_must_have_room_for_question_reference_and_answer(judge, s
 
 
 def test_a_judge_that_was_downloaded_is_refused_as_a_folder_here_is(judge, folder, tmp_path):
-    with pytest.raises(
-        UserError, match="org/judge, whose .* names LlamaForC.*; expected a seq"
-    ):
+    with pytest.raises(UserError, match="org/judge, whose .* names LlamaForC.*; expected a seq"):
         judge(kind="reward_model")
     (tmp_path / "mine.yaml").write_text(JUDGE.replace("[m, M]", "[m, better]"))
     with pytest.raises(UserError, match="no single token for the label 'better'"):
