@@ -257,26 +257,23 @@ def test_a_column_split_of_a_raw_file_leaves_nothing_out(tmp_path):
     assert len(diagnose.read(tmp_path / "pairs.jsonl", training=True)[0]) == 4
 
 
-def test_texts_of_special_tokens_are_no_answers_here_either(tmp_path, capsys):
-    template = "{% for m in messages %}{{ m.content }}<|end|>{% endfor %}"
-    byte_level(template, None, "<|end|>").save_pretrained(tmp_path / "tokenizer")
-    rows = [pair(f"What is {n}?", "a b c", "d" if n else "d <|end|> e") for n in range(20)]
-    write_jsonl(rows, tmp_path / "pairs.jsonl")
-    flags = ("--pairs", tmp_path / "pairs.jsonl", "--tokenizer", tmp_path / "tokenizer")
-    said = r"1 of 20 rows cannot be used.\n  pair 1 \(prompt 'What is 0\?'\): rejected has the text"
-    with pytest.raises(UserError, match=said):
-        run(capsys, *flags)
-    assert "pairs.jsonl: 19 pairs" in run(capsys, *flags, "--bad-rows", "drop")
-
-
-def test_answers_of_the_same_tokens_are_no_pair_here_either(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "problem"),
+    [
+        ("a b c", "d <|end|> e", "rejected has the text"),
+        ("a b c", " a b c\n", "chosen and rejected have the same tokens"),
+    ],
+)
+def test_what_tokenization_refuses_is_no_pair_here_either(
+    tmp_path, capsys, chosen, rejected, problem
+):
     template = "{% for m in messages %}{{ m.content | trim }}<|end|>{% endfor %}"
     byte_level(template, None, "<|end|>").save_pretrained(tmp_path / "tokenizer")
-    rows = [pair(f"What is {n}?", "a b c", "d" if n else " a b c\n") for n in range(20)]
+    rows = [pair(f"What is {n}?", chosen, "d" if n else rejected) for n in range(20)]
     rows.append(pair("Why?", "a  b", "a b"))  # which a template does not make the same
     write_jsonl(rows, tmp_path / "pairs.jsonl")
     flags = ("--pairs", tmp_path / "pairs.jsonl", "--tokenizer", tmp_path / "tokenizer")
-    said = r"1 of 21 rows cannot be used.\n  pair 1 .*: chosen and rejected have the same tokens"
+    said = rf"1 of 21 rows cannot be used.\n  pair 1 \(prompt 'What is 0\?'\): {problem}"
     with pytest.raises(UserError, match=said):
         run(capsys, *flags)
     assert "pairs.jsonl: 20 pairs" in run(capsys, *flags, "--bad-rows", "drop")

@@ -38,8 +38,9 @@ def test_a_whole_model_is_that_of_the_folder(tmp_path, tied):
 
 
 def test_weights_below_tied_embeddings_are_enough(tmp_path):
-    saved(LlamaModel, tmp_path, tie_word_embeddings=True)
-    whole_model(AutoModelForCausalLM, tmp_path)
+    model = saved(LlamaModel, tmp_path, tie_word_embeddings=True)
+    found = whole_model(AutoModelForCausalLM, tmp_path, dtype=torch.float32)
+    assert torch.equal(found.lm_head.weight, model.embed_tokens.weight)
 
 
 @pytest.mark.parametrize(
