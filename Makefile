@@ -16,13 +16,14 @@ SNAKEMAKE = $(BIN)/snakemake --cores $(CORES) --rerun-incomplete $(if $(CONFIG),
 
 # One run per folder. A killed run leaves Snakemake's lock behind; ours dies with its process, so
 # holding it tells that Snakemake's is stale. A run killed this moment may take a while to be gone.
-# What runs does not get the lock's descriptor: an orphan of it must not hold the folder.
+# Snakemake keeps the lock's descriptor: it may outlive this shell, until its jobs have ended. They do
+# not get it (Python closes it before it starts them): an orphan must not hold the folder.
 define run
 @command -v flock >/dev/null || { echo "error: flock (util-linux) is needed"; exit 1; }; \
   mkdir -p results || exit 1; exec 9> results/.lock && \
   { flock --timeout 5 9 || { echo "error: another make is running the workflow in this folder"; exit 75; }; } && \
   if ls .snakemake/locks/* >/dev/null 2>&1; then $(SNAKEMAKE) --unlock >/dev/null 2>&1 9>&-; fi; \
-  $(1) 9>&-
+  $(1)
 endef
 
 # The answer and its cautions, once more, where the eye is when a run ends.

@@ -134,3 +134,20 @@ def test_two_runs_in_one_folder(make, clone, planted):
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     planted("two `make results` in one folder", seen, "the first goes on undisturbed")
+
+
+def test_a_run_that_waits_for_its_last_job_keeps_the_folder(make, clone):
+    """SIGTERM to make's shell and to Snakemake, which lets its job end: it would publish later."""
+    first = make(cores=1)
+    while not (jobs := processes(first.pid, "-m\0poet.data.world\0")):
+        assert first.poll() is None, first.communicate()[0][-3000:]
+        time.sleep(0.02)
+    for job in jobs:
+        os.kill(job, signal.SIGSTOP)
+    for process in processes(first.pid, "snakemake"):
+        os.kill(process, signal.SIGTERM)
+    second = make()
+    output = second.communicate(timeout=60)[0]
+    assert "error: another make is running the workflow in this folder" in output
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
