@@ -50,6 +50,10 @@ def test_what_needs_little_may_run_anywhere():
     default = load(yaml.safe_load((ROOT / "config.yaml").read_text()))
     small = [Asked(rule, {"setting": "world", "method": "dpo"}, False, 4000) for rule in fits.BYTES]
     check(small, default, MODELS)
+    for asked in small:  # each was looked at
+        asked.mem_mb = 0
+        with pytest.raises(UserError, match=f"{asked.rule} with .*: at least"):
+            check([asked], default, MODELS)
     # An API's calls, tables and the like, whatever the models are.
     judge = next(n for n, of in PAPER["annotators"].items() if of["kind"] == "api")
     check([job("annotate", annotator=judge), job("tokenize"), job("score")], PAPER, MODELS)

@@ -241,6 +241,9 @@ def test_judges_that_compare_are_annotators(own, judge):
     own["settings"]["own"]["annotators"].append("bought")
     del own["settings"]["own"]["arena"]
     check(own)
+    own["settings"]["own"]["safety"]["annotator"] = "bought"
+    with pytest.raises(UserError, match=f"annotators.bought.judge is {judge}, for safety"):
+        check(own)
 
 
 def test_a_local_judge_reads_chat_messages(own):

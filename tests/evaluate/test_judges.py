@@ -1,5 +1,6 @@
 """Judges ask and read exactly as alpaca-eval's own client does; local ones too."""
 
+import copy
 import json
 import random
 import socket
@@ -17,6 +18,7 @@ from poet.evaluate.store import Store
 from poet.files import UserError
 
 WEIGHTED = "weighted_alpaca_eval_gpt4_turbo"
+THEIRS = sorted(path.parent.name for path in judges._theirs().glob("*/configs.yaml"))
 
 
 @pytest.fixture
@@ -253,3 +255,26 @@ def test_a_local_judge_needs_its_labels_as_tokens(start, offline):
         judges.labels(judges.load_judge("alpaca_eval_gpt4"))
     with pytest.raises(UserError, match="writes before it decides"):
         judges.labels(judges.load_judge("weighted_alpaca_eval_cot_gpt4_turbo"))
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_every_judge_of_alpaca_eval_is_of_use_or_refused(name):
+    """None of them is asked about safety, or gives an arena's five verdicts."""
+    try:
+        configs = judges.load_judge(name)
+    except UserError as error:  # of another protocol
+        assert name in str(error)
+        return
+    judges.check_use(configs, "annotators")
+    for use in ("safety", "arena"):
+        with pytest.raises(UserError):
+            judges.check_use(configs, use)
+
+
+@pytest.mark.parametrize("key", ["numerator_token", "denominator_tokens"])
+def test_a_weighted_judge_that_does_not_say_its_tokens(key):
+    configs = copy.deepcopy(judges.load_judge(WEIGHTED))
+    (config,) = configs.values()
+    del config["completion_parser_kwargs"][key]
+    with pytest.raises(UserError, match=f"completion_parser_kwargs has no {key}"):
+        judges.labels(configs)

@@ -93,14 +93,16 @@ def labels(configs: dict[str, dict]) -> list[str]:
     """The tokens whose log-probabilities a weighted judge is read from.
 
     Raises:
-        UserError: it reads something else.
+        UserError: it reads something else, or does not say which tokens.
     """
     (name, config), *others = configs.items()
-    if others or config["fn_completion_parser"] != "logprob_parser":
+    if others or config.get("fn_completion_parser") != "logprob_parser":
         raise UserError(f"judge {name} is not read from one token's log-probabilities")
-    if config["completions_kwargs"]["max_tokens"] != 1:
+    if config["completions_kwargs"].get("max_tokens") != 1:
         raise UserError(f"judge {name} writes before it decides; expected max_tokens: 1")
-    parser = config["completion_parser_kwargs"]
+    parser = config.get("completion_parser_kwargs") or {}
+    if lacking := {"numerator_token", "denominator_tokens"} - set(parser):
+        raise UserError(f"judge {name}: completion_parser_kwargs has no {min(lacking)}")
     return list(dict.fromkeys([parser["numerator_token"], *parser["denominator_tokens"]]))
 
 
