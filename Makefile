@@ -71,12 +71,12 @@ plan: .venv/.installed
 	{ POET_PLAN=1 $(SNAKEMAKE) --dry-run --forceall -- $(TARGETS) > "$$folder/all" 2> "$$folder/errors" && \
 	  $(SNAKEMAKE) --dry-run -- $(TARGETS) > "$$folder/pending" 2> "$$folder/errors" || \
 	  { cat "$$folder"/all "$$folder/errors" >&2; exit 1; }; } && \
-	$(BIN)/python -m poet.plan --configfile "$${CONFIG:-config.yaml}" $(value ARGS) \
+	$(BIN)/python -m poet.plan.plan --configfile "$${CONFIG:-config.yaml}" $(value ARGS) \
 	  --jobs "$$folder/all" --pending "$$folder/pending"
 
 # What the hub has to deliver, looked up once: `make lock CONFIG=config/paper.yaml`.
 lock: .venv/.installed
-	$(BIN)/python -m poet.data.lock $(if $(CONFIG),,$(error name a configuration: make lock CONFIG=FILE))--configfile "$$CONFIG" $(value ARGS)
+	$(BIN)/python -m poet.plan.lock $(if $(CONFIG),,$(error name a configuration: make lock CONFIG=FILE))--configfile "$$CONFIG" $(value ARGS)
 
 # Ours and its peers in turns, on an idle machine: 10 minutes each.
 benchmark: .venv/.installed

@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
-from poet.data.truncation import truncate_pair
+from poet.methods.truncation import truncate_pair
 from poet.train.scratch import train_tokenizer
 
 HERE = Path(__file__).parent

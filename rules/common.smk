@@ -11,7 +11,8 @@ from snakemake.jobs import Job
 
 from poet import config as poet_config
 from poet import digests, local_inputs, provenance
-from poet.data import lock as locks
+from poet.hub import lock as locks
+from poet.hub import wanted
 from poet.data import model_limits, preferences
 from poet.files import UserError
 from poet.train.leftovers import leftovers
@@ -47,7 +48,7 @@ if os.path.lexists("results") and not os.path.isdir("results"):
 try:
     source = " + ".join(map(str, workflow.configfiles)) or "config"
     CONFIG = poet_config.load(config, source)
-    locks.check(CONFIG, source)
+    wanted.check(CONFIG, source)
     if not ARCHIVED:
         local_inputs.check(CONFIG, source)
         model_limits.check_configuration(CONFIG, source)
@@ -62,7 +63,7 @@ GRID = CONFIG["grid"]
 SEEDS = CONFIG["seeds"]
 # Of every training. Outside records: another interval or another log re-runs nothing.
 RUN_FLAGS = f"--save-steps {CONFIG['save_steps']} --report-to {shlex.join(CONFIG['report_to'])}"
-REPOSITORIES = locks.repositories(CONFIG)
+REPOSITORIES = wanted.repositories(CONFIG)
 WORLDS = [name for name in GRID if CONFIG["settings"][name]["data"]["kind"] == "world"]
 TUNED = [name for name in GRID if "sft" in CONFIG["settings"][name]]
 BENCHMARKED = [name for name in GRID if "evaluation" in CONFIG["settings"][name]["data"]]

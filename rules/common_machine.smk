@@ -1,5 +1,6 @@
 # What jobs ask for: of a scheduler, or of this machine.
-from poet import devices, fits
+from poet import devices
+from poet.plan import fits
 from poet.train import launch, requirements
 
 

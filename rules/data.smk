@@ -18,7 +18,7 @@ rule download:
         mem_mb=1000,
         runtime=720,
     shell:
-        "HF_HUB_OFFLINE=0 python -m poet.data.hub --repository {wildcards.repository} "
+        "HF_HUB_OFFLINE=0 python -m poet.hub.download --repository {wildcards.repository} "
         "--lock {params.lock:q} --output {output} 2>&1 | tee {log} >&2"
 
 

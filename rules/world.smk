@@ -21,6 +21,6 @@ rule simulate:
         mem_mb=2000,
         runtime=10,
     shell:
-        "python -m poet.data.world --record {params.record:q} --pairs {output.pairs} "
+        "python -m poet.world.simulate --record {params.record:q} --pairs {output.pairs} "
         "--corpus {output.corpus} --prompts {output.prompts} --gamed {output.gamed} "
         "--tasks {output.tasks} 2>&1 | tee {log} >&2"

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from poet.config import OBJECTIVES, load, resolve
-from poet.data.truncation import STRATEGIES
 from poet.files import UserError
+from poet.methods import objectives, weighting
+from poet.methods.truncation import STRATEGIES
 from poet.report.figure_training import REWARD_LABELS
-from poet.train import objectives, weighting
 
 ROOT = Path(__file__).parents[1]
 SCHEMA = yaml.safe_load((ROOT / "config/config.schema.yaml").read_text())["$defs"]

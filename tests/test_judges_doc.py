@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from poet.config import SCHEMA, load
-from poet.data.lock import repositories
+from poet.hub.wanted import repositories
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "docs/judges.md").read_text()

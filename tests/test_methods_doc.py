@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poet.data.truncation import STRATEGIES
-from poet.train.objectives import OBJECTIVES
-from poet.train.weighting import WEIGHTINGS
+from poet.methods.objectives import OBJECTIVES
+from poet.methods.truncation import STRATEGIES
+from poet.methods.weighting import WEIGHTINGS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/methods.md").read_text()

@@ -18,7 +18,7 @@ from poet.data.tokenization import pair_hash
 ROOT = Path(__file__).parents[1]
 TRAINERS = {  # of each program in poet.train
     "preference": ("poet.train.trainer", "PreferenceTrainer"),
-    "sft": ("poet.train.sft_trainer", "StartTrainer"),
+    "sft": ("poet.train.sft", "StartTrainer"),
     "reward_model": ("trl", "RewardTrainer"),
 }
 # Imported once in the server that forks the processes.

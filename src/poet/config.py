@@ -18,8 +18,8 @@ import yaml
 
 from poet import config_shortcuts
 from poet.config_checks import check_references, known
-from poet.data import lock
 from poet.files import UserError, cli
+from poet.hub import lock
 
 SCHEMA = Path(__file__).parents[2] / "config" / "config.schema.yaml"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from poet.files import UserError
 
 SCALAR = ("oracle", "reward_model")  # annotators that give every answer a reward
-WORLD_TASKS = ("world_choice", "world_answer")  # of lm-eval, made by poet.data.world_tasks
+WORLD_TASKS = ("world_choice", "world_answer")  # of lm-eval, made by poet.world.tasks
 RATES = {"safety": ("api", "local_judge"), "arena": ("api",)}  # and the annotators that judge them
 
 

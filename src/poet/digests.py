@@ -11,8 +11,8 @@ import os
 import time
 from pathlib import Path
 
-from poet.data.lock import MODEL_FILES
 from poet.files import UserError, read_json, write_json
+from poet.hub.lock import MODEL_FILES
 from poet.progress import track
 
 CACHE = Path(".snakemake/poet-digests.json")

@@ -5,10 +5,12 @@ A file under its final name is complete: everything is written beside it and ren
 
 from __future__ import annotations
 
+import csv
 import errno
 import gc
 import glob
 import gzip
+import io
 import json
 import os
 import platform
@@ -174,6 +176,22 @@ def write_jsonl(rows: Iterable[dict], path: str | Path) -> None:
     """Write one JSON object per line, atomically."""
     with publish(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def csv_text(rows: list[dict]) -> str:
+    """``rows`` as CSV; columns in the order they first appear, empty where a row has none."""
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
+
+
+def write_csv(rows: list[dict], path: str | Path) -> None:
+    """Write ``rows`` as CSV (see :func:`csv_text`), atomically."""
+    with publish(path) as temporary:
+        temporary.write_text(csv_text(rows), encoding="utf-8")
 
 
 def load_record(text: str) -> dict:

@@ -20,8 +20,8 @@ from poet.data.pairs import check_columns, refuse_bad
 from poet.data.templates import Chat
 from poet.data.together import check_together
 from poet.data.tokenization import IDS
-from poet.data.truncation import kept_lengths
 from poet.files import UserError
+from poet.methods.truncation import kept_lengths
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset

@@ -10,12 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from poet.config_checks import RATES, scorer_of
-from poet.data.lock import is_hub_id
 from poet.data.model_limits import check_class
-from poet.data.repositories import check_model
 from poet.digests import digest
 from poet.evaluate.judges import check_use, labels, load_judge
 from poet.files import UserError, read_json
+from poet.hub.folders import check_model
+from poet.hub.lock import is_hub_id
 from poet.provenance import digest as digest_of_value
 
 

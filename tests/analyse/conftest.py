@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from poet.data import tokenization, world
-from poet.data.world_language import TRUTH, VALUES, neighbour, read_instruction
+from poet.data import tokenization
 from poet.files import write_json
 from poet.train.scratch import train_tokenizer
+from poet.world import simulate as world
+from poet.world.language import TRUTH, VALUES, neighbour, read_instruction
 
 LIMITS = {"max_length": 256, "max_prompt_length": 128, "length_policy": "keep_start"}
 LIMITS |= {"chat_template_kwargs": {}, "bad_rows": "error"}

@@ -20,9 +20,9 @@ from poet.analyse.pair_prefixes import measure_pairs, read_pairs
 from poet.analyse.pair_tokens import Ids, Tokens, Words
 from poet.analyse.recommendation import markdown, recommend
 from poet.data.templates import Chat
-from poet.data.world_language import words_of
 from poet.files import UserError, read_json, write_jsonl
 from poet.train.sft import load_model
+from poet.world.language import words_of
 
 
 def run(capsys, *flags):

@@ -16,16 +16,21 @@ from poet.analyse.completion import (
     quality,
     response_header,
 )
-from poet.analyse.held_out import held_out_rows
 from poet.analyse.intervals import mean_interval, order_kept
-from poet.analyse.pair_prefixes import MIN_LENGTH, exact_gaps, measure_pairs, read_pairs
+from poet.analyse.pair_prefixes import (
+    MIN_LENGTH,
+    exact_gaps,
+    held_out_rows,
+    measure_pairs,
+    read_pairs,
+)
 from poet.analyse.pair_tokens import Ids
 from poet.data.encoding import encode_pairs
 from poet.data.templates import Chat
 from poet.data.tokenization import tokenize_file
-from poet.data.world import continue_expected_reward
-from poet.data.world_language import reward
 from poet.files import UserError
+from poet.world.language import reward
+from poet.world.simulate import continue_expected_reward
 
 LIMITS = {
     "max_length": 256, "max_prompt_length": 128, "length_policy": "keep_start",

@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from poet.analyse import prefix_quality
-from poet.data.world import write_answer
-from poet.data.world_language import reward
 from poet.evaluate.statistics import Score, over_prompts_and_seeds, paired
 from poet.files import UserError, read_json, read_jsonl, write_json
+from poet.world.language import reward
+from poet.world.simulate import write_answer
 
 SAMPLING = {
     "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6, "stop_token_ids": [1], "batch_size": 64,

@@ -703,7 +703,7 @@ def test_instructions_are_unique_and_prompts_intact():
 
 
 def hub_splits(monkeypatch, splits):
-    from poet.data import repositories
+    from poet.hub import folders as repositories
 
     monkeypatch.setattr(repositories, "load_rows", lambda folder, split: splits[split])
     return {"kind": "hub", "dataset": "owner/name", "revision": "f" * 40}

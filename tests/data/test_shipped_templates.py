@@ -14,8 +14,8 @@ from chat_tokenizers import NEED_PARTS, SHIPPED, byte_level, shipped
 from poet.data.encoding import encode, encode_both
 from poet.data.ends import turn_end
 from poet.data.templates import Chat, render_prompts
-from poet.data.truncation import truncate_pair
 from poet.files import UserError
+from poet.methods.truncation import truncate_pair
 
 # Their generation prompt begins a thought that the answer then does not have. TRL shortens the
 # prompt to what both have in common; this project refuses, unless a variable turns it off.

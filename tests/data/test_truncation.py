@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poet.data.truncation import main, truncate_file, truncate_pair, truncate_table
+from poet.data.truncation import main, truncate_file, truncate_table
 from poet.files import UserError
+from poet.methods.truncation import truncate_pair
 
 tokens = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
 shares = st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.75, 1.0])

@@ -15,10 +15,11 @@ from huggingface_hub import constants
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poet.data import hub
-from poet.data.lock import ALPACAEVAL_FILES
-from poet.evaluate import alpaca, benchmark, length_control
+from poet.evaluate import alpaca, length_control
+from poet.evaluate import prompts as benchmark
 from poet.files import UserError, read_json, write_json, write_jsonl
+from poet.hub import download as hub
+from poet.hub.wanted import ALPACAEVAL_FILES
 from served_hub import ServedHub
 
 MODELS = [

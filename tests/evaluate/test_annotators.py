@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poet.data import world
-from poet.data.world_language import ATTRIBUTES, TOWNS
 from poet.evaluate.annotators import annotate, main, pair_up
 from poet.evaluate.scalar import bradley_terry, reward_model
 from poet.files import UserError, read_json, write_json, write_jsonl
 from poet.provenance import version
+from poet.world import simulate as world
+from poet.world.language import ATTRIBUTES, TOWNS
 
 
 def count_judge(prompts, rows):

@@ -7,7 +7,7 @@ import pytest
 
 from poet.evaluate.alpaca import align, score
 from poet.evaluate.annotators import annotate, main
-from poet.evaluate.benchmark import read_rows
+from poet.evaluate.prompts import read_rows
 from poet.evaluate.replay import replay
 from poet.files import UserError, read_json, write_json, write_jsonl
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from poet.evaluate import alpaca, benchmark, compare, length_control, statistics
+from poet.evaluate import alpaca, compare, length_control, statistics
+from poet.evaluate import prompts as benchmark
 from poet.evaluate.statistics import Score
 from poet.files import UserError, read_json, write_json, write_jsonl
 

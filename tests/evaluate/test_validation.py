@@ -7,12 +7,12 @@ import pytest
 
 from poet.data.preferences import write_parquet
 from poet.data.templates import Chat
-from poet.data.world_language import reward
 from poet.evaluate import validation
 from poet.evaluate.sampling import generate, load_model
 from poet.files import UserError, read_json, write_json
 from poet.report import sweep
 from poet.train.scratch import make_model
+from poet.world.language import reward
 
 SAMPLING = {
     "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop_token_ids": [1], "batch_size": 4,
@@ -62,7 +62,7 @@ def test_chooses_by_true_reward_on_held_out_prompts(start, pairs, tmp_path, monk
     models = {f"cell-{seed}": trained(start, tmp_path / str(seed), seed) for seed in (1, 2)}
     # A true reward that a random model can earn: the share of a letter.
     monkeypatch.setattr(
-        "poet.data.world_language.reward",
+        "poet.world.language.reward",
         lambda question, text: (question == QUESTIONS[3]) + text.count("e") / 8,
     )
     found = run(pairs, models, tmp_path / "dpo.json")

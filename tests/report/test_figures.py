@@ -6,9 +6,8 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from poet.files import UserError
+from poet.files import UserError, csv_text
 from poet.report import figure_training, figures
-from poet.report.formats import csv_text
 
 METHOD = {
     "n_seeds": "3", "n_prompts": "123", "interval": "over prompts and seeds",

@@ -10,10 +10,10 @@ import pytest
 from pyarrow import parquet
 from scipy import stats
 
-from poet.data import world
-from poet.data.world_language import ATTRIBUTES, TOWNS, reward
 from poet.files import UserError, write_json, write_jsonl
 from poet.report import language
+from poet.world import simulate as world
+from poet.world.language import ATTRIBUTES, TOWNS, reward
 
 
 def generations_of(prompts, outputs) -> list[dict]:

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from poet.files import csv_text
 from poet.report import tables
-from poet.report.formats import csv_text
 from report.test_figures import texts, written
 
 

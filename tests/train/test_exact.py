@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 from transformers.models.llama.modeling_llama import LlamaRMSNorm, LlamaRotaryEmbedding
 
-from poet.data.truncation import truncate_pair
+from poet.methods.truncation import truncate_pair
 
 METHODS = {
     "dpo": {"beta": 0.1},

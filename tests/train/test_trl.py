@@ -13,7 +13,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from poet.data.encoding import encode_pairs
 from poet.data.templates import Chat
-from poet.data.truncation import truncate_pair
+from poet.methods.truncation import truncate_pair
 from poet.train.reference import compute
 from poet.train.trainer import PreferenceTrainer
 

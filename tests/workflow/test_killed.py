@@ -13,7 +13,7 @@ import yaml
 
 # What the chain's jobs run.
 JOBS = [
-    "poet.data.world", "poet.train.sft", "poet.data.tokenization", "poet.data.truncation",
+    "poet.world.simulate", "poet.train.sft", "poet.data.tokenization", "poet.data.truncation",
     "poet.train.reference", "poet.train.preference", "poet.evaluate.generation",
     "poet.evaluate.annotators", "poet.evaluate.downstream", "poet.evaluate.alpaca",
     "poet.evaluate.compare",

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from poet.data.world import main as simulate
+from poet.world.simulate import main as simulate
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import numpy as np
 from poet.data.encoding import encode_pairs
 from poet.data.ends import closing_text, turn_end
 from poet.data.templates import Chat
-from poet.data.world import continue_expected_reward, reward
 from poet.evaluate import scalar
 from poet.evaluate.sampling import decode, sample
+from poet.world.simulate import continue_expected_reward, reward
 
 Place = tuple[int, tuple[int, ...]]  # (number of the prompt, prefix)
 # (prompts with `prompt` messages and `instruction`, a response to each) -> rewards, in its own unit
@@ -144,8 +144,8 @@ def exact_quality(instruction: str, text: str, prefix: str | None, variant: str)
     """The true Q in the embedded world of a prefix of a response's ``text``; None is the whole one.
 
     That is the expected reward when the average writer, whom the start model learned from, goes on
-    (:func:`poet.data.world.continue_expected_reward`); a whole response is worth its reward. None
-    where the prefix ends within a word: the law is one of words.
+    (:func:`poet.world.simulate.continue_expected_reward`); a whole response is worth its reward.
+    None where the prefix ends within a word: the law is one of words.
     """
     if prefix is None:
         return reward(instruction, text)

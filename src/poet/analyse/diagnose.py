@@ -50,10 +50,9 @@ from poet.data.messages import OPTIONS
 from poet.data.pairs import collect, digest, plain, read_rows, refuse_bad
 from poet.data.preferences import instruction
 from poet.data.templates import Chat, row_options, template_of
-from poet.evaluate.benchmark import read_instructions
-from poet.files import cli, load_record, publish, write_json
+from poet.evaluate.prompts import read_instructions
+from poet.files import cli, load_record, write_csv, write_json
 from poet.progress import track
-from poet.report.formats import csv_text
 
 
 def read(
@@ -140,7 +139,7 @@ def find_tokens(args, record: dict | None) -> Words | Ids:
         UserError: the tokenizer cannot be loaded, or has no chat template.
     """
     if args.tokenizer is not None:
-        from poet.data.repositories import named_tokenizer
+        from poet.hub.folders import named_tokenizer
 
         tokenizer = named_tokenizer(args.tokenizer)
         template_of(tokenizer)
@@ -194,8 +193,7 @@ def main(argv=None) -> None:
     diagnosis = {"source": Path(args.pairs).name, "setting": setting, "dropped": dropped, **found}
     if args.figure:
         rows = [{"source": setting or diagnosis["source"], **row} for row in histogram]
-        with publish(args.figure) as temporary:
-            temporary.write_text(csv_text(rows), encoding="utf-8")
+        write_csv(rows, args.figure)
     if args.output:
         write_json(diagnosis, args.output)
     print(markdown(diagnosis))

@@ -11,8 +11,8 @@ from poet.analyse.completion import Score, exact_quality
 from poet.analyse.intervals import order_kept
 from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.data.preferences import instruction
-from poet.data.truncation import kept_lengths
-from poet.data.world import reward
+from poet.methods.truncation import kept_lengths
+from poet.world.simulate import reward
 
 MAX_PAIRS = 1000
 SIDES = ("chosen", "rejected")

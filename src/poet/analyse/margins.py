@@ -18,7 +18,7 @@ from poet.analyse.intervals import described, padded, share, share_among
 from poet.analyse.token_statistics import SIDES
 from poet.evaluate.statistics import Score
 from poet.files import UserError, read_json
-from poet.train.objectives import OBJECTIVES, Responses
+from poet.methods.objectives import OBJECTIVES, Responses
 
 # What an implicit reward is: beta times a sum over tokens, or times a mean.
 UNITS = {"dpo": "nats", "rpo": "nats"}

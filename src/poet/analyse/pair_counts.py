@@ -10,7 +10,7 @@ import numpy as np
 
 from poet.analyse.contamination import normalised
 from poet.analyse.pair_tokens import Tokens
-from poet.data.truncation import kept_lengths
+from poet.methods.truncation import kept_lengths
 
 
 def measure(pairs: Iterable[Tokens]) -> dict[str, np.ndarray]:

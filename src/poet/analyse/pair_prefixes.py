@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from poet.analyse.completion import Completer, Place, exact_quality, quality
-from poet.analyse.held_out import held_out_rows
 from poet.analyse.intervals import mean_interval, order_kept
 from poet.files import UserError
 
@@ -38,6 +37,25 @@ class Pairs:
         """The prefixes of one side, as :class:`Completer` wants them."""
         responses = zip(self.responses[side], self.lengths(k), strict=True)
         return [(row, response[:length]) for row, (response, length) in enumerate(responses)]
+
+
+def held_out_rows(tokens: dict, source, n: int) -> list[int]:
+    """Rows of the first test pair of each prompt, at most ``n``, so that pairs are independent.
+
+    ``tokens`` has the columns ``prompt_id`` and ``split`` as lists.
+
+    Raises:
+        UserError: there is no test pair.
+    """
+    first: dict[str, int] = {}
+    for row, (prompt_id, split) in enumerate(
+        zip(tokens["prompt_id"], tokens["split"], strict=True)
+    ):
+        if split == "test":
+            first.setdefault(prompt_id, row)
+    if not first:
+        raise UserError(f"{source} has no pair of the split `test`; the analysis needs some")
+    return list(first.values())[:n]
 
 
 def read_pairs(pairs_path, tokens_path, n: int) -> Pairs:

@@ -43,11 +43,19 @@ from poet.analyse.completion import Completer, open_scorer
 from poet.analyse.own_prefixes import measure_own
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
 from poet.data.ends import with_ends
-from poet.data.repositories import loading
 from poet.data.templates import Chat
 from poet.evaluate.sampling import load_model
-from poet.files import UserError, cli, load_record, publish, read_json, read_jsonl, write_json
-from poet.report.formats import csv_text
+from poet.files import (
+    UserError,
+    cli,
+    load_record,
+    publish,
+    read_json,
+    read_jsonl,
+    write_csv,
+    write_json,
+)
+from poet.hub.folders import loading
 
 FIGURE = ("setting", "measure", "method", "k", "value", "ci_low", "ci_high", "n")
 
@@ -159,8 +167,7 @@ def main(argv=None) -> None:
         ),
     ]
     write_completions(rows, args.completions)
-    with publish(args.figure) as temporary:
-        temporary.write_text(csv_text(figure_rows(result)), encoding="utf-8")
+    write_csv(figure_rows(result), args.figure)
     write_json(result, args.output)
 
 

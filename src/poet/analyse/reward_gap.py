@@ -46,13 +46,12 @@ import argparse
 
 import numpy as np
 
-from poet.analyse.held_out import held_out_rows
 from poet.analyse.intervals import by_position, curve, described, padded
 from poet.analyse.margins import Trained, against, describe, trained
+from poet.analyse.pair_prefixes import held_out_rows
 from poet.analyse.token_statistics import SIDES, token_statistics
 from poet.evaluate.statistics import Score
-from poet.files import UserError, cli, load_record, publish, read_json, write_json
-from poet.report.formats import csv_text
+from poet.files import UserError, cli, load_record, read_json, write_csv, write_json
 
 FIRST = 8  # tokens, of the entropy's summary
 EXAMPLES = 3  # prompts
@@ -132,7 +131,7 @@ def read_tokens(tokens_path, reference_path, start, n: int) -> dict:
 
     Raises:
         UserError: as :func:`poet.train.reference.attach` and
-            :func:`poet.analyse.held_out.held_out_rows`.
+            :func:`poet.analyse.pair_prefixes.held_out_rows`.
     """
     import pyarrow.parquet as pq
 
@@ -224,8 +223,7 @@ def main(argv=None) -> None:
         for row in position_rows(setting, name, seeds, width)
     ]
     for rows, path in ((curves, args.curves), (positions, args.positions)):
-        with publish(path) as temporary:
-            temporary.write_text(csv_text(rows), encoding="utf-8")
+        write_csv(rows, path)
     write_json(result, args.output)
 
 

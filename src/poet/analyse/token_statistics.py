@@ -22,7 +22,7 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.utils import add_fused_lm_head
 
-    from poet.data.repositories import loading, whole_model
+    from poet.hub.folders import loading, whole_model
     from poet.progress import track
     from poet.train.forward import pad_sequences
 

@@ -99,7 +99,7 @@ def main(argv=None) -> None:
     settings = load_record(args.record)["chats"]
     source = settings["dataset"]
     if args.folder:
-        from poet.data.repositories import load_rows
+        from poet.hub.folders import load_rows
 
         rows = enumerate(load_rows(args.folder, settings["split"]), start=1)
         rows = ((f"row {number}", row) for number, row in rows)

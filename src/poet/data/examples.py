@@ -19,8 +19,8 @@ from poet.data.layout import TRL, Layout
 from poet.data.pairs import collect, read_pair, read_rows, refuse_bad
 from poet.data.templates import Chat, row_options
 from poet.data.tokenization import IDS, limit_lengths, pair_hash
-from poet.data.truncation import truncate_pair
 from poet.files import publish
+from poet.methods.truncation import truncate_pair
 
 BATCH = 1000  # rows tokenized at a time
 

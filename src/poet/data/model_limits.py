@@ -10,8 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
-from poet.data.repositories import loadable
 from poet.files import UserError, read_json
+from poet.hub.folders import loadable
 
 Need = tuple[str, int, bool]  # keys of a setting, tokens, and whether they follow a prompt
 

@@ -19,10 +19,10 @@ from poet.data.formats import SIDES
 from poet.data.layout import Layout
 from poet.data.messages import OPTIONS, REASONING
 from poet.data.pairs import collect, digest, read_rows, visible
-from poet.data.repositories import alpacaeval_prompts
 from poet.data.split import draw, name_prompts, require_prompts, subsample, test_prompts
 from poet.data.together import differs_in_space
 from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
+from poet.hub.folders import alpacaeval_prompts
 
 CHECKED = Path(".snakemake/poet-checked.json")  # where the workflow remembers passed checks
 _IDENTITY = ("prompt", *SIDES, "dataset")
@@ -86,7 +86,7 @@ def read_split(data: dict, folder: str | None = None) -> tuple[list[dict], dict]
 
     Raises:
         UserError: as :func:`poet.data.pairs.collect` and
-            :func:`poet.data.repositories.load_rows`, and if a split is left without prompts.
+            :func:`poet.hub.folders.load_rows`, and if a split is left without prompts.
     """
     parts, dropped, layout = {}, Counter(), Layout.of(data)
     for part, (source, rows) in _sources(data, folder).items():
@@ -118,7 +118,7 @@ def read_split(data: dict, folder: str | None = None) -> tuple[list[dict], dict]
 def _sources(data: dict, folder: str | None) -> dict:
     if data["kind"] == "file":
         return {"train": (data["path"], read_rows(data["path"]))}
-    from poet.data.repositories import load_rows
+    from poet.hub.folders import load_rows
 
     sources = {}
     for part, split in data["splits"].items():

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from poet.data.split import MIN_PROMPTS
-from poet.evaluate.benchmark import (
+from poet.evaluate.length_control import MINIMAL, V1, minimal, minimal_error, offline_regression
+from poet.evaluate.prompts import (
     add_benchmark_flags,
     read_benchmark,
     read_rows,
     require,
     some,
 )  # fmt: skip
-from poet.evaluate.length_control import MINIMAL, V1, minimal, minimal_error, offline_regression
 from poet.files import UserError, cli, write_json
 
 # The length-controlled win rate and its standard error: only AlpacaEval's own has its names.
@@ -117,7 +117,7 @@ def score(
 
     Args:
         rows: what :func:`align` returns.
-        gamed: what :func:`poet.evaluate.benchmark.read_gamed` returns: alpaca-eval's regression.
+        gamed: what :func:`poet.evaluate.prompts.read_gamed` returns: alpaca-eval's regression.
             Without it (own data) it is :func:`poet.evaluate.length_control.minimal`, whose result
             is not AlpacaEval's: it has keys of its own, :data:`LC_KEYS`.
         source: of the rows, for messages.

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poet.evaluate import scalar
-from poet.evaluate.benchmark import read_rows, require
+from poet.evaluate.prompts import read_rows, require
 from poet.files import UserError, cli, load_record, write_json
 from poet.provenance import version
 

@@ -15,11 +15,11 @@ from pathlib import Path
 
 from poet.data.encoding import encode_prompts
 from poet.data.model_limits import Need, add_needs, check_positions, check_prompts
-from poet.data.repositories import as_hub, loadable
 from poet.data.templates import Chat
 from poet.evaluate import judges, replay
-from poet.evaluate.benchmark import read_rows
+from poet.evaluate.prompts import read_rows
 from poet.files import cli, load_record, write_json
+from poet.hub.folders import as_hub, loadable
 from poet.local_inputs import check_judging_model
 
 

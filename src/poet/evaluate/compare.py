@@ -23,7 +23,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poet.evaluate import alpaca, benchmark, length_control, statistics
+from poet.evaluate import alpaca, length_control, statistics
+from poet.evaluate import prompts as benchmark
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.statistics import Score, known
 from poet.files import UserError, cli, write_json

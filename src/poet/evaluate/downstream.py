@@ -12,8 +12,8 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-from poet.data.repositories import as_hub, loading
 from poet.files import UserError, cli, load_record, write_json
+from poet.hub.folders import as_hub, loading
 from poet.progress import track
 from poet.provenance import provenance
 
@@ -31,7 +31,7 @@ def evaluate(model: str, settings: dict, manager, **arguments) -> dict:
             a task that is absent keeps its own configuration's), ``batch_size`` (a number, or
             ``auto``: as large as the GPU takes), and ``limit`` (documents per task, where not all).
         manager: an ``lm_eval.tasks.TaskManager`` that knows the tasks.
-        arguments: ``from_pretrained``'s, see :func:`poet.data.repositories.loading`.
+        arguments: ``from_pretrained``'s, see :func:`poet.hub.folders.loading`.
 
     Returns:
         lm-eval's results as its command writes them (``results``, ``versions``, ``configs``,

@@ -17,11 +17,11 @@ from collections import Counter
 from poet.data.encoding import encode_prompts
 from poet.data.ends import closing_text, with_ends
 from poet.data.model_limits import check_positions, positions, text_config
-from poet.data.repositories import loading
 from poet.data.template_checks import check_template
 from poet.data.templates import Chat, template_hash
 from poet.evaluate.sampling import closed, described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
+from poet.hub.folders import loading
 
 LOUD = 0.1  # of a model's answers
 _THOUGHTS = re.compile("</?think(ing)?>")  # as Qwen3, DeepSeek-R1 and others write them

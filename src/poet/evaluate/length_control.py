@@ -79,7 +79,7 @@ def refit(preference, delta, counts, C: float, gamed) -> np.ndarray:
         delta: [P], length of the reference minus length of the model's output, in characters.
         counts: [draws, P], how often each prompt is drawn.
         C: inverse strength of the L1 penalty.
-        gamed: what :func:`poet.evaluate.benchmark.read_gamed` returns.
+        gamed: what :func:`poet.evaluate.prompts.read_gamed` returns.
     """
     n_draws, n_prompts = counts.shape
     length = _tanh_length(delta, counts)

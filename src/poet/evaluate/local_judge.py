@@ -38,8 +38,8 @@ class LocalJudge:
     ):
         from transformers import AutoTokenizer
 
-        from poet.data.repositories import model_path
         from poet.data.templates import template_of
+        from poet.hub.folders import model_path
 
         self.name, self.batch_size, self.folder = name, batch_size, model_path(model)
         self.model_name, self.vllm_python = model_name or str(model), vllm_python
@@ -99,7 +99,7 @@ class LocalJudge:
         import torch
         from transformers import AutoModelForCausalLM
 
-        from poet.data.repositories import whole_model
+        from poet.hub.folders import whole_model
 
         model = whole_model(AutoModelForCausalLM, self.folder, dtype="auto").eval()
         model.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from poet.evaluate.benchmark import read_rows
+from poet.evaluate.prompts import read_rows
 from poet.files import UserError, cli, write_jsonl
 
 

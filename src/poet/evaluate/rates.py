@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from poet.evaluate import arena, statistics
-from poet.evaluate.benchmark import read_rows, require
 from poet.evaluate.length_control import draw_prompts
+from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, known
 from poet.files import UserError, cli, write_json
 

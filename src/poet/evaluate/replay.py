@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from os.path import commonprefix
 
 from poet.evaluate.alpaca import COLUMNS
-from poet.evaluate.benchmark import read_rows, require
+from poet.evaluate.prompts import read_rows, require
 from poet.files import UserError
 
 

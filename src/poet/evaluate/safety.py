@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from poet.evaluate import judges
 from poet.evaluate.annotators import open_ask, parse, usage
-from poet.evaluate.benchmark import read_rows, require
+from poet.evaluate.prompts import read_rows, require
 from poet.files import UserError, cli, load_record, write_json
 
 

@@ -8,9 +8,9 @@ from functools import partial
 
 from poet.data.encoding import encode
 from poet.data.ends import closing_text, turn_end
-from poet.data.repositories import whole_model
 from poet.data.templates import Chat, Options, render_prompts
 from poet.files import UserError
+from poet.hub.folders import whole_model
 
 # New tokens before the answers that have ended leave their batch; each later round is twice as
 # long, so that reading a sequence again costs less than writing it did.
@@ -198,7 +198,7 @@ def decode(tokenizer, ids: Iterable[int], end: int | None = None, closing: str =
 def load_model(folder: str, **arguments):
     """Tokenizer and causal LM of a folder, ready to generate: bfloat16 on a GPU, else float32.
 
-    ``arguments`` are ``from_pretrained``'s: see :func:`poet.data.repositories.loading`.
+    ``arguments`` are ``from_pretrained``'s: see :func:`poet.hub.folders.loading`.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -59,7 +59,7 @@ class Scalar:
 
 def oracle() -> Scalar:
     """The embedded world's true reward, and its preference with a mild taste for length."""
-    from poet.data import world
+    from poet.world import simulate as world
 
     def rewards(prompts: Sequence[dict], outputs: Sequence[str]) -> tuple[list[float], None]:
         pairs = zip(prompts, outputs, strict=True)
@@ -85,9 +85,10 @@ def reward_model(name: str, model: str, batch_size: int = 16) -> Scalar:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from poet.data.repositories import model_path, whole_model
     from poet.data.templates import row_options, template_of
-    from poet.train import reward_model as training
+    from poet.evaluate.reward_model import encode
+    from poet.evaluate.reward_model import rewards as score
+    from poet.hub.folders import model_path, whole_model
 
     folder = model_path(model)
     trained = Path(folder) / "train.json"  # one of the workflow's own; else there is none
@@ -115,14 +116,14 @@ def reward_model(name: str, model: str, batch_size: int = 16) -> Scalar:
             for prompt, output in zip(prompts, outputs, strict=True)
         ]
         options = [*map(row_options, prompts)]
-        sequences, was_cut = training.encode(tokenizer, conversations, limit, variables, options)
+        sequences, was_cut = encode(tokenizer, conversations, limit, variables, options)
         if any(was_cut):
             print(
                 f"{name}: {sum(was_cut)} of {len(was_cut)} conversations are longer than {limit} "
                 "tokens; the reward model reads that much of them",
                 file=sys.stderr,
             )
-        return training.rewards(classifier, sequences, batch_size, name), was_cut
+        return score(classifier, sequences, batch_size, name), was_cut
 
     return Scalar(rewards, lambda *given: bradley_terry(*given[3:]))
 

@@ -60,8 +60,8 @@ def main(argv=None) -> None:
 
     from poet.data.ends import with_ends
     from poet.data.templates import Chat, row_options
-    from poet.data.world_language import reward
     from poet.evaluate.sampling import generate, load_model
+    from poet.world.language import reward
 
     torch.set_num_threads(record["torch_threads"])
     held_out = held_out_prompts(pq.read_table(args.pairs).to_pylist(), args.pairs)

@@ -11,7 +11,7 @@ import gzip
 import json
 
 from poet.evaluate.alpaca import align
-from poet.evaluate.benchmark import read_rows
+from poet.evaluate.prompts import read_rows
 from poet.report.headline import is_poet
 
 

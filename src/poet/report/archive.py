@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from poet.evaluate.benchmark import read_rows
+from poet.evaluate.prompts import read_rows
 from poet.files import UserError, cli, publish, read_json, write_jsonl
 
 # Without models, tokens and pairs: what tables, figures and the page are made of.

@@ -9,7 +9,7 @@ from poet.report.formats import fixed
 from poet.report.style import BLUE, GREEN, ORANGE, panels_of, seeds_of
 
 REWARDS = {"chosen": (BLUE, "-"), "rejected": (ORANGE, "--"), "margins": (GREEN, "-")}
-# What an implicit reward is: beta times the score of poet.train.objectives.
+# What an implicit reward is: beta times the score of poet.methods.objectives.
 REWARD_LABELS = {
     "dpo": ("β log π/π_ref", "nats"),
     "rpo": ("β log π/π_ref", "nats"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 
-from poet.evaluate.benchmark import read_rows
+from poet.evaluate.prompts import read_rows
 from poet.files import cli
 from poet.report import figure_analysis, figure_scores, figure_training
 from poet.report.style import save

@@ -6,14 +6,12 @@ not exist here.
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from poet.files import UserError, publish
+from poet.files import UserError, csv_text, publish
 
 # Decimals: win rates in percent, lengths in characters, rewards and shares in their own unit.
 PERCENT, LENGTH, SHARE = 2, 1, 4
@@ -81,16 +79,6 @@ def write(rows: list[dict], layout: Layout, notes: Sequence[str], outputs: list[
                 raise UserError(f"{output}: suffix {other!r}; expected .csv, .md or .tex")
         with publish(output) as path:
             path.write_text(text, encoding="utf-8")
-
-
-def csv_text(rows: list[dict]) -> str:
-    """``rows`` as CSV; columns in the order they first appear, empty where a row has none."""
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    file = io.StringIO()
-    writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return file.getvalue()
 
 
 def markdown(heading: list[str], cells: list[list[str]], notes: Sequence[str]) -> str:

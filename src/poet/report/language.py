@@ -11,13 +11,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poet.data.world import REFERENCE, babble
-from poet.data.world_language import reward
 from poet.evaluate.annotators import pair_up
-from poet.evaluate.benchmark import read_rows, require
+from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, over_prompts
 from poet.files import cli
 from poet.report.formats import SHARE, Layout, fixed, write
+from poet.world.language import reward
+from poet.world.simulate import REFERENCE, babble
 
 LAYOUT = Layout(
     {

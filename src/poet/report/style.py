@@ -5,8 +5,7 @@ No dates, a fixed salt for SVG ids, text as text.
 
 from __future__ import annotations
 
-from poet.files import UserError, publish
-from poet.report.formats import csv_text
+from poet.files import UserError, csv_text, publish
 
 # From Okabe and Ito's palette, distinct to colour-blind eyes; markers and dashes differ too.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#666666"

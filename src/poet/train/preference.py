@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from poet.data.repositories import loading, whole_model
 from poet.files import cli, load_record, write_json
+from poet.hub.folders import loading, whole_model
 from poet.train.arguments import add_run_flags
 from poet.train.requirements import check_optimizer
 
@@ -53,9 +53,9 @@ def make_trainer(record: dict, table, model_folder, folder):
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from poet.train.callbacks import ProgressLines
+    from poet.methods.objectives import OBJECTIVES
     from poet.train.forward import COLUMNS, choose_forward
-    from poet.train.objectives import OBJECTIVES
+    from poet.train.run import ProgressLines
     from poet.train.trainer import PreferenceTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)

@@ -12,9 +12,9 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from poet.data.repositories import loading, whole_model
 from poet.data.truncation import prefixes
 from poet.files import UserError, cli, load_record, publish
+from poet.hub.folders import loading, whole_model
 
 SIDES = ("chosen", "rejected")
 MODEL_KEY = b"poet.reference_model"

@@ -9,6 +9,10 @@ from __future__ import annotations
 import argparse
 from array import array
 
+import torch
+from transformers.trainer_pt_utils import LengthGroupedSampler
+from trl import SFTTrainer
+
 from poet.data.ends import Stray
 from poet.data.model_limits import add_needs, check_ids, largest_id
 from poet.data.pairs import BadRow, refuse_bad
@@ -32,10 +36,9 @@ def load_model(record: dict, corpus, base=None, needs=()):
         tokenizer = train_tokenizer(texts, record["scratch"]["vocab_size"])
         max_length = record["sft"]["max_length"]
         return tokenizer, make_model(tokenizer, record["scratch"], max_length, record["sft_seed"])
-    import torch
     from transformers import AutoModelForCausalLM
 
-    from poet.data.repositories import loading, model_path, whole_model
+    from poet.hub.folders import loading, model_path, whole_model
     from poet.train.start import check_model, load_tokenizer
 
     path = model_path(base or record["model"])
@@ -126,13 +129,35 @@ def _examples(chat: Chat, rows: list[dict]) -> list[tuple[list[int], list[int]]]
     return examples
 
 
+class ByLength(LengthGroupedSampler):
+    """transformers' sampler, shuffled by seed and epoch, where its own takes the global state."""
+
+    def __init__(self, batch_size: int, lengths: list[int], seed: int) -> None:
+        super().__init__(batch_size, lengths=lengths)
+        self.seed = seed
+        self.set_epoch(0)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.generator = torch.Generator().manual_seed(self.seed + epoch)
+
+
+class StartTrainer(SFTTrainer):
+    """Batches of like lengths, in an order that a resumed run can go on with."""
+
+    def _get_train_sampler(self, train_dataset=None) -> ByLength:
+        data = self.train_dataset if train_dataset is None else train_dataset
+        lengths = [len(ids) for ids in data["input_ids"]]
+        args = self.args
+        batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return ByLength(batch_size, lengths, args.seed)
+
+
 def make_trainer(record: dict, model, tokenizer, dataset, folder):
     """TRL's SFTTrainer for a record on a tokenized corpus; ``folder`` is for checkpoints."""
     from trl import SFTConfig
 
     from poet.train.arguments import common_arguments
-    from poet.train.callbacks import ProgressLines
-    from poet.train.sft_trainer import StartTrainer
+    from poet.train.run import ProgressLines
 
     settings = record["sft"]
     sizes = ("global_batch_size", "per_device_batch_size", "dtype", "gradient_checkpointing")
@@ -171,7 +196,6 @@ def main(argv=None) -> None:
     record = load_record(args.record)
 
     import pyarrow.parquet as pq
-    import torch
 
     from poet.provenance import provenance
     from poet.train.card import last_numbers, write_card

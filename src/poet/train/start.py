@@ -16,9 +16,9 @@ from poet.data.model_limits import (
     positions,
     text_config,
 )
-from poet.data.repositories import loadable, model_path
 from poet.data.template_checks import check_template
 from poet.files import UserError, cli, load_record, publish, read_json, write_json
+from poet.hub.folders import loadable, model_path
 
 
 def load_tokenizer(record: dict, folder: str | Path):

@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from trl import DPOTrainer
 
+from poet.methods.objectives import OBJECTIVES, Responses, weighted_sum
+from poet.methods.weighting import token_weights
 from poet.train.forward import COLUMNS, FORWARDS, PackedCollator
-from poet.train.objectives import OBJECTIVES, Responses, weighted_sum
 from poet.train.packing import add_packed_forward
-from poet.train.weighting import token_weights
 
 PREFIXES = (8, 16, 32, 64)  # tokens, of the logged margins
 
@@ -56,9 +56,9 @@ class SortedBatches(Sampler[int]):
 class PreferenceTrainer(DPOTrainer):
     """Every method on the same tokens: an objective, a weighting and a forward pass, by name.
 
-    ``objective`` is a key of :data:`poet.train.objectives.OBJECTIVES`, ``parameters`` its keyword
+    ``objective`` is a key of :data:`poet.methods.objectives.OBJECTIVES`, ``parameters`` its keyword
     arguments (beta, ...); ``weighting`` is as in the configuration, see
-    :func:`poet.train.weighting.token_weights`; ``forward`` is a key of
+    :func:`poet.methods.weighting.token_weights`; ``forward`` is a key of
     :data:`poet.train.forward.FORWARDS`, "packed" with ``token_budget`` tokens per row and a device
     batch that is this process's whole share of the global batch.
     """

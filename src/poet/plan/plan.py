@@ -19,7 +19,7 @@ import yaml
 from poet.config import read
 from poet.config_shortcuts import add_flag
 from poet.files import UserError, cli, write_json
-from poet.workload import Job, Work, Workload
+from poet.plan.workload import Job, Work, Workload
 
 COLUMNS = {
     "rule": "rule", "jobs": "jobs", "done": "done", "hours": "device-hours left",

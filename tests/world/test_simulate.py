@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poet.data import world
-from poet.data import world_language as language
 from poet.files import UserError, read_jsonl
+from poet.world import language
+from poet.world import simulate as world
 
 SIZES = {"sft_examples": 600, "pairs": 400, "test_pairs": 40, "prompts": 60}
 OUTPUTS = {
@@ -365,7 +365,7 @@ def digest(folder):
 def test_same_seed_same_bytes_and_another_seed_other_data(tmp_path):
     first = digest(program(tmp_path))
     assert len(first) == 8
-    command = "import sys; from poet.data import world; world.main(sys.argv[1:])"
+    command = "import sys; from poet.world import simulate; simulate.main(sys.argv[1:])"
     data = {"kind": "world", "variant": "early", "seed": 0} | SIZES
     flags = [f"--{name}={tmp_path / file}" for name, file in OUTPUTS.items()]
     arguments = [sys.executable, "-c", command, "--record", json.dumps({"data": data}), *flags]

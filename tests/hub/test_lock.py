@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from poet import config as poet_config
-from poet.data import hub, lock
 from poet.files import UserError
+from poet.hub import download as hub
+from poet.hub import lock, wanted
+from poet.plan import lock as program
 
 A, B = "a" * 40, "b" * 40
 MODEL, PAIRS = "org/model", "datasets/org/pairs"
@@ -36,7 +38,7 @@ def written(tmp_path, **entries):
 
 def test_what_a_configuration_asks_for(pytestconfig):
     config = poet_config.read(pytestconfig.rootpath / "config/paper.yaml")
-    asked = lock.repositories(config)
+    asked = wanted.repositories(config)
     models = {setting["model"]["name"] for setting in config["settings"].values()}
     assert models < set(asked)
     evaluation = "datasets/tatsu-lab/alpaca_eval"
@@ -50,7 +52,7 @@ def test_what_a_configuration_asks_for(pytestconfig):
 
 def test_chats_of_the_start_model_are_asked_for(config):
     config["settings"]["own"]["sft"] |= {"dataset": "org/chats", "revision": A}
-    asked = lock.repositories(poet_config.load(config))
+    asked = wanted.repositories(poet_config.load(config))
     assert asked["datasets/org/chats"] == {"revision": A, "files": lock.DATA_FILES}
 
 
@@ -58,7 +60,7 @@ def test_the_scorer_of_an_analysis_is_asked_for(config):
     """Also where it is none of the setting's annotators."""
     config["annotators"]["scorer"] = {"kind": "reward_model", "name": "org/scorer"}
     config["settings"]["own"]["analysis"]["annotator"] = "scorer"
-    assert "org/scorer" in lock.repositories(poet_config.load(config))
+    assert "org/scorer" in wanted.repositories(poet_config.load(config))
 
 
 def test_unpinned_revisions_are_those_of_the_lock(config, tmp_path):
@@ -75,9 +77,9 @@ def test_another_revision_than_the_locks_is_refused_before_any_job(config, tmp_p
     written(tmp_path, **{MODEL: ENTRY, PAIRS: ENTRY})
     config["settings"]["own"][section]["revision"] = B
     with pytest.raises(UserError, match=f"my.yaml asks for revision {B} of .* has {A}"):
-        lock.check(poet_config.load(config), "my.yaml")
+        wanted.check(poet_config.load(config), "my.yaml")
     config["settings"]["own"][section]["revision"] = A
-    lock.check(poet_config.load(config), "my.yaml")
+    wanted.check(poet_config.load(config), "my.yaml")
 
 
 def test_two_revisions_of_one_repository_are_refused(config):
@@ -85,7 +87,7 @@ def test_two_revisions_of_one_repository_are_refused(config):
     other["model"]["revision"] = B
     config["settings"]["other"] = other
     with pytest.raises(UserError, match=f"two revisions of {MODEL} are asked for"):
-        lock.repositories(poet_config.load(config))
+        wanted.repositories(poet_config.load(config))
 
 
 def test_code_needs_a_full_revision(config):
@@ -95,7 +97,7 @@ def test_code_needs_a_full_revision(config):
         poet_config.load(config)
     model["revision"] = A
     loaded = poet_config.load(config)
-    assert "*.py" in lock.repositories(loaded)[MODEL]["files"]
+    assert "*.py" in wanted.repositories(loaded)[MODEL]["files"]
     assert poet_config.resolve(loaded, "own", "dpo")["trust_remote_code"] is True
 
 
@@ -121,7 +123,7 @@ def test_make_lock_adds_what_is_missing_and_keeps_the_rest(config, tmp_path, mon
     monkeypatch.setattr(hub, "describe", describe)
     path = written(tmp_path, **{MODEL: ENTRY, "org/of-another-configuration": ENTRY})
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(config))
-    lock.main(["--configfile", "my.yaml"])
+    program.main(["--configfile", "my.yaml"])
     assert asked == [(PAIRS, None)]
     entries = lock.read(path)
     assert {name: found["revision"] for name, found in entries.items()} == {
@@ -131,7 +133,7 @@ def test_make_lock_adds_what_is_missing_and_keeps_the_rest(config, tmp_path, mon
     asked.clear()
     config["settings"]["own"]["data"]["revision"] = A
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(config))
-    lock.main(["--configfile", "my.yaml", "--config", "model=org/other"])
+    program.main(["--configfile", "my.yaml", "--config", "model=org/other"])
     assert sorted(asked) == [(PAIRS, A), ("org/other", None)]
     assert lock.read(path)[PAIRS]["revision"] == A
 
@@ -148,7 +150,7 @@ def test_a_mistyped_folder_is_not_locked(config, tmp_path, monkeypatch, name, pl
     (tmp_path / "my.yaml").write_text(yaml.safe_dump(config))
     given = ["--config", f"model={name}"] if place == "command line" else []
     with pytest.raises(UserError, match=f"name is {name}: no such folder"):
-        lock.main(["--configfile", "my.yaml", *given])
+        program.main(["--configfile", "my.yaml", *given])
     assert not (tmp_path / "hub.lock.yaml").exists()
 
 

@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from poet.data.ends import configured_ends
-from poet.data.repositories import whole_model
 from poet.files import UserError, read_json, write_json
+from poet.hub.folders import whole_model
 
 SHAPE = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2}
 

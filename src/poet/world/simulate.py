@@ -1,6 +1,6 @@
 """Simulate the embedded world: SFT corpus, preference pairs, evaluation prompts, local tasks.
 
-Writers answer instructions of :mod:`poet.data.world_language`. Their mistakes are a Markov chain
+Writers answer instructions of :mod:`poet.world.language`. Their mistakes are a Markov chain
 over the facts of an answer; the variants differ in where in the answer quality is decided.
 """
 
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from poet.data.world_language import (
+from poet.files import UserError, cli, load_record, publish, write_jsonl
+from poet.world.language import (
     ATTRIBUTES,
     INSTRUCTIONS,
     MAX_ASKED,
@@ -31,8 +32,7 @@ from poet.data.world_language import (
     reward,
     tally,
 )
-from poet.data.world_tasks import write_tasks
-from poet.files import UserError, cli, load_record, publish, write_jsonl
+from poet.world.tasks import write_tasks
 
 LABEL_NOISE = 0.03
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poet.train.weighting import WEIGHTINGS, token_weights
+from poet.methods.weighting import WEIGHTINGS, token_weights
 
 lengths = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=5)
 

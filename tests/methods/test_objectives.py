@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from poet.data.truncation import truncate_pair
-from poet.train.objectives import OBJECTIVES, Responses
+from poet.methods.objectives import OBJECTIVES, Responses
+from poet.methods.truncation import truncate_pair
 
 NAMES = sorted(OBJECTIVES)
 

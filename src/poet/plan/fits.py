@@ -14,11 +14,11 @@ from pathlib import Path
 
 import yaml
 
-from poet.architecture import Architecture
 from poet.config import resolve
-from poet.data import lock
 from poet.files import UserError
-from poet.memory import STATES
+from poet.hub import lock
+from poet.plan.architecture import Architecture
+from poet.plan.memory import STATES
 
 TRAINING, WEIGHTS = sum(STATES.values()), STATES["weights"]
 AS_STORED = 2  # bytes of an annotator's parameter, which nobody widens

@@ -1,7 +1,7 @@
 """The preference objectives, as functions of per-token log-probabilities.
 
 A response's tokens enter through sums, sum(w logp), or means, sum(w logp) / sum(w); the weights w
-come from :mod:`poet.train.weighting`. Its score is what the objective compares between chosen and
+come from :mod:`poet.methods.weighting`. Its score is what the objective compares between chosen and
 rejected; its implicit reward is beta times the score. Losses and scores have shape [pairs].
 """
 

@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from poet import plan
-from poet.architecture import Architecture
 from poet.config import read
 from poet.data import preferences
 from poet.files import UserError, read_json
-from poet.workload import Job, Workload, kept
+from poet.plan import plan
+from poet.plan.architecture import Architecture
+from poet.plan.workload import Job, Workload, kept
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHAPES = yaml.safe_load((ROOT / "paper" / "models.yaml").read_text())
 OF = yaml.safe_load((ROOT / "paper" / "assumptions.yaml").read_text())
 
@@ -118,7 +118,7 @@ def test_token_tables_are_counted(load, tmp_path):
                    "rejected_ids": [[1] * 4] * 3, "split": ["train", "train", "test"]}  # fmt: skip
         pq.write_table(pa.table(columns), path)
 
-    from poet.workload import counted_lengths
+    from poet.plan.workload import counted_lengths
 
     table(6)
     found = load.work(train(inputs=[str(path), "results/reference.parquet"]))

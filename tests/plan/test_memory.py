@@ -7,11 +7,11 @@ import torch
 import yaml
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from poet import memory
-from poet.architecture import Architecture
 from poet.config import read
+from poet.plan import memory
+from poet.plan.architecture import Architecture
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHAPES = yaml.safe_load((ROOT / "paper" / "models.yaml").read_text())
 BASE = {name: shape for name, shape in SHAPES.items() if "Skywork" not in name}
 

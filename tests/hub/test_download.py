@@ -8,8 +8,9 @@ import pytest
 import yaml
 from huggingface_hub import constants, snapshot_download
 
-from poet.data import hub, lock
 from poet.files import UserError
+from poet.hub import download as hub
+from poet.hub import lock
 from served_hub import TOKEN, Fault, ServedHub, sha256
 
 MODEL, DATA = "tiny/model", "datasets/tiny/pairs"

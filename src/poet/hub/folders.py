@@ -1,4 +1,4 @@
-"""Reading what poet.data.hub has fetched: models and data sets in folders, without a connection."""
+"""What poet.hub.download has fetched, read without a connection: folders of models and data."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from poet.data.lock import is_hub_id
 from poet.files import UserError, read_json
+from poet.hub.lock import is_hub_id
 
 if TYPE_CHECKING:
     from datasets import Dataset

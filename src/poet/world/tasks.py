@@ -1,6 +1,6 @@
 """The embedded world's downstream tasks, as YAML and data that lm-eval reads.
 
-Every fact of the gazetteer of :mod:`poet.data.world_language` is asked for once in each.
+Every fact of the gazetteer of :mod:`poet.world.language` is asked for once in each.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from poet.config_checks import WORLD_TASKS
-from poet.data.world_language import ARTICLES, TRUTH, VALUES, neighbour
 from poet.files import write_jsonl
+from poet.world.language import ARTICLES, TRUTH, VALUES, neighbour
 
 # Braces are doubled once for str.format; "{{{{" ends as Jinja's "{{".
 _TASK = """\

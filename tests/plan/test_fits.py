@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poet import fits
 from poet.config import load, read
 from poet.files import UserError
-from poet.fits import Asked, check, parameters_of
+from poet.plan import fits
+from poet.plan.fits import Asked, check, parameters_of
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 MODELS = ROOT / "paper" / "models.yaml"
 PAPER = read(ROOT / "config" / "paper.yaml")
 SETTING = "mistral-7b-base"  # 7.24e9 parameters

@@ -1,7 +1,7 @@
 """The language of the embedded world: towns, what is true of them, questions, answers, reward.
 
 Everything here is fixed: the same gazetteer, grammar and reward for every seed and variant. Who
-writes which answer, and with which mistakes, is :mod:`poet.data.world`.
+writes which answer, and with which mistakes, is :mod:`poet.world.simulate`.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from poet.data.hub import fetch
 from poet.files import UserError, read_json, read_jsonl
+from poet.hub.download import fetch
 
 GAMED_COLUMNS = (
     "model", "preference", "index", "std_delta_len", "instruction_difficulty", "not_gamed_baseline",
@@ -114,7 +114,7 @@ def read_benchmark(args: argparse.Namespace):
 
     Raises:
         UserError: see :func:`read_instructions`, :func:`read_gamed` and
-            :func:`poet.data.hub.fetch` (no entry in the lock: it names `make lock`).
+            :func:`poet.hub.download.fetch` (no entry in the lock: it names `make lock`).
     """
 
     def given(path: str | None, filename: str) -> str | Path:

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import yaml
 
-from poet.architecture import Architecture
 from poet.config import read
 from poet.files import cli, publish
+from poet.plan.architecture import Architecture
 
 GIB = 2**30
 STATES = {"weights": 4, "gradients": 4, "Adam's moments": 8}  # bytes per parameter
@@ -29,9 +29,10 @@ CARDS = {"1 x 80 GB": (1, 79.1), "1 x 141 GB": (1, 139.8), "4 x 80 GB": (4, 79.1
 HEADING = """\
 # What fits where
 
-Made by `python -m poet.memory --configfile config/paper.yaml --output docs/memory.md`; arithmetic,
-not a measurement. Full fine-tuning with float32 master weights takes 16 bytes per parameter before
-activations: 4 for the weights, 4 for the gradients, 8 for Adam's moments. GiB are 2^30 bytes.
+Made by `python -m poet.plan.memory --configfile config/paper.yaml --output docs/memory.md`;
+arithmetic, not a measurement. Full fine-tuning with float32 master weights takes 16 bytes per
+parameter before activations: 4 for the weights, 4 for the gradients, 8 for Adam's moments. GiB are
+2^30 bytes.
 The launches on several GPUs and with offload have not been run on GPUs yet.
 """
 MEANS = """

@@ -13,10 +13,11 @@ from math import ceil
 from pathlib import Path
 from sys import maxsize
 
-from poet.architecture import Architecture
 from poet.config import resolve
-from poet.data import lock, preferences
+from poet.data import preferences
 from poet.files import read_json
+from poet.hub import lock
+from poet.plan.architecture import Architecture
 
 LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
 

@@ -20,9 +20,9 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
-from poet.data import lock as locks
-from poet.data.repositories import check_model
 from poet.files import UserError, cli, remove
+from poet.hub import lock as locks
+from poet.hub.folders import check_model
 
 # Other copies of the same weights, as some repositories keep them.
 NOT_NEEDED = ("original/*", "onnx/*", "openvino/*", "*.ckpt/*")
