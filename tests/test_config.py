@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from poet.config import (
     STAGES,
@@ -20,7 +18,6 @@ from poet.config import (
     resolve,
     stage,
     sweep_cells,
-    truncation_name,
 )
 from poet.config_shortcuts import add_flag
 from poet.data.templates import DATE
@@ -445,16 +442,6 @@ def test_resolve_names_what_it_does_not_know():
         resolve(config, "moon", "dpo")
     with pytest.raises(UserError, match="unknown method `ppo`; known: dpo, dpo-poet, sft, simpo"):
         resolve(config, "world", "ppo")
-
-
-@given(st.integers(1, 100), st.integers(1, 100), st.sampled_from(["poet", "own"]))
-def test_truncations_have_names_of_their_own(a, b, strategy):
-    names = []
-    for percent in (a, b):
-        method = {"objective": "dpo", "truncation": {"strategy": strategy, "keep": percent / 100}}
-        config = load({**raw(), "methods": {"m": method}, "grid": {"world": ["m"]}, "gains": {}})
-        names.append(truncation_name(config["methods"]["m"]["truncation"]))
-    assert names == [f"{strategy}-{a}", f"{strategy}-{b}"]
 
 
 def test_show_prints_the_record(capsys):

@@ -189,13 +189,6 @@ def stage(record: dict, name: str) -> dict:
     return {key: record[key] for key in STAGES[name]}
 
 
-def truncation_name(truncation: dict) -> str:
-    """The file name of a truncation: ``none``, ``poet-100``, ``own-25``, ..."""
-    if truncation["strategy"] == "none":
-        return "none"
-    return f"{truncation['strategy']}-{round(truncation['keep'] * 100)}"
-
-
 @cache
 def _validator():
     from jsonschema import Draft202012Validator, validators
