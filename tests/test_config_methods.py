@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from poet.config import OBJECTIVES, load, resolve
+from poet.config_extends import resolved
 from poet.files import UserError
 from poet.methods import objectives, weighting
 from poet.methods.truncation import STRATEGIES
@@ -18,7 +19,9 @@ METHOD = SCHEMA["method"]["properties"]
 
 
 def raw(name="config/ablation.yaml"):
-    return yaml.safe_load((ROOT / name).read_text())
+    config = yaml.safe_load((ROOT / name).read_text())
+    base = {"extends": str(ROOT / config["extends"])} if "extends" in config else {}
+    return resolved({**config, **base}, name)
 
 
 def with_method(method):

@@ -64,7 +64,7 @@ def truncations():
     """Those of all shipped configurations."""
     found = {("none", 1.0)}
     for path in [ROOT / "config.yaml", *(ROOT / "config").glob("*.yaml")]:
-        for method in yaml.safe_load(path.read_text()).get("methods", {}).values():
+        for method in filter(None, yaml.safe_load(path.read_text()).get("methods", {}).values()):
             truncation = {"keep": 1.0, **method.get("truncation", {"strategy": "none"})}
             found.add((truncation["strategy"], truncation["keep"]))
     return sorted(found)
