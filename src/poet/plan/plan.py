@@ -32,7 +32,7 @@ def read_jobs(text: str) -> list[Job]:
     """The jobs of a Snakemake dry run's output, without those that only name targets."""
     jobs: list[Job] = []
     for line in text.splitlines():
-        if head := re.fullmatch(r"(?:local)?rule (\S+):", line):
+        if head := re.fullmatch(r"(?:local)?(?:rule|checkpoint) (\S+):", line):
             jobs.append(Job(head[1]))
         elif (found := re.fullmatch(r"    (\w+): (.*)", line)) and jobs:
             key, value = found.groups()
