@@ -18,7 +18,8 @@ import yaml
 
 from poet.config import read
 from poet.config_shortcuts import add_flag
-from poet.files import UserError, cli, write_json
+from poet.files import UserError, cli
+from poet.plan.architecture import PAPER, SHAPES
 from poet.plan.workload import Job, Work, Workload
 
 COLUMNS = {
@@ -131,22 +132,13 @@ def main(argv=None) -> None:
     add_flag(parser)
     parser.add_argument("--jobs", required=True, help="snakemake --dry-run --forceall, its output")
     parser.add_argument("--pending", required=True, help="snakemake --dry-run, its output")
-    parser.add_argument("--models", default="paper/models.yaml", help="shapes of the models")
-    parser.add_argument("--assumptions", default="paper/assumptions.yaml")
-    parser.add_argument("--output", help="the plan as JSON")
     args = parser.parse_args(argv)
     jobs, pending = (read_jobs(Path(path).read_text()) for path in (args.jobs, args.pending))
     if not jobs:
         raise UserError(f"{args.jobs} lists no jobs; expected the output of a dry run")
-    shapes, of = (
-        yaml.safe_load(Path(path).read_text()) for path in (args.models, args.assumptions)
-    )
-    plan = make_plan(
-        jobs, pending, Workload(read(args.configfile, **dict(args.config)), shapes, of)
-    )
-    if args.output:
-        write_json(plan, args.output)
-    print(as_text(plan))
+    shapes, of = (yaml.safe_load(path.read_text()) for path in (SHAPES, PAPER / "assumptions.yaml"))
+    load = Workload(read(args.configfile, **dict(args.config)), shapes, of)
+    print(as_text(make_plan(jobs, pending, load)))
 
 
 if __name__ == "__main__":
