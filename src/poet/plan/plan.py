@@ -37,8 +37,10 @@ def read_jobs(text: str) -> list[Job]:
             jobs.append(Job(head[1]))
         elif (found := re.fullmatch(r"    (\w+): (.*)", line)) and jobs:
             key, value = found.groups()
-            if key in ("input", "output"):
-                setattr(jobs[-1], f"{key}s", value.split(", "))
+            if key == "input":
+                jobs[-1].inputs = value.split(", ")
+            elif key == "output":
+                jobs[-1].outputs = value.split(", ")
             elif key == "benchmark":
                 jobs[-1].benchmark = value
             elif key == "wildcards":
