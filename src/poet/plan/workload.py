@@ -17,6 +17,7 @@ from poet.config import resolve
 from poet.data import preferences
 from poet.files import read_json
 from poet.hub import lock
+from poet.methods.truncation import TRUNCATIONS
 from poet.plan.architecture import Architecture
 
 LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
@@ -230,10 +231,11 @@ class Workload:
 def kept(truncation: dict, lengths: dict) -> tuple[float, float]:
     """Tokens of chosen and rejected that a truncation leaves of assumed lengths."""
     chosen, rejected = lengths["chosen"], lengths["rejected"]
-    if truncation["strategy"] == "poet":
-        each = lengths["kept_by_poet"] * (chosen + rejected) / 2
-        chosen = rejected = each
-    return chosen * truncation["keep"], rejected * truncation["keep"]
+    record = TRUNCATIONS[truncation["strategy"]]
+    if record.equal:
+        chosen = rejected = lengths["kept_by_poet"] * (chosen + rejected) / 2
+    share = truncation.get("keep", record.mean_share)
+    return chosen * share, rejected * share
 
 
 @cache
