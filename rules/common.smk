@@ -12,7 +12,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
 from poet import config as poet_config
-from poet import local_inputs, provenance
+from poet import config_extends, local_inputs, provenance
 from poet.config_checks import RATES, scorer_of
 from poet.data import model_limits, preferences
 from poet.files import UserError
@@ -56,6 +56,7 @@ if os.path.lexists("results") and not os.path.isdir("results"):
 try:
     source = " + ".join(map(str, workflow.configfiles)) or "config"
     CONFIG = poet_config.load(config, source)
+    source = config_extends.source_of(config, source)
     wanted.check(CONFIG, source)
     if not ARCHIVED:
         local_inputs.check(CONFIG, source)
@@ -196,7 +197,7 @@ def check(jobs):
     said = shlex.join(f"{key}={value}" for key, value in given)
     try:
         if workflow.non_local_exec:
-            before.check_memory(asked, CONFIG, f"{PAPER}/models.yaml")
+            before.check_memory(asked, CONFIG)
         before.check_lock(
             asked, CONFIG, f"{lock} ARGS={shlex.quote(f'--config {said}')}" if said else lock
         )

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+
 @pytest.mark.parametrize("configuration", ["config.yaml", "config/own-data.yaml"])
 def test_lint(pytestconfig, tmp_path, configuration):
     pairs = tmp_path / "pairs.jsonl"

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from poet.config import resolve, sweep_cells
+from poet.methods.truncation import name_of
 from poet.report.tables import belongs
 
 NO_SWEEP = {"settings": [], "methods": []}
@@ -101,24 +102,13 @@ def gains(config: dict, methods: Iterable[str]) -> list[tuple[str, str]]:
 
 def truncation_of(config: dict, setting: str, method: str) -> str:
     """The name of a method's truncation in a path."""
-    return truncation_name(resolve(config, setting, method)["truncation"])
-
-
-def truncation_name(choice: dict) -> str:
-    """The name of a truncation in a path: ``none``, ``poet-100``, ``own-25``, ..."""
-    if choice["strategy"] == "none":
-        return "none"
-    return f"{choice['strategy']}-{round(choice['keep'] * 100)}"
+    return name_of(resolve(config, setting, method)["truncation"])
 
 
 def truncations(config: dict) -> dict[str, dict]:
     """Name in a path -> choice, of all methods that cut responses."""
-    choices = [
-        method["truncation"] for method in config["methods"].values() if "truncation" in method
-    ]
-    named = {truncation_name(choice): choice for choice in choices}
-    named.pop("none", None)
-    return named
+    choices = [of["truncation"] for of in config["methods"].values() if "truncation" in of]
+    return {name_of(choice): choice for choice in choices if choice["strategy"] != "none"}
 
 
 def papers_annotators(config: dict, judge: str) -> list[str]:

@@ -11,6 +11,7 @@ from poet import devices
 from poet.files import UserError
 from poet.hub import lock, wanted
 from poet.plan import fits
+from poet.plan.architecture import SHAPES
 from poet.train import launch, requirements
 
 
@@ -24,7 +25,7 @@ class Job:
     params: Mapping[str, object]
 
 
-def check_memory(jobs: list[Job], config: dict, models: str | Path) -> None:
+def check_memory(jobs: list[Job], config: dict) -> None:
     """Refuse what a scheduler would kill; see :func:`poet.plan.fits.check`.
 
     Raises:
@@ -35,7 +36,7 @@ def check_memory(jobs: list[Job], config: dict, models: str | Path) -> None:
         of = job.resources  # a profile may write GPUs in the scheduler's own words
         gpu = of.get("gpu") or of.get("gres") or "gpu" in str(of.get("slurm_extra"))
         asked.append(fits.Asked(job.rule, dict(job.wildcards), bool(gpu), of.get("mem_mb", 0)))
-    fits.check(asked, config, models)
+    fits.check(asked, config, SHAPES)
 
 
 def check_lock(jobs: list[Job], config: dict, command: str) -> None:
