@@ -60,7 +60,7 @@ def computed(name, pairs, parameters, keep=None):
     used = {key: parameters[key] for key in objective.parameters}
     losses = objective.loss(sides["chosen"], sides["rejected"], **used)
     losses.sum().backward()
-    assert losses.shape == objective.score(sides["chosen"]).shape == (len(pairs),)
+    assert losses.shape == objective.rewards(sides["chosen"], used).shape == (len(pairs),)
     return losses.tolist(), {side: y.logps.grad for side, y in sides.items()}
 
 
