@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
 from poet import config as poet_config
-from poet import digests, local_inputs, provenance
+from poet import config_extends, digests, local_inputs, provenance
 from poet.hub import lock as locks
 from poet.hub import wanted
 from poet.methods import truncation
@@ -49,6 +49,7 @@ if os.path.lexists("results") and not os.path.isdir("results"):
 try:
     source = " + ".join(map(str, workflow.configfiles)) or "config"
     CONFIG = poet_config.load(config, source)
+    source = config_extends.source_of(config, source)
     wanted.check(CONFIG, source)
     if not ARCHIVED:
         local_inputs.check(CONFIG, source)

@@ -19,6 +19,7 @@ from poet.config import (
     stage,
     sweep_cells,
 )
+from poet.config_extends import resolved
 from poet.config_schema import schema
 from poet.config_shortcuts import add_flag
 from poet.data.templates import DATE
@@ -37,6 +38,8 @@ warmup_ratio num_train_epochs seed generation chat_template_kwargs""".split()
 
 def raw(name="config.yaml"):
     config = yaml.safe_load((ROOT / name).read_text())
+    if "extends" in config:
+        config = resolved({**config, "extends": str(ROOT / config["extends"])}, name)
     return {**config, "pairs": "pairs.jsonl"} if name == "config/own-data.yaml" else config
 
 
@@ -95,9 +98,7 @@ CLOSED = [
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_shipped_files_are_valid(path):
-    config = yaml.safe_load(path.read_text())
-    if path.name == "own-data.yaml":
-        config["pairs"] = "pairs.jsonl"
+    config = raw(path.relative_to(ROOT).as_posix())
     loaded = load(config, path.name)
     assert loaded["grid"] == config["grid"]
     assert loaded["torch_threads"] == config.get("torch_threads", 1)  # the schema's default
@@ -467,7 +468,7 @@ def test_show_prints_the_record(capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "does not exist; expected a configuration file"),
+        (None, "No such file or directory; expected a configuration file"),
         ("a: [1", "is not valid YAML"),
         ("- 1", "holds a list, expected a mapping of keys"),
         ("", "holds a NoneType, expected a mapping"),

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from poet.config import load, resolve
+from poet.config_extends import resolved
 from poet.files import UserError
 from poet.methods.objectives import OBJECTIVES
 from poet.methods.truncation import TRUNCATIONS
@@ -18,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 
 
 def raw(name="config/ablation.yaml"):
-    return yaml.safe_load((ROOT / name).read_text())
+    config = yaml.safe_load((ROOT / name).read_text())
+    base = {"extends": str(ROOT / config["extends"])} if "extends" in config else {}
+    return resolved({**config, **base}, name)
 
 
 def with_method(method):
@@ -29,7 +32,7 @@ def with_method(method):
 @pytest.mark.parametrize("module", ["objectives", "weighting", "truncation"])
 def test_methods_are_read_without_torch(module):
     """The configuration is read at every start of Snakemake."""
-    code = f"import sys, poet.methods.{module}, poet.config"
+    code = f"import sys, poet.methods.{module}"
     code += "; print({'torch', 'numpy'} & {*sys.modules})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("set()\n", "")

@@ -1,7 +1,7 @@
 """The configuration: validated once, resolved into one flat record per setting and method.
 
-``load`` is the only place that validates and applies defaults; the Snakefile and
-``python -m poet.config show`` both use it.
+``load`` is the only place that resolves ``extends``, validates and applies defaults; the Snakefile
+and ``python -m poet.config show`` both use it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from poet import config_shortcuts
+from poet import config_extends, config_shortcuts
 from poet.config_checks import check_references, known
 from poet.config_schema import validate
-from poet.files import UserError, cli
+from poet.files import cli
 from poet.hub import lock
 from poet.methods.objectives import OBJECTIVES
 
@@ -55,7 +55,7 @@ STAGES = {
 
 
 def load(config: dict, source: str = "config") -> dict:
-    """Validate ``config`` against the schema, check its cross-references, fill in defaults.
+    """Resolve ``extends``, validate against the schema, check cross-references, fill in defaults.
 
     The command line's shortcuts ``pairs`` (a file) and ``model`` (an id or a folder) replace those
     of the only setting; with ``model``, what its ``given_model`` says takes the place of what fits
@@ -65,7 +65,9 @@ def load(config: dict, source: str = "config") -> dict:
         UserError: naming the key, what was found and what was expected.
     """
     # A copy, in which YAML's dates are text as in JSON.
-    config = json.loads(json.dumps(config, default=str))
+    found = config_extends.resolved(config, source)
+    source = config_extends.source_of(config, source)
+    config = json.loads(json.dumps(found, default=str))
     config_shortcuts.refuse_no_text(config, source)
     validate(config, source)
     config_shortcuts.apply(config, source)
@@ -84,14 +86,7 @@ def read(path: str | Path, **shortcuts: str) -> dict:
     Raises:
         UserError: the file is missing or no YAML mapping.
     """
-    try:
-        config = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; expected a configuration file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds a {type(config).__name__}, expected a mapping of keys")
+    config = config_extends.read_mapping(path)
     return load({**config, **shortcuts}, str(path))
 
 
@@ -185,14 +180,22 @@ def stage(record: dict, name: str) -> dict:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Validate a configuration and show a record.")
+    parser = argparse.ArgumentParser(
+        description="Validate a configuration and show it as it is resolved, or one of its records."
+    )
     parser.add_argument("command", choices=["show"])
     parser.add_argument("--configfile", default="config.yaml")
-    parser.add_argument("--setting", required=True)
-    parser.add_argument("--method", required=True)
+    config_shortcuts.add_flag(parser)
+    parser.add_argument("--setting", help="with --method: their record, as JSON")
+    parser.add_argument("--method")
     args = parser.parse_args(argv)
-    record = resolve(read(args.configfile), args.setting, args.method)
-    print(json.dumps(record, indent=1, ensure_ascii=False))
+    if (args.setting is None) != (args.method is None):
+        parser.error("--setting and --method name a record together")
+    config = read(args.configfile, **dict(args.config))
+    if args.setting is None:
+        print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), end="")
+    else:
+        print(json.dumps(resolve(config, args.setting, args.method), indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

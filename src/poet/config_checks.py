@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from poet.files import UserError
+from poet.world.tasks import WORLD_TASKS
 
 SCALAR = ("oracle", "reward_model")  # annotators that give every answer a reward
-WORLD_TASKS = ("world_choice", "world_answer")  # of lm-eval, made by poet.world.tasks
 RATES = {"safety": ("api", "local_judge"), "arena": ("api",)}  # and the annotators that judge them
 
 

@@ -65,7 +65,7 @@ def truncations():
     """Those of all shipped configurations."""
     found = {name_of({"strategy": "none"}): {"strategy": "none"}}
     for path in [ROOT / "config.yaml", *(ROOT / "config").glob("*.yaml")]:
-        for method in yaml.safe_load(path.read_text()).get("methods", {}).values():
+        for method in filter(None, yaml.safe_load(path.read_text()).get("methods", {}).values()):
             choice = method.get("truncation", {"strategy": "none"})
             found[name_of(choice)] = choice
     return [pytest.param(choice, id=name) for name, choice in sorted(found.items())]
