@@ -124,8 +124,8 @@ class Objective(NamedTuple):
     loss: Callable[..., Tensor]  # (chosen, rejected, **parameters) -> [pairs]
     score: Callable[..., Tensor]  # (responses, **those of the parameters in of_score) -> [pairs]
     parameters: dict[str, dict]  # the loss's, each with what it may be; `beta` is always one
-    reward: str  # what the implicit reward is, as figures label it
-    unit: str
+    label: str  # what the implicit reward is, in figures
+    unit: str  # of the implicit reward
     of_score: tuple[str, ...] = ()
 
     def rewards(self, y: Responses, parameters: dict[str, float]) -> Tensor:
