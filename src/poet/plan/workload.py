@@ -124,7 +124,7 @@ class Workload:
 
     def _training(self, shape, tokens, context, scored, section) -> float:
         """Forward, backward (twice the forward), and the forward again where it is recomputed."""
-        passes = 3 + bool(section.get("gradient_checkpointing"))
+        passes = 4 if section.get("gradient_checkpointing") else 3
         epochs = section.get("num_train_epochs", 1)
         return passes * epochs * shape.forward(tokens, context, scored)
 
