@@ -20,6 +20,7 @@ from poet import config_extends, config_shortcuts
 from poet.config_checks import check_references, known
 from poet.files import UserError, cli
 from poet.hub import lock
+from poet.hub.folders import ALPACAEVAL_REFERENCE
 
 SCHEMA = Path(__file__).parents[2] / "config" / "config.schema.yaml"
 
@@ -165,7 +166,7 @@ def _commit(config: dict, name: str | None, revision: str | None, kind: str = ""
 def _reference_name(data: dict) -> str:
     """Who wrote the reference answers that a setting's answers are compared with."""
     if "evaluation" in data:
-        return "gpt4_1106_preview"  # AlpacaEval 2's
+        return ALPACAEVAL_REFERENCE
     return "world_reference" if data["kind"] == "world" else "chosen"
 
 
