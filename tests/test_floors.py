@@ -20,7 +20,14 @@ FLOORS = [
     {"analyse"},
     {"report"},
     {"library"},
-    {"config", "config_checks", "config_extends", "config_shortcuts", "local_inputs"},
+    {
+        "config",
+        "config_checks",
+        "config_extends",
+        "config_schema",
+        "config_shortcuts",
+        "local_inputs",
+    },  # fmt: skip
     {"grid"},
     {"plan"},
 ]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from poet.methods.objectives import OBJECTIVES
-from poet.methods.truncation import STRATEGIES
+from poet.methods.truncation import TRUNCATIONS
 from poet.methods.weighting import WEIGHTINGS
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def test_every_configured_method_has_its_row(name, method):
 
 @pytest.mark.parametrize(
     ("kind", "names"),
-    [("objective", OBJECTIVES), ("weighting", WEIGHTINGS), ("strategy", STRATEGIES)],
+    [("objective", OBJECTIVES), ("weighting", WEIGHTINGS), ("strategy", TRUNCATIONS)],
 )
 def test_every_choice_of_the_code_has_a_row(kind, names):
     found = {

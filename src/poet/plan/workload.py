@@ -18,6 +18,7 @@ from poet.config import resolve, sweep_cells
 from poet.data import preferences
 from poet.files import read_json
 from poet.hub import lock
+from poet.methods.truncation import TRUNCATIONS
 from poet.plan.architecture import Architecture
 
 SECONDS = (  # rules that take seconds, or minutes of a CPU
@@ -271,10 +272,11 @@ MEASURES: dict[str, Callable[[Workload, Job], Work]] = {
 def kept(truncation: dict, lengths: dict) -> tuple[float, float]:
     """Tokens of chosen and rejected that a truncation leaves of assumed lengths."""
     chosen, rejected = lengths["chosen"], lengths["rejected"]
-    if truncation["strategy"] == "poet":
-        each = lengths["kept_by_poet"] * (chosen + rejected) / 2
-        chosen = rejected = each
-    return chosen * truncation["keep"], rejected * truncation["keep"]
+    record = TRUNCATIONS[truncation["strategy"]]
+    if record.equal:
+        chosen = rejected = lengths["kept_by_poet"] * (chosen + rejected) / 2
+    share = truncation.get("keep", record.mean_share)
+    return chosen * share, rejected * share
 
 
 @cache
