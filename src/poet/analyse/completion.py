@@ -22,7 +22,7 @@ from poet.world.simulate import continue_expected_reward, reward
 
 Place = tuple[int, tuple[int, ...]]  # (number of the prompt, prefix)
 # (prompts with `prompt` messages and `instruction`, a response to each) -> rewards, in its own unit
-Score = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
+Rewards = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Completer:
     chat: Chat
     sampling: dict
     seed: int
-    score: Score
+    score: Rewards
 
     @cached_property
     def header(self) -> str:
@@ -103,7 +103,7 @@ class Completer:
         return found
 
 
-def open_scorer(name: str, settings: dict, model: str | None = None) -> Score:
+def open_scorer(name: str, settings: dict, model: str | None = None) -> Rewards:
     """Rewards of the oracle or reward model that a section ``annotators.NAME`` describes.
 
     ``model``: folder of the reward model, where it is not the section's ``name``.
