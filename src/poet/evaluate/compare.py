@@ -27,7 +27,7 @@ from poet.evaluate import alpaca, length_control, statistics
 from poet.evaluate import prompts as benchmark
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.statistics import Score, known
-from poet.files import UserError, cli, write_json
+from poet.files import UserError, cli, named_files, write_json
 from poet.progress import track
 from poet.provenance import version
 
@@ -201,16 +201,6 @@ def _compared(method: Method, baseline: Method, attribute: str):
     return result, reason
 
 
-def _named(entries, flag: str) -> dict[str, list[str]]:
-    """``[["dpo", "a.json", ...], ...]`` as ``{"dpo": ["a.json", ...]}``."""
-    named = {}
-    for name, *files in entries:
-        if name in named or not files:
-            raise UserError(f"{flag} {name}: expected each method once, with a file per seed")
-        named[name] = files
-    return named
-
-
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--setting", required=True)
@@ -231,8 +221,8 @@ def main(argv=None) -> None:
     parser.add_argument("--draws", type=int, default=200, help="bootstrap draws of the prompts")
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
-    files = _named(args.method, "--method")
-    generations = _named(args.generations, "--generations")
+    files = named_files(args.method, "--method")
+    generations = named_files(args.generations, "--generations")
     for name in [name for pair in args.gain for name in pair] + list(generations):
         if name not in files:
             raise UserError(f"{name} has no --method; found {', '.join(files)}")
