@@ -22,7 +22,7 @@ from poet.world.simulate import continue_expected_reward, reward
 
 Place = tuple[int, tuple[int, ...]]  # (number of the prompt, prefix)
 # (prompts with `prompt` messages and `instruction`, a response to each) -> rewards, in its own unit
-Score = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
+Rewards = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Completer:
     chat: Chat
     sampling: dict
     seed: int
-    score: Score
+    score: Rewards
 
     @cached_property
     def header(self) -> str:
@@ -103,7 +103,7 @@ class Completer:
         return found
 
 
-def open_scorer(name: str, settings: dict, model: str | None = None) -> Score:
+def open_scorer(name: str, settings: dict, model: str | None = None) -> Rewards:
     """Rewards of the oracle or reward model that a section ``annotators.NAME`` describes.
 
     ``model``: folder of the reward model, where it is not the section's ``name``.
@@ -125,9 +125,9 @@ def response_header(chat: Chat) -> str:
     """
     if chat.length_policy != "paper":
         return ""
-    question, answer = ([{"role": role, "content": "X"}] for role in ("user", "assistant"))
-    _, (ids,) = encode_pairs(chat, [question], [answer])
-    return decode(chat.tokenizer, ids).partition("X")[0]
+    question, answer = {"role": "user", "content": "X"}, {"role": "assistant", "content": "X"}
+    _, answers = encode_pairs(chat, [[question]], [[answer]])
+    return decode(chat.tokenizer, answers[0]).partition("X")[0]
 
 
 def without_header(text: str, header: str) -> str:
