@@ -148,7 +148,7 @@ OBJECTIVES = {
         alphapo,
         power_reward,
         BETA | {"gamma_beta_ratio": NOT_NEGATIVE, "alpha": {"type": "number"}},
-        "β (1 − p^−α)/α, log p = mean log π",
+        "β (1 − p^−α) / α",
         "no unit",
         of_score=("alpha",),
     ),
