@@ -183,36 +183,23 @@ def compared(wildcards):
     return variants_of(wildcards.comparison, wildcards.setting)
 
 
-def of_comparison(kind):
-    """Input function: files of every method of a comparison, seed by seed."""
-
-    def files(wildcards):
-        found = [
-            path
-            for method in compared(wildcards)
-            for path in per_seed(pattern_of(kind, wildcards, method))
-        ]
-        # Annotations are enough; generations say which answers ended by themselves.
-        return found if kind == "annotations" or at_hand(found) else []
-
-    return files
+def compared_scores(wildcards):
+    """The scores of every method of a comparison, seed by seed."""
+    folder = f"results/scores/{wildcards.setting}/{wildcards.annotator}"
+    return {m: per_seed(f"{folder}/{m}/seed-{{seed}}.json") for m in compared(wildcards)}
 
 
-def pattern_of(kind, wildcards, method):
-    """Path pattern of a method's annotations or generations, {seed} left open."""
-    folder = {
-        "annotations": f"results/annotations/{wildcards.setting}/{wildcards.annotator}",
-        "generations": f"results/generations/{wildcards.setting}",
-    }[kind]
-    return f"{folder}/{method}/seed-{{seed}}.json"
+def generations_at_hand(wildcards):
+    """Answers of a method, which say how many ended by themselves; an archive may lack them."""
+    files = per_seed(
+        f"results/generations/{wildcards.setting}/{wildcards.method}/seed-{{seed}}.json"
+    )
+    return files if at_hand(files) else []
 
 
-def by_method(kind, flag):
-    """Params function: `flag METHOD FILE ...` for every method of a comparison."""
-    return lambda wildcards: [
-        f"{flag} {method} {' '.join(per_seed(pattern_of(kind, wildcards, method)))}"
-        for method in (compared(wildcards) if of_comparison(kind)(wildcards) else [])
-    ]
+def generations_flag(wildcards, input):
+    """--generations FILE ..., where they are at hand."""
+    return f"--generations {input.generations}" if input.generations else ""
 
 
 def gains_of(wildcards):

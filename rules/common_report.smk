@@ -208,6 +208,7 @@ SCORES_MADE = [
         )
         if at_hand([path])
     ),
+    *(path for path in scores_of("main") if at_hand([path])),
     *COMPARISONS,
     *(path for row in DOWNSTREAM_ROWS for path in downstream_results(*row)),
 ]

@@ -75,30 +75,6 @@ use rule annotate as buy_annotations with:
         annotator=alternatives(BOUGHT),
 
 
-rule score:
-    """Win rate and length-controlled win rate of every seed, by alpaca-eval's own code."""
-    input:
-        prompts="results/data/{setting}/prompts.jsonl",
-        gamed=gamed_file,
-        generations=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
-        annotations=per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
-    output:
-        per_seed("results/scores/{setting}/{annotator}/{method}/seed-{seed}.json"),
-    log:
-        "results/logs/score/{setting}-{annotator}-{method}.log",
-    benchmark:
-        "results/benchmarks/score/{setting}-{annotator}-{method}.tsv"
-    params:
-        gamed=gamed_flag,
-    resources:
-        mem_mb=2000,
-        runtime=30,
-    shell:
-        "python -m poet.evaluate.alpaca --annotations {input.annotations} "
-        "--prompts {input.prompts} {params.gamed} --generations {input.generations} "
-        "--output {output} 2>&1 | tee {log} >&2"
-
-
 rule evaluate_downstream:
     """The setting's lm-eval tasks with every seed of a method."""
     input:
