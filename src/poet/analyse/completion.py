@@ -40,18 +40,17 @@ class Completion:
 
 @dataclass(frozen=True)
 class Completer:
-    """The start model and a scorer; ``sampling``: see :func:`poet.evaluate.sampling.sample`."""
+    """The start model and a scorer; ``sampling``: see :func:`poet.evaluate.sampling.sample`.
+
+    ``header``: what the tokens of a response begin with, see :func:`response_header`.
+    """
 
     model: object
     chat: Chat
     sampling: dict
     seed: int
     score: Score
-
-    @cached_property
-    def header(self) -> str:
-        """See :func:`response_header`."""
-        return response_header(self.chat)
+    header: str = ""
 
     @cached_property
     def ends(self) -> tuple[int | None, str]:
