@@ -58,7 +58,7 @@ sweep: .venv/.installed
 tables: .venv/.installed
 	@test -n "$$FROM" || { echo "error: make tables FROM=folder"; exit 1; }
 	@$(BIN)/python -m poet.report.archive --from "$$FROM" --into results \
-	  --config "$${CONFIG:-config.yaml}" --write-config results/config.yaml
+	  --config config.yaml --write-config results/config.yaml
 	$(call run,$(SNAKEMAKE) --configfile "$${CONFIG:-results/config.yaml}" --config archived=true --rerun-triggers mtime -- tables)
 	$(answer)
 

@@ -10,9 +10,10 @@ from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
 from poet import config as poet_config
-from poet import digests, local_inputs, provenance
+from poet import config_extends, digests, local_inputs, provenance
 from poet.hub import lock as locks
 from poet.hub import wanted
+from poet.methods import truncation
 from poet.data import model_limits, preferences
 from poet.files import UserError
 from poet.train.leftovers import leftovers
@@ -48,6 +49,7 @@ if os.path.lexists("results") and not os.path.isdir("results"):
 try:
     source = " + ".join(map(str, workflow.configfiles)) or "config"
     CONFIG = poet_config.load(config, source)
+    source = config_extends.source_of(config, source)
     wanted.check(CONFIG, source)
     if not ARCHIVED:
         local_inputs.check(CONFIG, source)
@@ -105,11 +107,21 @@ def alternatives(names):
     return "|".join(map(re.escape, names)) or "(?!)"
 
 
+# The truncations of the methods, by their names in paths.
+TRUNCATED = {
+    truncation.name_of(choice): choice
+    for choice in [
+        {"strategy": "none"},
+        *(method["truncation"] for method in CONFIG["methods"].values() if "truncation" in method),
+    ]
+}
+
+
 wildcard_constraints:
     setting=alternatives(GRID),
     method=alternatives(["sft", *CONFIG["methods"]]),
     annotator=alternatives(CONFIG["annotators"]),
-    truncation=r"none|(poet|own)-\d+",
+    truncation=alternatives(TRUNCATED),
     comparison="comparison|ablation|baselines|sweep",
     rate="safety|arena",
     seed=r"\d+",
@@ -158,7 +170,7 @@ def per_seed(pattern):
 
 def truncated_tokens(wildcards):
     """The token table that a method trains on."""
-    name = poet_config.truncation_name(resolved(wildcards)["truncation"])
+    name = truncation.name_of(resolved(wildcards)["truncation"])
     return f"results/data/{wildcards.setting}/{name}.parquet"
 
 

@@ -158,11 +158,12 @@ rule truncate:
         "results/benchmarks/truncate/{setting}-{truncation}.tsv"
     priority: 2  # trainings wait for it
     params:
-        strategy=lambda wildcards: wildcards.truncation.split("-")[0],
-        keep=lambda wildcards: int((wildcards.truncation.split("-") + ["100"])[1]) / 100,
+        choice=lambda wildcards: " ".join(
+            f"--{name} {value}" for name, value in TRUNCATED[wildcards.truncation].items()
+        ),
     resources:
         mem_mb=2000,
         runtime=10,
     shell:
-        "python -m poet.data.truncation --tokens {input} --strategy {params.strategy} "
-        "--keep {params.keep} --output {output} 2>&1 | tee {log} >&2"
+        "python -m poet.data.truncation --tokens {input} {params.choice} --output {output} "
+        "2>&1 | tee {log} >&2"

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
 from poet.config import (
     STAGES,
@@ -20,25 +18,28 @@ from poet.config import (
     resolve,
     stage,
     sweep_cells,
-    truncation_name,
 )
+from poet.config_extends import resolved
+from poet.config_schema import schema
 from poet.config_shortcuts import add_flag
 from poet.data.templates import DATE
 from poet.files import UserError
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = yaml.safe_load((ROOT / "config/config.schema.yaml").read_text())
+SCHEMA = schema()
 FILES = [ROOT / "config.yaml", *sorted((ROOT / "config").glob("*.yaml"))]
 FILES = [path for path in FILES if path.name != "config.schema.yaml"]
 
 # Keys of the record that others may rely on.
-RECORD = """model model_revision dataset dataset_revision objective truncation beta gamma_beta_ratio
+RECORD = """model model_revision dataset dataset_revision objective truncation parameters
 learning_rate global_batch_size max_length max_prompt_length length_policy lr_scheduler_type
 warmup_ratio num_train_epochs seed generation chat_template_kwargs""".split()
 
 
 def raw(name="config.yaml"):
     config = yaml.safe_load((ROOT / name).read_text())
+    if "extends" in config:
+        config = resolved({**config, "extends": str(ROOT / config["extends"])}, name)
     return {**config, "pairs": "pairs.jsonl"} if name == "config/own-data.yaml" else config
 
 
@@ -97,9 +98,7 @@ CLOSED = [
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_shipped_files_are_valid(path):
-    config = yaml.safe_load(path.read_text())
-    if path.name == "own-data.yaml":
-        config["pairs"] = "pairs.jsonl"
+    config = raw(path.relative_to(ROOT).as_posix())
     loaded = load(config, path.name)
     assert loaded["grid"] == config["grid"]
     assert loaded["torch_threads"] == config.get("torch_threads", 1)  # the schema's default
@@ -131,7 +130,12 @@ def objects_of_schema(schema, place="top"):
     """Place of every object in the schema, and whether it refuses keys that it does not list."""
     if not isinstance(schema, dict):
         return
-    if "properties" in schema and place.rpartition(".")[2] not in ("if", "data", "annotator"):
+    if "properties" in schema and place.rpartition(".")[2] not in (
+        "if",
+        "data",
+        "annotator",
+        "truncation",
+    ):
         yield place, schema.get("additionalProperties") is False
     for key, inner in schema.items():
         for i, part in enumerate(inner if isinstance(inner, list) else [inner]):
@@ -165,8 +169,6 @@ REFERENCES = [
     ("settings/own/sft", None, "settings.own: a model from scratch needs a section `sft`"),
     ("settings/own/model/scratch/hidden_size", 130, "hidden_size is 130, expected a multiple of"),
     ("settings/world/preference/max_prompt_length", 192, "is 192, expected less than max_length"),
-    ("methods/dpo-poet/truncation/keep", 0.333, "methods.dpo-poet.truncation.keep is 0.333"),
-    ("methods/dpo/truncation", {"strategy": "none", "keep": 0.5}, "none keeps everything"),
 ]
 
 
@@ -201,6 +203,8 @@ WRONG = [
     ("methods/a b", {"objective": "dpo"}, "'a b' does not match"),
     ("methods/dpo/objective", "ipp", "methods.dpo.objective: 'ipp' is not one of"),
     ("methods/dpo/truncation", {"strategy": "poet", "keep": 0}, "truncation.keep: 0 is less"),
+    ("methods/dpo/truncation", {"strategy": "none", "keep": 0.5}, "truncation: unknown key keep"),
+    ("methods/dpo/truncation", {"strategy": "all"}, "truncation.strategy: 'all' is not one of"),
     ("annotators/oracle", {"kind": "human"}, "annotators.oracle.kind: 'human' is not one of"),
     ("methods/other", 1, "methods.other: 1 is not of type 'object'"),
     ("settings/other", 1, "settings.other: 1 is not of type 'object'"),
@@ -285,7 +289,14 @@ def test_a_given_model_is_taken_as_it_is_with_rates_for_a_pretrained_one():
     assert resolve(given, "own", "sft")["reward_model"]["learning_rate"] == 1e-5
     # What is no matter of a pretrained model stays as it was.
     scratch = resolve(load(raw("config/own-data.yaml")), "own", "dpo")
-    same = ("beta", "max_length", "max_prompt_length", "global_batch_size", "generation", "data")
+    same = (
+        "parameters",
+        "max_length",
+        "max_prompt_length",
+        "global_batch_size",
+        "generation",
+        "data",
+    )
     assert {k: resolve(given, "own", "dpo")[k] for k in same} == {k: scratch[k] for k in same}
     assert scratch["learning_rate"] == 2e-4 and scratch["sft"]["learning_rate"] == 3e-3
 
@@ -422,14 +433,15 @@ def test_records_hold_the_methods_values():
     config = load(everything())
     record = resolve(config, "world", "simpo-poet")
     preference = raw()["settings"]["world"]["preference"]
-    assert {k: record[k] for k in preference["simpo"]} == preference["simpo"]
+    rate = {"learning_rate": record["learning_rate"]}
+    assert record["parameters"] | rate == preference["simpo"]
     assert record["global_batch_size"] == preference["global_batch_size"]
     assert record["truncation"] == {"strategy": "poet", "keep": 1.0}
     assert record["generation"] == config["settings"]["world"]["generation"]
     assert (record["model"], record["dataset"]) == ("scratch", "world:early")
     dpo = resolve(config, "world", "dpo")
-    assert dpo["gamma_beta_ratio"] is None
-    assert dpo["truncation"] == {"strategy": "none", "keep": 1.0}
+    assert dpo["parameters"] == {"beta": 0.1}  # nothing of other objectives
+    assert dpo["truncation"] == {"strategy": "none"}
     hub = resolve(config, "hub", "dpo")
     assert (hub["model"], hub["model_revision"]) == ("org/model", "1" * 40)
     assert (hub["dataset"], hub["dataset_revision"]) == ("org/pairs", "0" * 40)
@@ -447,16 +459,6 @@ def test_resolve_names_what_it_does_not_know():
         resolve(config, "world", "ppo")
 
 
-@given(st.integers(1, 100), st.integers(1, 100), st.sampled_from(["poet", "own"]))
-def test_truncations_have_names_of_their_own(a, b, strategy):
-    names = []
-    for percent in (a, b):
-        method = {"objective": "dpo", "truncation": {"strategy": strategy, "keep": percent / 100}}
-        config = load({**raw(), "methods": {"m": method}, "grid": {"world": ["m"]}, "gains": {}})
-        names.append(truncation_name(config["methods"]["m"]["truncation"]))
-    assert names == [f"{strategy}-{a}", f"{strategy}-{b}"]
-
-
 def test_show_prints_the_record(capsys):
     main(["show", "--configfile", str(FILES[0]), "--setting", "world", "--method", "dpo-poet"])
     record = json.loads(capsys.readouterr().out)
@@ -466,7 +468,7 @@ def test_show_prints_the_record(capsys):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "does not exist; expected a configuration file"),
+        (None, "No such file or directory; expected a configuration file"),
         ("a: [1", "is not valid YAML"),
         ("- 1", "holds a list, expected a mapping of keys"),
         ("", "holds a NoneType, expected a mapping"),
@@ -517,14 +519,15 @@ def test_a_sweep_makes_a_method_of_every_cell():
         found = set()
         for name, factors in cells.items():
             record = resolve(config, "world", name)
-            changed = {k for k in plain if record[k] != plain[k]} - {"method"}
+            flat, was = (r | r["parameters"] | {"parameters": {}} for r in (record, plain))
+            changed = {k for k in was if flat[k] != was[k]} - {"method"}
             assert changed == {k for k, factor in factors.items() if factor != 1}
-            found.add((record["beta"], record["learning_rate"]))
+            found.add((flat["beta"], flat["learning_rate"]))
         own = section[config["methods"][arm]["objective"]]
         betas = sorted(own["beta"] * factor for factor in sweep["beta"])
         assert sorted({beta for beta, _ in found}) == pytest.approx(betas)
         assert len(found) == 9
-    assert resolve(config, "world", "dpo-beta-x0.3-lr-x1")["beta"] == 0.03
+    assert resolve(config, "world", "dpo-beta-x0.3-lr-x1")["parameters"]["beta"] == 0.03
 
 
 def test_sweeps_that_name_nothing_are_refused():

@@ -1,24 +1,26 @@
 """Methods in the configuration: what the code offers is what the schema takes."""
 
 import copy
+import inspect
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from poet.config import OBJECTIVES, load, resolve
+from poet.config import load, resolve
+from poet.config_extends import resolved
 from poet.files import UserError
-from poet.methods import objectives, weighting
-from poet.methods.truncation import STRATEGIES
-from poet.report.figure_training import REWARD_LABELS
+from poet.methods.objectives import OBJECTIVES
 
 ROOT = Path(__file__).parents[1]
-SCHEMA = yaml.safe_load((ROOT / "config/config.schema.yaml").read_text())["$defs"]
-METHOD = SCHEMA["method"]["properties"]
 
 
 def raw(name="config/ablation.yaml"):
-    return yaml.safe_load((ROOT / name).read_text())
+    config = yaml.safe_load((ROOT / name).read_text())
+    base = {"extends": str(ROOT / config["extends"])} if "extends" in config else {}
+    return resolved({**config, **base}, name)
 
 
 def with_method(method):
@@ -26,28 +28,40 @@ def with_method(method):
     return {**config, "methods": {"m": method}, "grid": {"world": ["m"]}, "gains": {}, "tables": {}}
 
 
-def test_schema_and_code_know_the_same_names():
-    assert METHOD["objective"]["enum"] == list(OBJECTIVES) == list(objectives.OBJECTIVES)
-    assert set(REWARD_LABELS) == set(OBJECTIVES)  # the training figure names each one's reward
-    assert METHOD["truncation"]["properties"]["strategy"]["enum"] == list(STRATEGIES)
-    plain = METHOD["weighting"]["else"]["enum"]
-    with_parameter = METHOD["weighting"]["then"]["properties"]
-    assert {*plain, *with_parameter} == set(weighting.WEIGHTINGS)
+@pytest.mark.parametrize("module", ["objectives", "weighting", "truncation"])
+def test_methods_are_read_without_torch(module):
+    """The configuration is read at every start of Snakemake."""
+    code = f"import sys, poet.methods.{module}"
+    code += "; print({'torch', 'numpy'} & {*sys.modules})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("set()\n", "")
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_an_objectives_section_holds_its_parameters(objective):
-    section = SCHEMA["preference"]["properties"][objective]
-    parameters = {*objectives.OBJECTIVES[objective].parameters, "learning_rate"}
-    assert set(section["properties"]) == set(section["required"]) == parameters
-    config = with_method({"objective": objective})
-    values = config["settings"]["world"]["preference"].setdefault(
-        objective, {"beta": 2.0, "gamma_beta_ratio": 0.5, "learning_rate": 1e-4}
-    )
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objectives_section_holds_its_parameters(name):
+    """Those that its loss takes by name, and its score."""
+    objective = OBJECTIVES[name]
+    of_loss = {
+        p.name
+        for p in inspect.signature(objective.loss).parameters.values()
+        if p.kind == p.KEYWORD_ONLY
+    }
+    assert {*objective.parameters} == of_loss >= {"beta", *objective.of_score}
+    config = with_method({"objective": name})
+    values = {key: 0.5 for key in of_loss} | {"learning_rate": 1e-4}
+    config["settings"]["world"]["preference"][name] = values
     record = resolve(load(config), "world", "m")
-    assert {name: record[name] for name in parameters} == values
-    del config["settings"]["world"]["preference"][objective]
-    with pytest.raises(UserError, match=f"preference has no section `{objective}`"):
+    assert record["parameters"] | {"learning_rate": record["learning_rate"]} == values
+    for key in values:
+        section = {k: v for k, v in values.items() if k != key}
+        config["settings"]["world"]["preference"][name] = section
+        with pytest.raises(UserError, match=f"preference.{name}: '{key}' is a required property"):
+            load(config)
+    config["settings"]["world"]["preference"][name] = {**values, "gama": 1}
+    with pytest.raises(UserError, match=f"preference.{name}: unknown key gama; known keys: beta"):
+        load(config)
+    del config["settings"]["world"]["preference"][name]
+    with pytest.raises(UserError, match=f"preference has no section `{name}`"):
         load(config)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from poet.config import SCHEMA
+from poet.config_schema import SCHEMA
 from poet.evaluate import alpaca
 from poet.evaluate.statistics import VERDICTS
 from poet.files import read_json

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from poet.config import SCHEMA, load
+from poet.config import load
+from poet.config_schema import SCHEMA
 from poet.hub.wanted import repositories
 
 ROOT = Path(__file__).parent.parent

@@ -174,7 +174,7 @@ def test_plain_strings_that_differ_in_space_are_the_same_from_a_file(start, tmp_
     data = Dataset.from_list([FORMATS["strings"](p, c, f"{c} ") for p, c, _ in PAIRS])
     data.to_json(tmp_path / "x.jsonl")
     path = tmp_path / "equal.parquet"
-    write_equal_length(tmp_path / "x.jsonl", path, start[1], "poet", 1.0, TRL, "error")
+    write_equal_length(tmp_path / "x.jsonl", path, start[1], {"strategy": "poet"}, TRL, "error")
     assert Dataset.from_parquet(str(path)).to_list() == equal_length(data, start[1]).to_list()
 
 
@@ -285,7 +285,7 @@ def test_what_is_wrong_with_all_rows_is_refused_from_files_and_data_sets(
         with pytest.raises(UserError, match=said):
             equal_length(data, start[1], bad_rows=bad_rows)
         with pytest.raises(UserError, match=said):
-            write_equal_length(path, tmp_path / "y", start[1], "poet", 1.0, TRL, bad_rows)
+            write_equal_length(path, tmp_path / "y", start[1], {"strategy": "poet"}, TRL, bad_rows)
     mixed = Dataset.from_list([*rows, form("Why?", "So.", "No.")])
     assert len(equal_length(mixed, start[1])) == 5
 

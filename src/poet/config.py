@@ -1,35 +1,28 @@
 """The configuration: validated once, resolved into one flat record per setting and method.
 
-``load`` is the only place that validates and applies defaults; the Snakefile and
-``python -m poet.config show`` both use it.
+``load`` is the only place that resolves ``extends``, validates and applies defaults; the Snakefile
+and ``python -m poet.config show`` both use it.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import json
-import os
-import re
-from functools import cache
 from pathlib import Path
 
 import yaml
 
-from poet import config_shortcuts
+from poet import config_extends, config_shortcuts
 from poet.config_checks import check_references, known
-from poet.files import UserError, cli
+from poet.config_schema import validate
+from poet.files import cli
 from poet.hub import lock
-
-SCHEMA = Path(__file__).parents[2] / "config" / "config.schema.yaml"
-
-OBJECTIVES = ("dpo", "simpo", "ipo", "ln_dpo", "rpo")  # each with its section under `preference`
+from poet.methods.objectives import OBJECTIVES
 
 # What each program needs of the record, so that a change re-runs the rules that it concerns.
 _RUN = ("setting", "torch_threads")
 _LOADING = ("attn_implementation", "trust_remote_code")
 _TEXT = ("length_policy", "chat_template_kwargs")
-_PARAMETERS = ("beta", "gamma_beta_ratio", "rpo_alpha")
 STAGES = {
     "data": ("setting", "data"),
     "chats": ("chats",),
@@ -44,7 +37,7 @@ STAGES = {
     ),
     "train": (
         *_RUN, "matrix_products", "method", "model", "model_revision", *_LOADING, "dataset",
-        "dataset_revision", "objective", "weighting", "truncation", *_PARAMETERS, "learning_rate",
+        "dataset_revision", "objective", "parameters", "weighting", "truncation", "learning_rate",
         "global_batch_size", "per_device_batch_size", "max_length", "max_prompt_length",
         "length_policy", "lr_scheduler_type", "warmup_ratio", "num_train_epochs", "optim",
         "forward", "token_budget", "gradient_checkpointing", "dtype", "lora", "seed",
@@ -62,7 +55,7 @@ STAGES = {
 
 
 def load(config: dict, source: str = "config") -> dict:
-    """Validate ``config`` against the schema, check its cross-references, fill in defaults.
+    """Resolve ``extends``, validate against the schema, check cross-references, fill in defaults.
 
     The command line's shortcuts ``pairs`` (a file) and ``model`` (an id or a folder) replace those
     of the only setting; with ``model``, what its ``given_model`` says takes the place of what fits
@@ -72,9 +65,11 @@ def load(config: dict, source: str = "config") -> dict:
         UserError: naming the key, what was found and what was expected.
     """
     # A copy, in which YAML's dates are text as in JSON.
-    config = json.loads(json.dumps(config, default=str))
+    found = config_extends.resolved(config, source)
+    source = config_extends.source_of(config, source)
+    config = json.loads(json.dumps(found, default=str))
     config_shortcuts.refuse_no_text(config, source)
-    _validate(config, source)
+    validate(config, source)
     config_shortcuts.apply(config, source)
     for method in config.get("sweep", {}).get("methods", []):
         known(method, config["methods"], "method (in sweep.methods)")
@@ -91,14 +86,7 @@ def read(path: str | Path, **shortcuts: str) -> dict:
     Raises:
         UserError: the file is missing or no YAML mapping.
     """
-    try:
-        config = yaml.safe_load(Path(path).read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; expected a configuration file") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {error}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path} holds a {type(config).__name__}, expected a mapping of keys")
+    config = config_extends.read_mapping(path)
     return load({**config, **shortcuts}, str(path))
 
 
@@ -115,11 +103,13 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
     known(method, methods, "method")
     chosen, choice = config["settings"][setting], methods[method]
     preference = dict(chosen["preference"])
-    per_objective = {name: preference.pop(name, {}) for name in OBJECTIVES}
     objective = choice.get("objective")
+    parameters = dict(preference.get(objective, {}))
     for key, factor in choice.get("scale", {}).items():
-        values = per_objective[objective] = dict(per_objective[objective])
-        values[key] = float(f"{values[key] * factor:.6g}")  # 0.3, not 0.30000000000000004
+        parameters[key] = float(f"{parameters[key] * factor:.6g}")  # 0.3, not 0.30000000000000004
+    learning_rate = parameters.pop("learning_rate", None)
+    for name in OBJECTIVES:
+        preference.pop(name, None)
     data, model = chosen["data"], chosen["model"]
     return {
         "setting": setting,
@@ -135,11 +125,11 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "bad_rows": data.get("bad_rows", "error"),
         "chat_template_kwargs": chosen["chat_template_kwargs"],
         "objective": objective,
-        "truncation": choice.get("truncation", {"strategy": "none", "keep": 1.0}),
+        "parameters": parameters,
+        "learning_rate": learning_rate,
+        "truncation": choice.get("truncation", {"strategy": "none"}),
         "weighting": choice.get("weighting", "uniform"),
-        **dict.fromkeys((*_PARAMETERS, "learning_rate")),
         **preference,
-        **per_objective.get(objective, {}),
         "seed": config["seeds"][0] if seed is None else seed,
         "sft_seed": config["seeds"][0],
         "chats": _chats(chosen.get("sft")),
@@ -189,78 +179,23 @@ def stage(record: dict, name: str) -> dict:
     return {key: record[key] for key in STAGES[name]}
 
 
-def truncation_name(truncation: dict) -> str:
-    """The file name of a truncation: ``none``, ``poet-100``, ``own-25``, ..."""
-    if truncation["strategy"] == "none":
-        return "none"
-    return f"{truncation['strategy']}-{round(truncation['keep'] * 100)}"
-
-
-@cache
-def _validator():
-    from jsonschema import Draft202012Validator, validators
-
-    # jsonschema leaves `default` to its callers; its documentation's own recipe fills them in.
-    def fill_defaults(validator, properties, instance, schema):
-        if isinstance(instance, dict):
-            for key, sub in properties.items():
-                if isinstance(sub, dict) and "default" in sub:
-                    instance.setdefault(key, copy.deepcopy(sub["default"]))
-                if isinstance(sub, dict) and sub.get("format") == "path" and key in instance:
-                    instance[key] = _expand_home(instance[key])
-        yield from Draft202012Validator.VALIDATORS["properties"](
-            validator, properties, instance, schema
-        )
-
-    schema = yaml.safe_load(SCHEMA.read_text())
-    return validators.extend(Draft202012Validator, {"properties": fill_defaults})(schema)
-
-
-def _expand_home(path):
-    """``~`` in a path, or in each of a list; what is no text is left to the schema."""
-    if isinstance(path, list):
-        return [_expand_home(each) for each in path]
-    return os.path.expanduser(path) if isinstance(path, str) else path
-
-
-def _validate(config: dict, source: str) -> None:
-    errors = sorted(_validator().iter_errors(config), key=lambda error: list(map(str, error.path)))
-    if errors:
-        lines = [f"  {_place(error)}: {_message(error)}" for error in errors[:8]]
-        more = [f"  ... and {len(errors) - 8} more"] if len(errors) > 8 else []
-        raise UserError(
-            "\n".join([f"{source} is not valid:", *lines, *more, "See config/config.schema.yaml."])
-        )
-
-
-def _place(error) -> str:
-    return ".".join(map(str, error.absolute_path)) or "top level"
-
-
-def _message(error) -> str:
-    if error.validator == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        found = sorted(set(error.instance) - set(known))
-        return f"unknown key {', '.join(found)}; known keys: {', '.join(known)}"
-    if error.validator == "oneOf":
-        choices = [key for choice in error.validator_value for key in choice["required"]]
-        return f"expected exactly one of the keys {', '.join(choices)}"
-    if error.validator == "pattern" and "secret" in error.schema.get("description", ""):
-        return f"expected {error.schema['description']}"  # what stands there may be one
-    if error.validator == "type" and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", str(error.instance)):
-        return f"{error.message}; YAML takes it for text without a point, so write 2.0e-4 for 2e-4"
-    return error.message if len(error.message) < 300 else error.message[:300] + " ..."
-
-
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Validate a configuration and show a record.")
+    parser = argparse.ArgumentParser(
+        description="Validate a configuration and show it as it is resolved, or one of its records."
+    )
     parser.add_argument("command", choices=["show"])
     parser.add_argument("--configfile", default="config.yaml")
-    parser.add_argument("--setting", required=True)
-    parser.add_argument("--method", required=True)
+    config_shortcuts.add_flag(parser)
+    parser.add_argument("--setting", help="with --method: their record, as JSON")
+    parser.add_argument("--method")
     args = parser.parse_args(argv)
-    record = resolve(read(args.configfile), args.setting, args.method)
-    print(json.dumps(record, indent=1, ensure_ascii=False))
+    if (args.setting is None) != (args.method is None):
+        parser.error("--setting and --method name a record together")
+    config = read(args.configfile, **dict(args.config))
+    if args.setting is None:
+        print(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), end="")
+    else:
+        print(json.dumps(resolve(config, args.setting, args.method), indent=1, ensure_ascii=False))
 
 
 if __name__ == "__main__":

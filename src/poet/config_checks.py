@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from poet.files import UserError
+from poet.world.tasks import WORLD_TASKS
 
 SCALAR = ("oracle", "reward_model")  # annotators that give every answer a reward
-WORLD_TASKS = ("world_choice", "world_answer")  # of lm-eval, made by poet.world.tasks
 RATES = {"safety": ("api", "local_judge"), "arena": ("api",)}  # and the annotators that judge them
 
 
@@ -56,8 +56,6 @@ def check_references(config: dict, source: str) -> None:
             known(task, ("world", *WORLD_TASKS), f"task (settings.{name}.downstream.tasks)")
         for task in downstream.get("num_fewshot", {}):
             known(task, downstream["tasks"], f"task (settings.{name}.downstream.num_fewshot)")
-    for name, method in config["methods"].items():
-        _check_truncation(method.get("truncation"), f"{source}: methods.{name}.truncation")
     methods = {"sft", *config["methods"]}
     for name, listed in config["grid"].items():
         known(name, config["settings"], "setting (in grid)")
@@ -101,16 +99,6 @@ def _check_batch(section: dict | None, where: str) -> None:
             f"{where}.global_batch_size is {section['global_batch_size']}, which "
             f"per_device_batch_size ({section['per_device_batch_size']}) does not divide"
         )
-
-
-def _check_truncation(truncation: dict | None, where: str) -> None:
-    if not truncation:
-        return
-    keep = truncation["keep"]
-    if truncation["strategy"] == "none" and keep != 1:
-        raise UserError(f"{where}: strategy none keeps everything, but keep is {keep}")
-    if keep != round(keep, 2):  # the percentage names the file
-        raise UserError(f"{where}.keep is {keep}, expected a whole percentage such as 0.25")
 
 
 def _check_annotator(annotator: dict, setting: dict, where: str) -> None:

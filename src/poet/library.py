@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from poet.data.containers import BadRow
 from poet.data.examples import BATCH, read_example, token_ids, truncated_columns
-from poet.data.formats import FORMATS, SIDES
+from poet.data.formats import FORMATS
 from poet.data.layout import Layout, WrongFormat
 from poet.data.model_limits import check_ids, check_positions, largest_id, positions
 from poet.data.pairs import check_columns, refuse_bad
@@ -21,6 +21,7 @@ from poet.data.templates import Chat
 from poet.data.together import check_together
 from poet.data.tokenization import IDS
 from poet.files import UserError
+from poet.methods import SIDES
 from poet.methods.truncation import kept_lengths
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def equal_length(
     dataset: Dataset | IterableDataset | DatasetDict,
     tokenizer,
     strategy: str = "poet",
-    keep: float = 1.0,
+    *,
     max_length: int | None = None,
     max_prompt_length: int | None = None,
     chat_template_kwargs: dict | None = None,
@@ -39,6 +40,7 @@ def equal_length(
     ignored_columns: Sequence[str] = (),
     bad_rows: str = "error",
     num_proc: int | None = None,
+    **parameters: float,
 ) -> Dataset | IterableDataset | DatasetDict:
     """Tokenize a preference data set and truncate both responses of a pair; see ``truncate_pair``.
 
@@ -47,6 +49,7 @@ def equal_length(
     ``chosen`` and ``rejected``. Responses end with EOS. Of several splits each is done.
 
     Args:
+        strategy: a key of :data:`poet.methods.truncation.TRUNCATIONS`.
         max_length: tokens of prompt and response, a plain cut before the truncation. None: no
             limit.
         max_prompt_length: how many of its last tokens a prompt keeps that leaves no room; None:
@@ -59,6 +62,7 @@ def equal_length(
         ignored_columns: columns with content that do not matter; others are refused.
         bad_rows: ``drop`` leaves rows out that cannot be used and warns how many.
         num_proc: processes, as in ``Dataset.map``.
+        parameters: the strategy's, ``keep`` for example.
 
     Returns:
         ``prompt_ids``, ``chosen_ids``, ``rejected_ids`` (token ids) and ``pair_hash`` in place of
@@ -73,7 +77,7 @@ def equal_length(
     """
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
-    kept_lengths(1, 1, strategy, keep)
+    kept_lengths(1, 1, strategy, "", **parameters)
     limits = _limits(max_length, max_prompt_length)
     for name, value, choices in (
         ("format", format, FORMATS), ("bad_rows", bad_rows, ("error", "drop"))
@@ -89,9 +93,8 @@ def equal_length(
         )
     layout = Layout(format, tuple(ignored_columns))
     chat = Chat(tokenizer, "keep_start", chat_template_kwargs or {})
-    convert = partial(
-        _convert, layout=layout, chat=chat, strategy=strategy, keep=keep, limits=limits
-    )
+    truncation = {"strategy": strategy, **parameters}
+    convert = partial(_convert, layout=layout, chat=chat, truncation=truncation, limits=limits)
     used = {"prompt", *SIDES, *FORMATS[format].prompt, *FORMATS[format].beside}
 
     def one(part):

@@ -16,7 +16,7 @@ from poet.evaluate.judges import check_use, labels, load_judge
 from poet.files import UserError, read_json
 from poet.hub.folders import check_model
 from poet.hub.lock import is_hub_id
-from poet.provenance import digest as digest_of_value
+from poet.provenance import value_digest
 
 
 def check(config: dict, source: str) -> None:
@@ -147,5 +147,5 @@ def content_of_annotator(annotator: dict) -> list[str]:
     found = content_of_model(annotator.get("name"))
     found += [digest(file) for file in annotator.get("files", ())]
     if "judge" in annotator:
-        found.append(digest_of_value(load_judge(annotator["judge"])))
+        found.append(value_digest(load_judge(annotator["judge"])))
     return found

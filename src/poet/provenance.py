@@ -64,7 +64,7 @@ def code() -> str:
     return found.hexdigest()[:16]
 
 
-def digest(value) -> str:
+def value_digest(value) -> str:
     """16 hex digits of the SHA-256 of ``value`` as canonical JSON, whatever the order of keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

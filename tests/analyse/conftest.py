@@ -150,7 +150,10 @@ def models(early, tmp_path_factory):
                 for weight in model.parameters():
                     weight.add_(0.02 * torch.randn_like(weight))
             model.save_pretrained(path)
-            write_json({"record": {"objective": objective, "beta": beta}}, path / "train.json")
+            write_json(
+                {"record": {"objective": objective, "parameters": {"beta": beta}}},
+                path / "train.json",
+            )
     for path in [path for paths in found.values() for path in paths]:
         early.tokenizer.save_pretrained(path)
     return {name: [*map(str, paths)] for name, paths in found.items()}

@@ -242,7 +242,7 @@ def test_without_annotations_there_are_no_rewards(early, models, files, tmp_path
 
 def test_seeds_of_different_objectives_are_refused(early, models, files, tmp_path):
     mixed = {**models, "dpo": [models["dpo"][0], models["simpo"][0]]}
-    with pytest.raises(UserError, match="expected one objective and beta"):
+    with pytest.raises(UserError, match="expected one objective and its parameters"):
         run(early, mixed, files, tmp_path)
 
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from poet.config import SCHEMA
 from poet.data.containers import BadRow
 from poet.data.formats import FORMATS
 from poet.data.layout import Layout
@@ -573,10 +572,3 @@ def test_answers_that_repeat_the_prompt_behind_a_label(tmp_path, begin):
     rows[1]["rejected"] = "She said: " + "It is. " * 9 + rows[1]["prompt"]
     (tmp_path / "x.jsonl").write_bytes(lines(rows))
     assert len(read(tmp_path / "x.jsonl")) == 3
-
-
-def test_the_schema_lists_the_formats():
-    import yaml
-
-    schema = yaml.safe_load(SCHEMA.read_text())
-    assert schema["$defs"]["format"]["enum"] == list(FORMATS)

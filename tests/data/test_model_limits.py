@@ -51,7 +51,8 @@ def check(config):
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_shipped_configurations_fit_their_models(name):
+def test_shipped_configurations_fit_their_models(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
     path = ROOT / ("." if name == "config.yaml" else "config") / name
     check(yaml.safe_load(path.read_text()) | ({"pairs": "p"} if "own" in name else {}))
 

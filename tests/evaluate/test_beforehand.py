@@ -166,8 +166,7 @@ def test_a_local_judge_does_not_read_beyond_its_positions(folder):
 def test_the_worlds_tasks_are_those_that_the_configuration_may_name(tmp_path):
     from lm_eval.tasks import TaskManager
 
-    from poet.config_checks import WORLD_TASKS
-    from poet.world.tasks import write_tasks
+    from poet.world.tasks import WORLD_TASKS, write_tasks
 
     (tmp_path / "t").mkdir()
     write_tasks(tmp_path / "t", tmp_path / "t")

@@ -46,7 +46,7 @@ def trained(start, folder, seed):
     start[1].save_pretrained(folder)
     log = [{"rewards/accuracies": 0.5}, {"eval_rewards/accuracies": 0.75}]
     write_json(
-        {"record": {"beta": 0.1 * seed, "learning_rate": 2e-4}, "log_history": log},
+        {"record": {"parameters": {"beta": 0.1 * seed}, "learning_rate": 2e-4}, "log_history": log},
         folder / "train.json",
     )
     return str(folder)

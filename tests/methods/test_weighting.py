@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poet.methods.weighting import WEIGHTINGS, token_weights
+from poet.methods.weighting import WEIGHTINGS
+from poet.methods.weighting import token_weights as weights_of_both
 
 lengths = st.lists(st.tuples(st.integers(1, 30), st.integers(1, 30)), min_size=1, max_size=5)
 
@@ -15,6 +16,11 @@ def masked(pairs, extra=0):
     """Mask [2 pairs, tokens] in float64 of responses with these (chosen, rejected) lengths."""
     rows = [c for c, _ in pairs] + [r for _, r in pairs]
     return (torch.arange(max(rows) + extra) < torch.tensor(rows)[:, None]).double()
+
+
+def token_weights(weighting, mask, keys):
+    """Of all chosen responses, then of the rejected ones, as ``mask`` has them."""
+    return torch.cat(weights_of_both(weighting, *mask.chunk(2), keys))
 
 
 def keyed(pairs, seed=1, epoch=0, first=100):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,10 +14,11 @@ import yaml
 
 from poet.config import read
 from poet.data import preferences
-from poet.files import UserError, read_json
+from poet.files import UserError
 from poet.plan import plan
 from poet.plan.architecture import Architecture
-from poet.plan.workload import Job, Workload, kept
+from poet.plan.fits import BYTES
+from poet.plan.workload import MEASURES, SECONDS, Job, Workload, kept
 
 ROOT = Path(__file__).parents[2]
 SHAPES = yaml.safe_load((ROOT / "paper" / "models.yaml").read_text())
@@ -66,14 +68,39 @@ def test_jobs_are_snakemakes(dry_run):
     assert len({job.name for job in jobs}) == len(jobs)
 
 
-def test_plan_of_the_paper(dry_run, capsys, monkeypatch, tmp_path):
+def test_every_rule_is_measured_or_said_to_take_seconds():
+    """A rule that is renamed or new fails here, rather than to cost nothing; so does one gone."""
+    listed = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--list-rules"],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    rules = {line.split()[0] for line in listed.stdout.splitlines()}
+    # The Snakefile itself has targets only, and one per setting.
+    targets = set(re.findall(r"^rule (\w+):", (ROOT / "Snakefile").read_text(), re.MULTILINE))
+    assert set(MEASURES) == rules - targets - {"world"} and {"all", "tables"} < targets
+    assert set(BYTES) < set(MEASURES) - set(SECONDS)  # with a model in memory none takes seconds
+
+
+def test_a_sweeps_validation_samples_from_every_cell(monkeypatch):
+    """4 checkpoints, each of 9 cells that answer the prompts of 200 pairs with 128 tokens."""
     monkeypatch.chdir(ROOT)
-    out = tmp_path / "plan.json"
+    listed = "".join(
+        f"checkpoint validate:\n    output: x{arm}\n    wildcards: setting=world, arm={arm}\n"
+        for arm in ("dpo", "dpo-poet", "simpo", "simpo-poet")
+    )
+    load = Workload(read(ROOT / "config/sweep.yaml"), SHAPES, OF)
+    works = [load.work(job) for job in plan.read_jobs(listed)]
+    assert [(work.kind, work.amount) for work in works] == [("generation", 9 * 200 * 128)] * 4
+
+
+def test_plan_of_the_paper(dry_run, capsys, monkeypatch, load):
+    monkeypatch.chdir(ROOT)
     plan.main(
         ["--configfile", "config/paper.yaml", "--jobs", str(dry_run), "--pending", str(dry_run)]
-        + ["--output", str(out)]
     )
-    text, found = capsys.readouterr().out, read_json(out)
+    text, jobs = capsys.readouterr().out, plan.read_jobs(dry_run.read_text())
+    found = plan.make_plan(jobs, jobs, load)
+    assert text == plan.as_text(found) + "\n"
     rows = {row["rule"]: row for row in found["rows"]}
     assert rows["train"]["jobs"] == 24 and rows["train"]["done"] == 0
     assert rows["total"]["hours"] == pytest.approx(

@@ -82,7 +82,11 @@ def rows_of(figure) -> list[dict]:
         ends = {f"{when}{end}": 0.5 for when in ("before", "after")
                 for end in ("", "_ci_low", "_ci_high")}  # fmt: skip
         who = {"setting": "world", "n_pairs": 17, "n_seeds": 3, **ends}
-        return [who | {"method": m, "prefix_length": k} for m in ("dpo", "simpo") for k in (1, 2)]
+        units = {"dpo": "nats", "simpo": "nats per token"}
+        return [
+            who | {"method": m, "prefix_length": k, "unit": unit}
+            for m, unit in units.items() for k in (1, 2)
+        ]  # fmt: skip
     if figure == "entropy":
         who = {"setting": "world", "n_seeds": 1, "logp": -1, "entropy": 1.5,
                "entropy_ci_low": 1, "entropy_ci_high": 2}  # fmt: skip
@@ -101,7 +105,8 @@ def rows_of(figure) -> list[dict]:
 EXPECTED = {
     "prefix-quality": ["world, n = 17 pairs", "prefix length k (tokens)", "dpo-poet",
                        "what the models write, n = 17 prompts", "true, where it is known"],
-    "margins": ["world, dpo", "3 seeds, n = 17 pairs", "prefix length (tokens)"],
+    "margins": ["world, dpo", "3 seeds, n = 17 pairs", "prefix length (tokens)",
+                "margin (nats)", "margin (nats per token)"],
     "entropy": ["world, chosen responses, n = 17 to 17", "entropy of the next token (nats)"],
     "pair-lengths": ["world, n = 17 pairs", "pairs", "k, what POET keeps"],
 }  # fmt: skip

@@ -15,6 +15,7 @@ from trl.trainer.utils import add_fused_lm_head
 from poet.data.tokenization import pair_hash, tokenize_file
 from poet.data.truncation import truncate_table
 from poet.files import UserError
+from poet.methods.truncation import name_of
 from poet.train.onednn import from_metadata
 from poet.train.reference import MODEL_KEY, attach, compute, main, model_digest
 from poet.train.scratch import train_tokenizer
@@ -62,17 +63,17 @@ def cache(model, folder, tokens):
 
 def truncations():
     """Those of all shipped configurations."""
-    found = {("none", 1.0)}
+    found = {name_of({"strategy": "none"}): {"strategy": "none"}}
     for path in [ROOT / "config.yaml", *(ROOT / "config").glob("*.yaml")]:
-        for method in yaml.safe_load(path.read_text()).get("methods", {}).values():
-            truncation = {"keep": 1.0, **method.get("truncation", {"strategy": "none"})}
-            found.add((truncation["strategy"], truncation["keep"]))
-    return sorted(found)
+        for method in filter(None, yaml.safe_load(path.read_text()).get("methods", {}).values()):
+            choice = method.get("truncation", {"strategy": "none"})
+            found[name_of(choice)] = choice
+    return [pytest.param(choice, id=name) for name, choice in sorted(found.items())]
 
 
-@pytest.mark.parametrize(("strategy", "keep"), truncations())
-def test_cached_prefix_is_a_fresh_pass(model, folder, tokens, cache, strategy, keep):
-    short = truncate_table(tokens, strategy, keep)
+@pytest.mark.parametrize("choice", truncations())
+def test_cached_prefix_is_a_fresh_pass(model, folder, tokens, cache, choice):
+    short = truncate_table(tokens, **choice)
     attached = attach(short, cache, folder)
     # A pass of its own per response, batch size 1: nothing is padded.
     fresh = compute(model, short, 1, 0, "fresh")

@@ -44,6 +44,7 @@ def assert_refused(workflow, result, *parts):
         ("methods.dpo.objective", "ppo", ("methods.dpo.objective", "ppo", "simpo")),
         ("settings.world.preference.per_device_batch_size", 5, ("32", "(5) does not divide")),
         ("seeds", "three", ("seeds", "three", "array")),
+        ("extends", "conifg.yaml", ("conifg.yaml", "config.yaml extends it", "No such file")),
     ],
 )
 def test_configuration(workflow, small_config, path, value, parts, planted):

@@ -39,7 +39,7 @@ from pathlib import Path
 
 from poet.analyse import contamination, pair_counts
 from poet.analyse.completion import open_scorer
-from poet.analyse.expected_order import SIDES, Scorer, as_it_stands, expected_order, oracle
+from poet.analyse.expected_order import Scorer, as_it_stands, expected_order, oracle
 from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.analyse.recommendation import markdown, recommend
 from poet.data.containers import BadRow
@@ -51,6 +51,7 @@ from poet.data.pairs import collect, digest, plain, read_rows, refuse_bad
 from poet.data.templates import Chat, row_options, template_of
 from poet.evaluate.prompts import read_instructions
 from poet.files import UserError, cli, load_record, write_csv, write_json
+from poet.methods import SIDES
 from poet.progress import track
 
 

@@ -10,11 +10,11 @@ import numpy as np
 from poet.analyse.completion import Score, exact_quality
 from poet.analyse.intervals import order_kept
 from poet.analyse.pair_tokens import Ids, Words, text_of
+from poet.methods import SIDES
 from poet.methods.truncation import kept_lengths
 from poet.world.simulate import reward
 
 MAX_PAIRS = 1000
-SIDES = ("chosen", "rejected")
 
 
 class Scorer(NamedTuple):

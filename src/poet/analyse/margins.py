@@ -15,22 +15,18 @@ import numpy as np
 import torch
 
 from poet.analyse.intervals import described, padded, share, share_among
-from poet.analyse.token_statistics import SIDES
 from poet.evaluate.statistics import Score
 from poet.files import UserError, read_json
+from poet.methods import SIDES
 from poet.methods.objectives import OBJECTIVES, Responses
 
-# What an implicit reward is: beta times a sum over tokens, or times a mean.
-UNITS = {"dpo": "nats", "rpo": "nats"}
-PER_TOKEN = "nats per token"
 
-
-def prefix_rewards(objective: str, beta: float, responses: Responses) -> np.ndarray:
-    """beta x score of the first t tokens, t = 1 ... T; [P, T] from fields of shape [P, T]."""
-    score = OBJECTIVES[objective].score
+def prefix_rewards(objective: str, parameters: dict, responses: Responses) -> np.ndarray:
+    """Implicit rewards of the first t tokens, t = 1 ... T; [P, T] from fields of shape [P, T]."""
     steps = range(1, responses.weights.shape[-1] + 1)
-    columns = [score(Responses(*(field[:, :t] for field in responses))) for t in steps]
-    return beta * torch.stack(columns, -1).numpy()
+    prefixes = (Responses(*(field[:, :t] for field in responses)) for t in steps)
+    columns = [OBJECTIVES[objective].rewards(prefix, parameters) for prefix in prefixes]
+    return torch.stack(columns, -1).numpy()
 
 
 def responses(logps: Sequence[Sequence], ref_logps: Sequence[Sequence], width: int) -> Responses:
@@ -44,7 +40,7 @@ class Trained:
     """One method: rewards of prefixes under its objective, by side: [1, P, T], after [S, P, T]."""
 
     objective: str
-    beta: float
+    parameters: dict[str, float]
     before: dict[str, np.ndarray]
     after: dict[str, np.ndarray]
 
@@ -66,10 +62,12 @@ def trained(folders: list[str], seeds: list[dict], tokens: dict, width: int) -> 
         UserError: the models of the seeds were trained with different objectives.
     """
     records = [read_json(Path(folder) / "train.json")["record"] for folder in folders]
-    choices = {(record["objective"], record["beta"]) for record in records}
-    if len(choices) != 1:
-        raise UserError(f"{', '.join(folders)}: expected one objective and beta, found {choices}")
-    ((objective, beta),) = choices
+    choices = [(record["objective"], record["parameters"]) for record in records]
+    objective, parameters = choices[0]
+    if any(choice != choices[0] for choice in choices):
+        raise UserError(
+            f"{', '.join(folders)}: expected one objective and its parameters, found {choices}"
+        )
     reference = {f"{side}_logps": tokens[f"ref_{side}_logps"] for side in SIDES}
     shared = np.arange(width) < shared_lengths(tokens)[:, None]
 
@@ -77,7 +75,9 @@ def trained(folders: list[str], seeds: list[dict], tokens: dict, width: int) -> 
         chosen, rejected = (
             np.stack(
                 [
-                    prefix_rewards(objective, beta, responses(policy[name], reference[name], width))
+                    prefix_rewards(
+                        objective, parameters, responses(policy[name], reference[name], width)
+                    )
                     for policy in policies
                 ]
             )
@@ -86,7 +86,7 @@ def trained(folders: list[str], seeds: list[dict], tokens: dict, width: int) -> 
         # Equal prefixes have equal rewards; the rounding of two batches would tell them apart.
         return {"chosen": chosen, "rejected": np.where(shared, chosen, rejected)}
 
-    return Trained(objective, beta, rewards([reference]), rewards(seeds))
+    return Trained(objective, parameters, rewards([reference]), rewards(seeds))
 
 
 def shared_lengths(tokens: dict) -> np.ndarray:
@@ -104,8 +104,8 @@ def describe(method: Trained, ks: list[int]) -> dict:
     changes = {side: (method.after[side] - method.before[side])[..., -1] for side in SIDES}
     return {
         "objective": method.objective,
-        "beta": method.beta,
-        "unit": UNITS.get(method.objective, PER_TOKEN),
+        "beta": method.parameters["beta"],
+        "unit": OBJECTIVES[method.objective].unit,
         "n_seeds": len(after),
         "interval": Score.of_values(grew).interval,
         "margins": [

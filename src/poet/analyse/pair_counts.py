@@ -10,6 +10,7 @@ import numpy as np
 
 from poet.analyse.contamination import normalised
 from poet.analyse.pair_tokens import Tokens
+from poet.methods import SIDES
 from poet.methods.truncation import kept_lengths
 
 
@@ -27,7 +28,7 @@ def measure(pairs: Iterable[Tokens]) -> dict[str, np.ndarray]:
         limited = [before - after for before, after in zip(pair.unlimited, lengths, strict=True)]
         rows.append((*lengths, k, shared, *limited))
     table = np.array(rows).reshape(-1, 8)
-    names = ("prompt", "chosen", "rejected", "k", "shared")
+    names = ("prompt", *SIDES, "k", "shared")
     return {**dict(zip(names, table.T, strict=False)), "limited": table[:, 5:]}
 
 
@@ -42,7 +43,7 @@ def lengths(counts: dict[str, np.ndarray]) -> dict:
     """The section ``lengths``."""
     chosen, rejected = counts["chosen"], counts["rejected"]
     return {
-        **{name: described(counts[name]) for name in ("prompt", "chosen", "rejected")},
+        **{name: described(counts[name]) for name in ("prompt", *SIDES)},
         "min_over_max": described(ratio(counts)),
         "chosen_longer": percent(chosen > rejected),
         "equally_long": percent(chosen == rejected),
@@ -58,7 +59,7 @@ def ratio(counts: dict[str, np.ndarray]) -> np.ndarray:
 def poet(counts: dict[str, np.ndarray]) -> dict:
     """The section ``poet``."""
     k = counts["k"]
-    dropped = {side: (counts[side] - k).sum() for side in ("chosen", "rejected")}
+    dropped = {side: (counts[side] - k).sum() for side in SIDES}
     total = {side: counts[side].sum() for side in dropped}
     return {
         "kept": described(k),
@@ -73,7 +74,7 @@ def poet(counts: dict[str, np.ndarray]) -> dict:
 def limits(counts: dict[str, np.ndarray], record: dict) -> dict:
     """The section ``limits``, for a record's max_length, max_prompt_length and length_policy."""
     limited = counts["limited"]
-    before = np.stack([counts[name] for name in ("prompt", "chosen", "rejected")], -1) + limited
+    before = np.stack([counts[name] for name in ("prompt", *SIDES)], -1) + limited
     shares = 100 * limited.sum(0) / before.sum(0)
     names = ("dropped_prompt", "dropped_chosen", "dropped_rejected")
     return {
@@ -113,7 +114,7 @@ def prompts(keys: list[str], texts: list[str], answers: list[tuple[str, str]]) -
 
 def histogram(counts: dict[str, np.ndarray]) -> Iterator[dict]:
     """Rows (measure, low, high, n) of the figure; lengths in twenty bins of like ratio."""
-    lengths = {name: counts[name] for name in ("prompt", "chosen", "rejected", "k")}
+    lengths = {name: counts[name] for name in ("prompt", *SIDES, "k")}
     longest = max(values.max() for values in lengths.values())
     edges = np.unique(np.geomspace(1, longest + 1, 21).round())
     for name, values, bins in (

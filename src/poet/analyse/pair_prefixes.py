@@ -9,8 +9,8 @@ import numpy as np
 from poet.analyse.completion import Completer, Place, exact_quality, quality
 from poet.analyse.intervals import mean_interval, order_kept
 from poet.files import UserError
+from poet.methods import SIDES
 
-SIDES = ("chosen", "rejected")
 MIN_LENGTH = 0  # the k that stands for the shorter response's length, in the parquet
 
 

@@ -12,6 +12,7 @@ from poet.data.ends import closing_text, turn_end
 from poet.data.templates import Chat, row_options
 from poet.data.tokenization import limit_lengths
 from poet.evaluate.sampling import decode
+from poet.methods import SIDES
 
 BATCH = 200  # pairs tokenized at a time
 
@@ -35,7 +36,7 @@ class Words:
         for pair in pairs:
             texts = (
                 pair["instruction"],
-                *(text_of(pair, s) for s in ("chosen", "rejected")),
+                *(text_of(pair, s) for s in SIDES),
             )
             parts = [self._word.findall(text) for text in texts]
             yield Tokens(*parts, tuple(map(len, parts)))
@@ -60,9 +61,7 @@ class Ids:
     def __call__(self, pairs: Sequence[dict]) -> Iterator[Tokens]:
         for start in range(0, len(pairs), BATCH):
             batch = pairs[start : start + BATCH]
-            rows = {
-                name: [pair[name] for pair in batch] for name in ("prompt", "chosen", "rejected")
-            }
+            rows = {name: [pair[name] for pair in batch] for name in ("prompt", *SIDES)}
             rows["options"] = [*map(row_options, batch)]
             for parts in encode_both(self.chat, rows):
                 before = tuple(map(len, parts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from poet.files import cli, read_json
+from poet.methods import SIDES
 
 ORDER_KEPT = 91.4  # percent; the weaker of the paper's data sets, where POET still helped
 LITTLE_DROPPED = (
@@ -132,7 +133,7 @@ def markdown(diagnosis: dict) -> str:
     lines += ["", f"{diagnosis['source']}: {diagnosis['n_pairs']} pairs, lengths in {unit}", ""]
     columns = ("mean", "p5", "median", "p95", "max")
     rows = {
-        **{name: lengths[name] for name in ("prompt", "chosen", "rejected")},
+        **{name: lengths[name] for name in ("prompt", *SIDES)},
         "kept by POET": poet["kept"],
         "identical first": poet["shared"],
     }

@@ -11,7 +11,7 @@ tokens; a response shorter than k is whole. ``before`` is the start model. ``*_c
 
     setting, n_pairs
     methods: { METHOD: {
-      objective, beta, unit ("nats" | "nats per token"), n_seeds, interval (what it is over)
+      objective, beta, unit (of its rewards, "nats" for DPO), n_seeds, interval (what it is over)
       margins: [              at the configured prefix lengths, and of whole sequences (k null)
         k, before, after (with _ci_low, _ci_high), positive_before, positive_after (percent of pairs
         whose margin is above zero)
@@ -36,8 +36,9 @@ tokens; a response shorter than k is whole. ``before`` is the start model. ``*_c
     examples: [ index, instruction, answers: { METHOD: { output, reward } } ]   first seed
 
 ``reward_gap.csv``: setting, method, prefix_length, before, after (with _ci_low, _ci_high), n_pairs,
-n_seeds, at every prefix length. ``token_positions.csv``: setting, method, side (chosen | rejected),
-position (from 1), n, n_seeds, logp, entropy (nats, with _ci_low, _ci_high), at every position.
+n_seeds, unit, at every prefix length. ``token_positions.csv``: setting, method, side (chosen or
+rejected), position (from 1), n, n_seeds, logp, entropy (nats, with _ci_low, _ci_high), at every
+position.
 """
 
 from __future__ import annotations
@@ -49,9 +50,11 @@ import numpy as np
 from poet.analyse.intervals import by_position, curve, described, padded
 from poet.analyse.margins import Trained, against, describe, trained
 from poet.analyse.pair_prefixes import held_out_rows
-from poet.analyse.token_statistics import SIDES, token_statistics
+from poet.analyse.token_statistics import token_statistics
 from poet.evaluate.statistics import Score
 from poet.files import UserError, cli, load_record, read_json, write_csv, write_json
+from poet.methods import SIDES
+from poet.methods.objectives import OBJECTIVES
 
 FIRST = 8  # tokens, of the entropy's summary
 EXAMPLES = 3  # prompts
@@ -107,7 +110,7 @@ def curve_rows(setting: str, name: str, method: Trained) -> list[dict]:
     pairs = zip(curve("before", before), curve("after", after), strict=True)
     return [
         {"setting": setting, "method": name, "prefix_length": k, **early, **late}
-        | {"n_pairs": n_pairs, "n_seeds": n_seeds}
+        | {"n_pairs": n_pairs, "n_seeds": n_seeds, "unit": OBJECTIVES[method.objective].unit}
         for k, (early, late) in enumerate(pairs, start=1)
     ]
 

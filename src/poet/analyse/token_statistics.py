@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-SIDES = ("chosen", "rejected")
+from poet.methods import SIDES
 
 
 def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str, list[np.ndarray]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from poet.data.templates import PROBE, PROBE_ANSWER, Chat
 from poet.files import UserError, read_json
+from poet.methods import SIDES
 
 _REASONING = re.compile("think|thought|reason", re.IGNORECASE)  # tags that belong to an answer
 
@@ -135,7 +136,7 @@ def early_eos(tokenizer, text: str) -> str | None:
 
 def stray_text(stray: Callable[[object], str | None], pair: dict) -> tuple[str, object] | None:
     """What of :func:`defect` is seen without tokens: a control token's text in a response."""
-    for side in ("chosen", "rejected"):
+    for side in SIDES:
         if token := stray(pair[side]):
             return f"{side} has the text of a special token, which would be that token", token
     return None

@@ -14,12 +14,13 @@ from pathlib import Path
 from poet.data.containers import BadRow
 from poet.data.encoding import encode_both, encode_texts
 from poet.data.ends import Stray, defect, early_eos, ended
-from poet.data.formats import SIDES, are_texts, fitting, no_prompt, refuse_other_texts
+from poet.data.formats import are_texts, fitting, no_prompt, refuse_other_texts
 from poet.data.layout import TRL, Layout
 from poet.data.pairs import collect, read_pair, read_rows, refuse_bad
 from poet.data.templates import Chat, row_options
 from poet.data.tokenization import IDS, limit_lengths, pair_hash
 from poet.files import publish
+from poet.methods import SIDES
 from poet.methods.truncation import truncate_pair
 
 BATCH = 1000  # rows tokenized at a time
@@ -102,24 +103,26 @@ def _unless(wrong: tuple[str, object] | None, ids: tuple) -> tuple | BadRow:
 
 
 def truncated_columns(
-    tokens: Sequence[tuple], strategy: str, keep: float, limits: tuple[int, int] | None
+    tokens: Sequence[tuple], truncation: dict, limits: tuple[int, int] | None
 ) -> dict[str, list]:
     """Token ids of pairs, limited (max_length, max_prompt_length) and truncated, as columns.
 
-    They are prompt_ids, chosen_ids, rejected_ids and pair_hash.
+    ``truncation`` is a choice as in the configuration. The columns are prompt_ids,
+    chosen_ids, rejected_ids and pair_hash.
     """
     out = {name: [] for name in (*IDS, "pair_hash")}
     for ids in tokens:
         if limits:
             ids = limit_lengths(*ids, *limits, "keep_start")
-        row = (ids[0], *truncate_pair(*ids[1:], strategy, keep), pair_hash(*ids))
+        key = pair_hash(*ids)
+        row = (ids[0], *truncate_pair(*ids[1:], key=key, **truncation), key)
         for name, value in zip(out, row, strict=True):
             out[name].append(value)
     return out
 
 
 def write_equal_length(
-    source: str | Path, target: str | Path, tokenizer, strategy: str, keep: float, layout: Layout,
+    source: str | Path, target: str | Path, tokenizer, truncation: dict, layout: Layout,
     bad_rows: str,
 ) -> dict[str, int]:  # fmt: skip
     """:func:`equal_length` from a file to parquet -> how many rows were dropped for which reason.
@@ -150,7 +153,7 @@ def write_equal_length(
                 if isinstance(found, BadRow)
             ]
             good = [i for i, found in enumerate(tokens) if not isinstance(found, BadRow)]
-            columns = truncated_columns([tokens[i] for i in good], strategy, keep, None)
+            columns = truncated_columns([tokens[i] for i in good], truncation, None)
             columns |= {name: [batch[i].get(name) for i in good] for name in names}
             writer.write_table(pa.table(columns, schema=schema))
         dropped += refuse_bad(bad, len(examples) - len(bad), str(source), bad_rows)

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from poet.data.containers import BadRow, parse_json
+from poet.methods import SIDES
 
-SIDES = ("chosen", "rejected")
 TRANSCRIPT = re.compile(r"\s*Human:.*?(?:\r?\n){2}Assistant:", re.DOTALL)
 _TURN = re.compile(r"(?:\r?\n){2}(Human|Assistant):")
 _OBJECT = re.compile(r"""\s*["']?\s*\[?\s*\{""")

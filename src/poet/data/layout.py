@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from poet.data.containers import BadRow
-from poet.data.formats import FORMATS, SIDES, fitting, given, messages_in, refuse_other_texts
+from poet.data.formats import FORMATS, fitting, given, messages_in, refuse_other_texts
+from poet.methods import SIDES
 
 # Columns that are read under every format, beside the format's own.
 _COMMON = ("prompt", *SIDES, "prompt_id", "dataset", "tools", "chat_template_kwargs", "split")

@@ -26,11 +26,12 @@ from pathlib import Path
 
 from poet.data import containers
 from poet.data.containers import BadRow, Rows
-from poet.data.formats import FORMATS, SIDES, given, no_prompt
+from poet.data.formats import FORMATS, given, no_prompt
 from poet.data.layout import TRL, Layout, WrongFormat, is_read
 from poet.data.messages import check_unicode, is_blank, messages_of, read_options
 from poet.data.together import check_together, repeats_prompt
 from poet.files import UserError
+from poet.methods import SIDES
 
 _REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
 _SHOWN = 5

@@ -15,7 +15,6 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from poet import digests
-from poet.data.formats import SIDES
 from poet.data.layout import Layout
 from poet.data.messages import OPTIONS, REASONING
 from poet.data.pairs import collect, digest, read_rows
@@ -23,6 +22,7 @@ from poet.data.split import draw, name_prompts, require_prompts, subsample, test
 from poet.data.together import differs_in_space
 from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
 from poet.hub.folders import alpacaeval_prompts
+from poet.methods import SIDES
 
 CHECKED = Path(".snakemake/poet-checked.json")  # where the workflow remembers passed checks
 _IDENTITY = ("prompt", *SIDES, "dataset")
@@ -161,7 +161,7 @@ def corpus(pairs: list[dict]) -> list[dict]:
     examples = {}
     for pair in pairs:
         if pair["split"] == "train":
-            for side in ("chosen", "rejected"):
+            for side in SIDES:
                 options = {name: pair[name] for name in OPTIONS if name in pair}
                 example = {"prompt": pair["prompt"], "completion": pair[side], **options}
                 examples.setdefault(digest(pair["key"], pair[side], options), example)
@@ -175,10 +175,7 @@ def _counts(pairs: list[dict], split: str) -> dict:
 
 def lengths(pairs: list[dict]) -> dict:
     """Words per response, separated by white space, and how the two of a pair compare."""
-    words = {
-        side: [len(pair[side][0]["content"].split()) for pair in pairs]
-        for side in ("chosen", "rejected")
-    }
+    words = {side: [len(pair[side][0]["content"].split()) for pair in pairs] for side in SIDES}
     both = list(zip(words["chosen"], words["rejected"], strict=True))
     return {
         **{

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from poet.data.formats import SIDES
 from poet.files import UserError
+from poet.methods import SIDES
 
 # How published templates begin and end a turn, and how transcripts of any kind ask for the answer.
 _BEGINS = (

@@ -34,6 +34,7 @@ from poet.data.templates import (
     template_hash,
 )
 from poet.files import UserError, cli, load_record, publish, read_jsonl, write_json
+from poet.methods import SIDES
 
 BATCH = 1000  # pairs rendered and tokenized at a time
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -94,7 +95,7 @@ def tokenize_rows(
     out, cuts, bad = {name: [] for name in COLUMNS}, Counter(), []
     rows, stray = {**rows, "options": options_of(rows)}, Stray(chat)
     for place, pair in enumerate(encode_both(chat, rows)):
-        row = {name: rows[name][place] for name in ("prompt", "chosen", "rejected", *KEPT)}
+        row = {name: rows[name][place] for name in ("prompt", *SIDES, *KEPT)}
         if found := defect(stray.in_messages, row, pair):
             bad.append((place, *found))
             continue

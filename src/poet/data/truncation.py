@@ -8,8 +8,10 @@ from poet.data.examples import write_equal_length
 from poet.data.layout import Layout, add_flags
 from poet.files import UserError, cli, publish
 from poet.hub.folders import named_tokenizer
-from poet.methods.truncation import STRATEGIES, kept_lengths
+from poet.methods import SIDES
+from poet.methods.truncation import TRUNCATIONS, complete, kept_lengths
 
+RESPONSES = tuple(f"{side}_ids" for side in SIDES)
 ROWS = 4096  # rows of a table worked on at a time
 
 
@@ -35,24 +37,28 @@ def prefixes(column, counts):
     return pa.chunked_array(chunks, column.type)
 
 
-def truncate_table(table, strategy: str = "poet", keep: float = 1.0):
+def truncate_table(table, strategy: str = "poet", **parameters):
     """``truncate_pair`` on the columns ``chosen_ids`` and ``rejected_ids`` of a pyarrow table.
 
-    Other columns pass unchanged.
+    Pairs are named by the column ``pair_hash``, where there is one. Other columns pass unchanged.
     """
     import numpy as np
     import pyarrow.compute as pc
 
-    names = ("chosen_ids", "rejected_ids")
-    lengths = [pc.list_value_length(table[name]).to_pylist() for name in names]
-    kept = [kept_lengths(c, r, strategy, keep) for c, r in zip(*lengths, strict=True)]
-    for name, counts in zip(names, np.array(kept).reshape(-1, 2).T, strict=True):
+    lengths = [pc.list_value_length(table[name]).to_pylist() for name in RESPONSES]
+    named = "pair_hash" in table.column_names
+    keys = table["pair_hash"].to_pylist() if named else [None] * len(table)
+    kept = [
+        kept_lengths(n_chosen, n_rejected, strategy, key, **parameters)
+        for n_chosen, n_rejected, key in zip(*lengths, keys, strict=True)
+    ]
+    for name, counts in zip(RESPONSES, np.array(kept).reshape(-1, 2).T, strict=True):
         place = table.column_names.index(name)
         table = table.set_column(place, table.field(place), prefixes(table[name], counts))
     return table
 
 
-def truncate_file(source, target, strategy: str = "poet", keep: float = 1.0) -> None:
+def truncate_file(source, target, strategy: str = "poet", **parameters) -> None:
     """Truncate a tokens parquet file row group by row group, so memory stays bounded.
 
     Raises:
@@ -69,7 +75,8 @@ def truncate_file(source, target, strategy: str = "poet", keep: float = 1.0) -> 
             "poet.data.tokenization writes them. Texts are read by --pairs."
         ) from None
     with opened as file, publish(target) as temporary:
-        missing = {"chosen_ids", "rejected_ids"} - set(file.schema_arrow.names)
+        needed = {*RESPONSES, *(["pair_hash"] if TRUNCATIONS[strategy].drawn else [])}
+        missing = needed - set(file.schema_arrow.names)
         if missing:
             raise UserError(
                 f"{source} has no column {', '.join(sorted(missing))}; "
@@ -80,7 +87,7 @@ def truncate_file(source, target, strategy: str = "poet", keep: float = 1.0) -> 
             for group in range(file.num_row_groups):
                 table = file.read_row_group(group)
                 _check_responses(table, source, row)
-                writer.write_table(truncate_table(table, strategy, keep))
+                writer.write_table(truncate_table(table, strategy, **parameters))
                 row += len(table)
 
 
@@ -93,7 +100,7 @@ def _check_responses(table, source, first: int) -> None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for name in ("chosen_ids", "rejected_ids"):
+    for name in RESPONSES:
         kind = table.schema.field(name).type
         if not (pa.types.is_list(kind) and pa.types.is_integer(kind.value_type)):
             raise UserError(f"{source}: {name} is {kind}; expected lists of token ids.")
@@ -112,25 +119,31 @@ def main(argv=None) -> None:
     source.add_argument("--pairs", help="JSON lines, a JSON array or parquet; docs/own-data.md")
     add_flags(parser)
     parser.add_argument("--tokenizer", help="folder or hub id, for --pairs")
-    parser.add_argument("--strategy", choices=STRATEGIES, default="poet")
-    parser.add_argument("--keep", type=float, default=1.0, help="share of the length, (0, 1]")
+    parser.add_argument("--strategy", choices=TRUNCATIONS, default="poet")
+    parameters: dict[str, dict] = {}
+    for record in TRUNCATIONS.values():
+        parameters |= record.parameters
+    for name, fragment in parameters.items():
+        kind = {"number": float, "integer": int}[fragment["type"]]
+        parser.add_argument(f"--{name}", type=kind, help=fragment["description"])
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
+    given = {name: getattr(args, name) for name in parameters}
+    given = {name: value for name, value in given.items() if value is not None}
     try:
-        kept_lengths(1, 1, args.strategy, args.keep)
+        choice = complete(args.strategy, **given)
+        kept_lengths(1, 1, key="", **choice)
     except ValueError as error:
-        raise UserError(f"--keep: {error}") from None
+        raise UserError(f"--strategy {args.strategy}: {error}") from None
     if args.tokens:
-        truncate_file(args.tokens, args.output, args.strategy, args.keep)
+        truncate_file(args.tokens, args.output, **choice)
         return
     if not args.tokenizer:
         raise UserError("--pairs needs --tokenizer: the folder or hub id whose tokens are counted")
 
     tokenizer = named_tokenizer(args.tokenizer)
     layout = Layout(args.format, tuple(args.ignored_columns))
-    dropped = write_equal_length(
-        args.pairs, args.output, tokenizer, args.strategy, args.keep, layout, args.bad_rows
-    )
+    dropped = write_equal_length(args.pairs, args.output, tokenizer, choice, layout, args.bad_rows)
     for reason, n in sorted(dropped.items()):
         print(f"left out {n} rows: {reason}")
 

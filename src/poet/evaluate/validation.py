@@ -35,7 +35,7 @@ def cell(method: str, report: dict, rewards: list[float]) -> dict:
     spread = statistics.stdev(rewards) if len(rewards) > 1 else math.nan
     return {
         "method": method,
-        "beta": report["record"]["beta"],
+        "beta": report["record"]["parameters"]["beta"],
         "learning_rate": report["record"]["learning_rate"],
         "validation_reward": statistics.fmean(rewards),
         "validation_reward_se": spread / math.sqrt(len(rewards)),

@@ -8,10 +8,12 @@ rejected; its implicit reward is beta times the score. Losses and scores have sh
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import torch.nn.functional as F
-from torch import Tensor
+from poet.methods import NOT_NEGATIVE, POSITIVE
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class Responses(NamedTuple):
@@ -35,6 +37,13 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     return weighted_sum(values, weights) / weights.sum(-1)
 
 
+def log_sigmoid(margin: Tensor) -> Tensor:
+    """log sigmoid(m), finite for any m."""
+    from torch.nn.functional import logsigmoid
+
+    return logsigmoid(margin)
+
+
 def log_ratio(y: Responses) -> Tensor:
     """log pi(y|x) / pi_ref(y|x), the score of DPO (Rafailov et al. 2023, eq. 5, without beta)."""
     return weighted_sum(y.logps - y.ref_logps, y.weights)
@@ -52,7 +61,7 @@ def mean_logp(y: Responses) -> Tensor:
 
 def dpo(chosen: Responses, rejected: Responses, *, beta: float) -> Tensor:
     """-log sigmoid(beta (s_w - s_l)), s the log-ratio (Rafailov et al. 2023, eq. 7)."""
-    return -F.logsigmoid(beta * (log_ratio(chosen) - log_ratio(rejected)))
+    return -log_sigmoid(beta * (log_ratio(chosen) - log_ratio(rejected)))
 
 
 def simpo(
@@ -62,7 +71,7 @@ def simpo(
 
     ``gamma_beta_ratio`` is gamma / beta, as the released code and its configurations have it.
     """
-    return -F.logsigmoid(beta * (mean_logp(chosen) - mean_logp(rejected) - gamma_beta_ratio))
+    return -log_sigmoid(beta * (mean_logp(chosen) - mean_logp(rejected) - gamma_beta_ratio))
 
 
 def ipo(chosen: Responses, rejected: Responses, *, beta: float) -> Tensor:
@@ -79,7 +88,7 @@ def ln_dpo(chosen: Responses, rejected: Responses, *, beta: float) -> Tensor:
 
     TRL's ``loss_type="sigmoid_norm"``.
     """
-    return -F.logsigmoid(beta * (mean_log_ratio(chosen) - mean_log_ratio(rejected)))
+    return -log_sigmoid(beta * (mean_log_ratio(chosen) - mean_log_ratio(rejected)))
 
 
 def rpo(chosen: Responses, rejected: Responses, *, beta: float, rpo_alpha: float) -> Tensor:
@@ -91,17 +100,29 @@ def rpo(chosen: Responses, rejected: Responses, *, beta: float, rpo_alpha: float
 
 
 class Objective(NamedTuple):
-    """A loss of pairs, the score of one response, and the names of the loss's parameters."""
+    """A choice of objective: all that the rest of the workflow knows of it."""
 
-    loss: Callable[..., Tensor]
-    score: Callable[[Responses], Tensor]
-    parameters: tuple[str, ...]
+    loss: Callable[..., Tensor]  # (chosen, rejected, **parameters) -> [pairs]
+    score: Callable[..., Tensor]  # (responses, **those of the parameters in of_score) -> [pairs]
+    parameters: dict[str, dict]  # the loss's, each with what it may be; `beta` is always one
+    reward: str  # what the implicit reward is, as figures label it
+    unit: str
+    of_score: tuple[str, ...] = ()
+
+    def rewards(self, y: Responses, parameters: dict[str, float]) -> Tensor:
+        """The implicit rewards of responses, beta x score, shape [pairs]."""
+        of_score = {name: parameters[name] for name in self.of_score}
+        return parameters["beta"] * self.score(y, **of_score)
 
 
+BETA = {"beta": POSITIVE}
+NATS, PER_TOKEN = "nats", "nats per token"
 OBJECTIVES = {
-    "dpo": Objective(dpo, log_ratio, ("beta",)),
-    "simpo": Objective(simpo, mean_logp, ("beta", "gamma_beta_ratio")),
-    "ipo": Objective(ipo, mean_log_ratio, ("beta",)),
-    "ln_dpo": Objective(ln_dpo, mean_log_ratio, ("beta",)),
-    "rpo": Objective(rpo, log_ratio, ("beta", "rpo_alpha")),
+    "dpo": Objective(dpo, log_ratio, BETA, "β log π/π_ref", NATS),
+    "simpo": Objective(
+        simpo, mean_logp, BETA | {"gamma_beta_ratio": NOT_NEGATIVE}, "β mean log π", PER_TOKEN
+    ),
+    "ipo": Objective(ipo, mean_log_ratio, BETA, "β mean log π/π_ref", PER_TOKEN),
+    "ln_dpo": Objective(ln_dpo, mean_log_ratio, BETA, "β mean log π/π_ref", PER_TOKEN),
+    "rpo": Objective(rpo, log_ratio, BETA | {"rpo_alpha": NOT_NEGATIVE}, "β log π/π_ref", NATS),
 }

@@ -7,51 +7,131 @@ in a causal model a prefix's log-probabilities do not depend on its suffix.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
+from typing import NamedTuple
 
-STRATEGIES = ("none", "poet", "own")
+Both = tuple[int, int]  # a number of tokens for the chosen response, and one for the rejected
 
 
-def kept_lengths(
-    n_chosen: int, n_rejected: int, strategy: str = "poet", keep: float = 1.0
-) -> tuple[int, int]:
-    """Number of response tokens kept of each response of a pair.
+def none(n_chosen: int, n_rejected: int) -> Both:
+    """All of both."""
+    return n_chosen, n_rejected
 
-    - ``none``: all of both.
-    - ``poet``: ceil(keep * min(n_chosen, n_rejected)) of both; ``keep=1`` is the paper's method.
-    - ``own``:  ceil(keep * n) of each, the ablation's baseline.
 
-    At least one token of each is kept.
+def poet(n_chosen: int, n_rejected: int, keep: float) -> Both:
+    """ceil(keep * min(n_chosen, n_rejected)) of both; ``keep=1`` is the paper's method."""
+    k = share(keep, min(n_chosen, n_rejected))
+    return k, k
+
+
+def own(n_chosen: int, n_rejected: int, keep: float) -> Both:
+    """ceil(keep * n) of each, the ablation's baseline."""
+    return share(keep, n_chosen), share(keep, n_rejected)
+
+
+def share(keep: float, n: int) -> int:
+    """ceil(keep * n), one token at least.
 
     Raises:
-        ValueError: unknown strategy, keep outside (0, 1], or an empty response.
+        ValueError: keep outside (0, 1].
     """
-    if strategy not in STRATEGIES:
-        raise ValueError(f"unknown truncation strategy {strategy!r}, expected one of {STRATEGIES}")
     if not 0 < keep <= 1:
         raise ValueError(f"keep is {keep}, expected a share in (0, 1]")
-    if min(n_chosen, n_rejected) < 1:
-        raise ValueError(f"empty response: {n_chosen} chosen and {n_rejected} rejected tokens")
-    if strategy == "none":
-        return n_chosen, n_rejected
-    if strategy == "poet":
-        n_chosen = n_rejected = min(n_chosen, n_rejected)
-    return _share(keep, n_chosen), _share(keep, n_rejected)
-
-
-def _share(keep: float, n: int) -> int:
     # Rounding first: 0.1 * 30 is 3.0000000000000004 in floats, and its ceiling would be 4.
     return max(1, ceil(round(keep * n, 9)))
 
 
+class Curve(NamedTuple):
+    """A curve of the ablation's figure: its name in the figure's rows, and what the share is of."""
+
+    name: str
+    label: str
+
+
+class Truncation(NamedTuple):
+    """A choice of truncation: all that the rest of the workflow knows of it."""
+
+    kept: Callable[..., Both]  # (n_chosen, n_rejected, **parameters)
+    parameters: dict[str, dict]  # what each may be, as JSON schema with a default
+    curve: Curve | None  # where a point at share `keep` lies, 1 without; None: in no curve
+    drawn: bool = False  # `kept` also takes `key`, the pair's name
+    # To plan with, before any length is known:
+    equal: bool = False  # both keep as much, at most the shorter one's length
+    mean_share: float = 1.0  # of that length, or of their own, where there is no `keep`
+
+
+KEEP = {
+    "type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1.0,
+    "description": "share of the length that is kept",
+}  # fmt: skip
+OWN = Curve("own", "of each response's own length")  # whole responses end it
+TRUNCATIONS = {
+    "none": Truncation(none, {}, OWN),
+    "poet": Truncation(poet, {"keep": KEEP}, Curve("poet", "of POET's"), equal=True),
+    "own": Truncation(own, {"keep": KEEP}, OWN),
+}
+
+
+def complete(strategy: str, **parameters) -> dict:
+    """A choice as the configuration has it, with the defaults of what is not said.
+
+    Raises:
+        ValueError: unknown strategy, or a parameter that it does not have.
+    """
+    if strategy not in TRUNCATIONS:
+        known = ", ".join(TRUNCATIONS)
+        raise ValueError(f"unknown truncation strategy {strategy!r}, expected one of {known}")
+    fragments = TRUNCATIONS[strategy].parameters
+    for name in parameters:
+        if name not in fragments:
+            known = ", ".join(fragments) or "none"
+            raise ValueError(f"truncation {strategy} has no parameter {name}; it has {known}")
+    defaults = {name: fragment["default"] for name, fragment in fragments.items()}
+    return {"strategy": strategy, **defaults, **parameters}
+
+
+def name_of(choice: dict) -> str:
+    """The name of a choice in paths: ``none``, ``poet-100``, ``own-25``; shares are in percent."""
+    choice = complete(**choice)
+    fragments = TRUNCATIONS[choice["strategy"]].parameters
+    words = [
+        f"{choice[name]}" if fragment["type"] == "integer" else f"{100 * choice[name]:.10g}"
+        for name, fragment in fragments.items()
+    ]
+    return "-".join([choice["strategy"], *words])
+
+
+def kept_lengths(
+    n_chosen: int, n_rejected: int, strategy: str = "poet", key: str | None = None, **parameters
+) -> Both:
+    """Number of response tokens kept of each response of a pair, one at least.
+
+    ``parameters`` are the strategy's; ``key`` names the pair, which strategies need that draw.
+
+    Raises:
+        ValueError: unknown strategy or parameter, keep outside (0, 1], an empty response, or no
+            key where one is needed.
+    """
+    if min(n_chosen, n_rejected) < 1:
+        raise ValueError(f"empty response: {n_chosen} chosen and {n_rejected} rejected tokens")
+    choice = complete(strategy, **parameters)
+    record = TRUNCATIONS[choice.pop("strategy")]
+    if record.drawn:
+        if key is None:
+            raise ValueError(f"truncation {strategy} draws for each pair, and needs its key")
+        choice["key"] = key
+    return record.kept(n_chosen, n_rejected, **choice)
+
+
 def truncate_pair(
-    chosen: Sequence[int], rejected: Sequence[int], strategy: str = "poet", keep: float = 1.0
-) -> tuple[Sequence[int], Sequence[int]]:
+    chosen: Sequence[int], rejected: Sequence[int], strategy: str = "poet",
+    key: str | None = None, **parameters,
+) -> tuple[Sequence[int], Sequence[int]]:  # fmt: skip
     """Prefixes of both responses (sequences of token ids); see :func:`kept_lengths`.
 
     >>> truncate_pair([1, 2, 3], [4, 5, 6, 7, 8])
     ([1, 2, 3], [4, 5, 6])
     """
-    n_chosen, n_rejected = kept_lengths(len(chosen), len(rejected), strategy, keep)
+    n_chosen, n_rejected = kept_lengths(len(chosen), len(rejected), strategy, key, **parameters)
     return chosen[:n_chosen], rejected[:n_rejected]

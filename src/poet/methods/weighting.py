@@ -7,11 +7,11 @@ tokens], 1 on tokens and 0 on padding, and gives weights of the same shape.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Keys = Iterable[tuple[int, ...]]  # per pair, non-negative integers that seed what is random
 
@@ -23,6 +23,8 @@ def uniform(chosen: Tensor, rejected: Tensor, keys: Keys) -> tuple[Tensor, Tenso
 
 def d2po(chosen: Tensor, rejected: Tensor, keys: Keys, gamma: float) -> tuple[Tensor, Tensor]:
     """w_t = gamma^t, t = 0, 1, ... (Shao et al. 2025, temporal decay)."""
+    import torch
+
     decay = gamma ** torch.arange(chosen.shape[1], dtype=chosen.dtype, device=chosen.device)
     return chosen * decay, rejected * decay
 
@@ -30,7 +32,7 @@ def d2po(chosen: Tensor, rejected: Tensor, keys: Keys, gamma: float) -> tuple[Te
 def ld(chosen: Tensor, rejected: Tensor, keys: Keys, alpha: float) -> tuple[Tensor, Tensor]:
     """w_t = 1 for t < min(|y_w|, |y_l|), alpha beyond (Liu et al. 2024, LD-DPO; TRL's ld_alpha)."""
     shared = chosen * rejected
-    return tuple(torch.where(shared > 0, shared, alpha * mask) for mask in (chosen, rejected))
+    return shared + alpha * (chosen - shared), shared + alpha * (rejected - shared)
 
 
 def sampo(chosen: Tensor, rejected: Tensor, keys: Keys) -> tuple[Tensor, Tensor]:
@@ -38,24 +40,40 @@ def sampo(chosen: Tensor, rejected: Tensor, keys: Keys) -> tuple[Tensor, Tensor]
 
     Lu et al. 2024 (SamPO). Policy and reference share the draw; the shorter response keeps all.
     """
-    weights = chosen.clone(), rejected.clone()
-    lengths = zip(*(mask.sum(-1).int().tolist() for mask in weights), keys, strict=True)
-    for row, (n_chosen, n_rejected, key) in enumerate(lengths):
-        kept, n = sorted((n_chosen, n_rejected))
-        dropped = np.random.default_rng(key).permutation(n)[kept:]
-        weights[n_rejected > n_chosen][row, torch.from_numpy(dropped)] = 0
-    return weights
+    import numpy as np
+
+    chosen, rejected = chosen.clone(), rejected.clone()
+    lengths = [mask.sum(-1).int().tolist() for mask in (chosen, rejected)]
+    for row, (n_chosen, n_rejected, key) in enumerate(zip(*lengths, keys, strict=True)):
+        longer = chosen if n_chosen >= n_rejected else rejected
+        order = np.random.default_rng(key).permutation(max(n_chosen, n_rejected))
+        longer[row, order[min(n_chosen, n_rejected) :].tolist()] = 0
+    return chosen, rejected
 
 
-WEIGHTINGS = {"uniform": uniform, "sampo": sampo, "d2po": d2po, "ld": ld}
+class Weighting(NamedTuple):
+    """A choice of weights, and what its parameter may be, as JSON schema; None: it has none."""
+
+    weights: Callable[..., tuple[Tensor, Tensor]]
+    parameter: dict | None = None
 
 
-def token_weights(weighting: str | dict[str, float], mask: Tensor, keys: Keys) -> Tensor:
-    """Weights [2 pairs, tokens] of a configured weighting: ``sampo``, ``{"d2po": 0.98}``, ...
+WEIGHTINGS = {
+    "uniform": Weighting(uniform),
+    "sampo": Weighting(sampo),
+    "d2po": Weighting(d2po, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
+    "ld": Weighting(ld, {"type": "number", "minimum": 0, "maximum": 1}),
+}
 
-    ``mask`` [2 pairs, tokens] is 1 on response tokens, of all chosen responses, then of the
-    rejected ones; the weights have its dtype.
+
+def token_weights(
+    weighting: str | dict[str, float], chosen: Tensor, rejected: Tensor, keys: Keys
+) -> tuple[Tensor, Tensor]:
+    """Weights of a configured weighting, ``sampo`` or ``{"d2po": 0.98}``, from the masks of both.
+
+    Masks and weights are [pairs, tokens]; the weights have the masks' dtype.
     """
-    ((name, parameter),) = ({weighting: ()} if isinstance(weighting, str) else weighting).items()
-    parameters = parameter if parameter == () else (parameter,)
-    return torch.cat(WEIGHTINGS[name](*mask.chunk(2), keys, *parameters))
+    if isinstance(weighting, str):
+        return WEIGHTINGS[weighting].weights(chosen, rejected, keys)
+    name, parameter = next(iter(weighting.items()))  # its only entry
+    return WEIGHTINGS[name].weights(chosen, rejected, keys, parameter)

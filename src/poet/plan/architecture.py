@@ -8,6 +8,10 @@ token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+PAPER = Path(__file__).parents[3] / "paper"
+SHAPES = PAPER / "models.yaml"  # of the models that the paper's configuration names
 
 
 @dataclass(frozen=True)

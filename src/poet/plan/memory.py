@@ -13,13 +13,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import yaml
 
 from poet.config import read
 from poet.files import cli, publish
-from poet.plan.architecture import Architecture
+from poet.plan.architecture import SHAPES, Architecture
 
 GIB = 2**30
 STATES = {"weights": 4, "gradients": 4, "Adam's moments": 8}  # bytes per parameter
@@ -134,10 +133,9 @@ def document(config: dict, shapes: dict[str, dict]) -> str:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description="What full fine-tuning takes, and where it fits.")
     parser.add_argument("--configfile", required=True)
-    parser.add_argument("--models", default="paper/models.yaml", help="shapes of the models")
     parser.add_argument("--output", required=True, help="Markdown file")
     args = parser.parse_args(argv)
-    text = document(read(args.configfile), yaml.safe_load(Path(args.models).read_text()))
+    text = document(read(args.configfile), yaml.safe_load(SHAPES.read_text()))
     with publish(args.output) as temporary:
         temporary.write_text(text)
 

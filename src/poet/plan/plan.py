@@ -18,7 +18,8 @@ import yaml
 
 from poet.config import read
 from poet.config_shortcuts import add_flag
-from poet.files import UserError, cli, write_json
+from poet.files import UserError, cli
+from poet.plan.architecture import PAPER, SHAPES
 from poet.plan.workload import Job, Work, Workload
 
 COLUMNS = {
@@ -32,12 +33,14 @@ def read_jobs(text: str) -> list[Job]:
     """The jobs of a Snakemake dry run's output, without those that only name targets."""
     jobs: list[Job] = []
     for line in text.splitlines():
-        if head := re.fullmatch(r"(?:local)?rule (\S+):", line):
+        if head := re.fullmatch(r"(?:local)?(?:rule|checkpoint) (\S+):", line):
             jobs.append(Job(head[1]))
         elif (found := re.fullmatch(r"    (\w+): (.*)", line)) and jobs:
             key, value = found.groups()
-            if key in ("input", "output"):
-                setattr(jobs[-1], f"{key}s", value.split(", "))
+            if key == "input":
+                jobs[-1].inputs = value.split(", ")
+            elif key == "output":
+                jobs[-1].outputs = value.split(", ")
             elif key == "benchmark":
                 jobs[-1].benchmark = value
             elif key == "wildcards":
@@ -131,22 +134,13 @@ def main(argv=None) -> None:
     add_flag(parser)
     parser.add_argument("--jobs", required=True, help="snakemake --dry-run --forceall, its output")
     parser.add_argument("--pending", required=True, help="snakemake --dry-run, its output")
-    parser.add_argument("--models", default="paper/models.yaml", help="shapes of the models")
-    parser.add_argument("--assumptions", default="paper/assumptions.yaml")
-    parser.add_argument("--output", help="the plan as JSON")
     args = parser.parse_args(argv)
     jobs, pending = (read_jobs(Path(path).read_text()) for path in (args.jobs, args.pending))
     if not jobs:
         raise UserError(f"{args.jobs} lists no jobs; expected the output of a dry run")
-    shapes, of = (
-        yaml.safe_load(Path(path).read_text()) for path in (args.models, args.assumptions)
-    )
-    plan = make_plan(
-        jobs, pending, Workload(read(args.configfile, **dict(args.config)), shapes, of)
-    )
-    if args.output:
-        write_json(plan, args.output)
-    print(as_text(plan))
+    shapes, of = (yaml.safe_load(path.read_text()) for path in (SHAPES, PAPER / "assumptions.yaml"))
+    load = Workload(read(args.configfile, **dict(args.config)), shapes, of)
+    print(as_text(make_plan(jobs, pending, load)))
 
 
 if __name__ == "__main__":

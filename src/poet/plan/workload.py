@@ -6,6 +6,7 @@ job's inputs exist, their lengths are counted; elsewhere they are assumed (paper
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
@@ -13,11 +14,23 @@ from math import ceil
 from pathlib import Path
 from sys import maxsize
 
-from poet.config import resolve
+from poet.config import resolve, sweep_cells
 from poet.data import preferences
 from poet.files import read_json
 from poet.hub import lock
+from poet.methods.truncation import TRUNCATIONS
 from poet.plan.architecture import Architecture
+
+SECONDS = (  # rules that take seconds, or minutes of a CPU
+    "simulate", "load", "load_chats", "take_model", "take_gamed", "read_questions",
+    "check_tasks", "check_questions", "check_judge", "tokenize", "truncate", "diagnose_pairs",
+    "score", "rate", "compare",
+    "tabulate_main", "tabulate_variants", "tabulate_downstream", "tabulate_prefix",
+    "tabulate_rates", "tabulate_language", "tabulate_sweep",
+    "draw_win_rates", "draw_length_control", "draw_ablation", "draw_lengths", "draw_training",
+    "draw_pair_lengths", "draw_prefix_quality", "draw_margins", "draw_entropy",
+    "collect_cautions", "write_manifest", "write_page",
+)  # fmt: skip
 
 LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
 
@@ -59,11 +72,14 @@ class Workload:
         self.assumed: dict[str, None] = {}
 
     def work(self, job: Job) -> Work:
-        """What a job takes; nothing for rules that take seconds."""
-        measure = getattr(self, f"_{job.rule}", None)
-        return measure(job) if measure else Work()
+        """What a job takes, by :data:`MEASURES`."""
+        return MEASURES[job.rule](self, job)
 
-    def _download(self, job: Job) -> Work:
+    def seconds(self, job: Job) -> Work:
+        """Nothing that a plan counts."""
+        return Work()
+
+    def download(self, job: Job) -> Work:
         name = job.wildcards["repository"]
         if name in self.locked:
             size = float(sum(file["size"] for file in self.locked[name]["files"].values()))
@@ -75,7 +91,7 @@ class Workload:
             self._assume(f"{name} is not in the lock: {size / 1e9:.1f} GB by its parameters")
         return Work(disk=size, download=size)
 
-    def _sft(self, job: Job) -> Work:
+    def sft(self, job: Job) -> Work:
         record = self._record(job)
         prompt, chosen, rejected, (pairs, _) = self._lengths(job, record)
         tokens = pairs * (2 * prompt + chosen + rejected)
@@ -83,14 +99,14 @@ class Workload:
         work = self._training(shape, tokens, tokens / (4 * pairs), None, record["sft"])
         return Work("training", work, disk=4 * shape.parameters)
 
-    def _train_reward_model(self, job: Job) -> Work:
+    def train_reward_model(self, job: Job) -> Work:
         record = self._record(job)
         prompt, chosen, rejected, (pairs, _) = self._lengths(job, record)
         tokens, shape = pairs * (2 * prompt + chosen + rejected), self._model(record)
         work = self._training(shape, tokens, tokens / (4 * pairs), 0, record["reward_model"])
         return Work("training", work, disk=4 * shape.parameters)
 
-    def _reference(self, job: Job) -> Work:
+    def reference(self, job: Job) -> Work:
         record = self._record(job)
         prompt, chosen, rejected, pairs = self._lengths(job, record)
         tokens, scored = sum(pairs) * (2 * prompt + chosen + rejected), chosen + rejected
@@ -98,7 +114,7 @@ class Workload:
         operations = shape.forward(tokens, prompt + scored / 4, sum(pairs) * scored)
         return Work("inference", operations, disk=4 * sum(pairs) * scored)
 
-    def _train(self, job: Job) -> Work:
+    def train(self, job: Job) -> Work:
         record = self._record(job)
         prompt, chosen, rejected, (pairs, _) = self._lengths(job, record)
         prompts = 1 if record["forward"] == "packed" else 2
@@ -113,15 +129,20 @@ class Workload:
         epochs = section.get("num_train_epochs", 1)
         return passes * epochs * shape.forward(tokens, context, scored)
 
-    def _generate(self, job: Job) -> Work:
+    def generate(self, job: Job) -> Work:
         tokens = min(self.of["answer_tokens"], self._record(job)["generation"]["max_new_tokens"])
         answers = self._prompts(job) * len(self.config["seeds"])
         self._assume(f"{tokens} tokens per answer assumed")
         return Work("generation", answers * tokens)
 
-    _answer_questions = _generate
+    def validate(self, job: Job) -> Work:
+        """Every cell of a sweep answers the prompt of each held-out pair once."""
+        record, sweep = self._record(job), self.config["sweep"]
+        tokens = min(self.of["answer_tokens"], record["generation"]["max_new_tokens"])
+        cells = len(sweep_cells(sweep, job.wildcards["arm"]))
+        return Work("generation", cells * record["data"]["test_pairs"] * tokens)
 
-    def _annotate(self, job: Job) -> Work:
+    def annotate(self, job: Job) -> Work:
         annotator = self.config["annotators"][job.wildcards["annotator"]]
         calls = self._prompts(job) * len(self.config["seeds"])
         tokens = self.of["judge_tokens"]
@@ -137,16 +158,14 @@ class Workload:
         read = calls * tokens["prompt"]
         return Work("inference", shape.forward(read, tokens["prompt"] / 2, 0))
 
-    _buy_annotations = _buy_arena_verdicts = _judge_safety = _buy_safety_verdicts = _annotate
-
-    def _evaluate_downstream(self, job: Job) -> Work:
+    def evaluate_downstream(self, job: Job) -> Work:
         record, known = self._record(job), self.of["downstream_tokens"]
         tokens = sum(known.get(task, 0) for task in record["downstream"]["tasks"])
         self._assume(f"{tokens / 1e6:.0f} M tokens of downstream tasks per model assumed")
         models = 1 if job.wildcards["method"] == "sft" else len(self.config["seeds"])
         return Work("inference", models * self._model(record).forward(tokens, 500))
 
-    def _measure_prefixes(self, job: Job) -> Work:
+    def measure_prefixes(self, job: Job) -> Work:
         record = self._record(job)
         of, tokens = record["analysis"], self.of["answer_tokens"]
         tokens = min(tokens, record["generation"]["max_new_tokens"])
@@ -154,7 +173,7 @@ class Workload:
         prefixes += of["pairs"] * 2 * of["order_completions"]
         return Work("generation", prefixes * tokens)
 
-    def _measure_reward_gap(self, job: Job) -> Work:
+    def measure_reward_gap(self, job: Job) -> Work:
         record = self._record(job)
         prompt, chosen, rejected, (_, pairs) = self._lengths(job, record)
         scored, models = pairs * (chosen + rejected), len(self.config["grid"][record["setting"]])
@@ -227,13 +246,37 @@ class Workload:
         self.assumed[sentence] = None
 
 
+# What measures the work of each rule's jobs. Every rule stands here: one that is renamed and not
+# found would cost nothing.
+MEASURES: dict[str, Callable[[Workload, Job], Work]] = {
+    "download": Workload.download,
+    "sft": Workload.sft,
+    "reference": Workload.reference,
+    "train": Workload.train,
+    "train_reward_model": Workload.train_reward_model,
+    "validate": Workload.validate,
+    "generate": Workload.generate,
+    "answer_questions": Workload.generate,
+    "annotate": Workload.annotate,
+    "buy_annotations": Workload.annotate,
+    "judge_safety": Workload.annotate,
+    "buy_safety_verdicts": Workload.annotate,
+    "buy_arena_verdicts": Workload.annotate,
+    "evaluate_downstream": Workload.evaluate_downstream,
+    "measure_prefixes": Workload.measure_prefixes,
+    "measure_reward_gap": Workload.measure_reward_gap,
+    **dict.fromkeys(SECONDS, Workload.seconds),
+}
+
+
 def kept(truncation: dict, lengths: dict) -> tuple[float, float]:
     """Tokens of chosen and rejected that a truncation leaves of assumed lengths."""
     chosen, rejected = lengths["chosen"], lengths["rejected"]
-    if truncation["strategy"] == "poet":
-        each = lengths["kept_by_poet"] * (chosen + rejected) / 2
-        chosen = rejected = each
-    return chosen * truncation["keep"], rejected * truncation["keep"]
+    record = TRUNCATIONS[truncation["strategy"]]
+    if record.equal:
+        chosen = rejected = lengths["kept_by_poet"] * (chosen + rejected) / 2
+    share = truncation.get("keep", record.mean_share)
+    return chosen * share, rejected * share
 
 
 @cache

@@ -103,7 +103,7 @@ def draw_margins(rows: list[dict]):
         axis.set_title(f"{setting}, {method}\n{seeds}, n = {n} pairs", loc="left", fontsize=8)
         _log2(axis)
         axis.set_xlabel("prefix length (tokens)")
-        axis.set_ylabel("margin (nats; SimPO: per token)", fontsize=8)
+        axis.set_ylabel(f"margin ({points[0]['unit']})", fontsize=8)
         axis.grid(color="#dddddd", linewidth=0.6)
     handles, labels = axes[0].get_legend_handles_labels()
     titles = [f"{label} training; bands: 95 % intervals" for label in labels]

@@ -5,8 +5,9 @@ Rows are text, as in the tables; a figure's CSV holds the rows that it was drawn
 
 from __future__ import annotations
 
+from poet.methods.truncation import TRUNCATIONS, Curve
 from poet.report.formats import LENGTH, fixed
-from poet.report.style import BLUE, GREY, ORANGE, grid_of_panels, panels_of, seeds_of
+from poet.report.style import BLUE, GREEN, GREY, ORANGE, grid_of_panels, panels_of, seeds_of
 
 # metric -> (label, column prefix of the interval, colour, marker, vertical offset in rows)
 WIN_RATES = {
@@ -15,7 +16,9 @@ WIN_RATES = {
 }
 # (colour, marker) of what POET is compared with, of POET, and of the rest
 ROLES = {"baseline": (BLUE, "o"), "method": (ORANGE, "s"), "other": (GREY, "D")}
-CURVES = {"own": ("of each response's own length", BLUE, "o"), "poet": ("of POET's", ORANGE, "s")}
+# The ablation's curves with their labels, and how each is drawn, by turns.
+CURVES = {r.curve.name: r.curve.label for r in TRUNCATIONS.values() if r.curve}
+CURVE_STYLES = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (GREY, "D")]
 N = ("n_seeds", "n_prompts")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
@@ -142,11 +145,15 @@ def ablation_rows(table: list[dict]) -> list[dict]:
     columns = ("lc_win_rate", "lc_ci_low", "lc_ci_high", "paper_lc_win_rate", "interval")
     return [
         {column: row[column] for column in ("setting", "annotator", "objective")}
-        | {"curve": "poet" if row["truncation"] == "poet" else "own", "keep": row["keep"]}
+        | {"curve": _curve_of(row).name, "keep": row["keep"]}
         | {column: row[column] for column in (*N, *columns)}
         for row in table
-        if row["keep"]
+        if row["keep"] and _curve_of(row)
     ]
+
+
+def _curve_of(row: dict) -> Curve | None:
+    return TRUNCATIONS[row["truncation"]].curve
 
 
 def draw_ablation(rows: list[dict]):
@@ -160,8 +167,9 @@ def draw_ablation(rows: list[dict]):
     for axis, ((setting, annotator, objective), panel) in zip(
         axes[:, 0], panels.items(), strict=True
     ):
-        for (curve,), points in panels_of(panel, "curve").items():
-            label, colour, marker = CURVES[curve]
+        for (name,), points in panels_of(panel, "curve").items():
+            colour, marker = CURVE_STYLES[[*CURVES].index(name) % len(CURVE_STYLES)]
+            label = CURVES[name]
             _curve(axis, points, "lc_win_rate", color=colour, marker=marker, label=label)
             ours = [row for row in points if row["lc_ci_low"]]
             axis.vlines(

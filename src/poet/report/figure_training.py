@@ -5,18 +5,12 @@ from __future__ import annotations
 import statistics
 
 from poet.files import UserError, read_json
+from poet.methods import SIDES
+from poet.methods.objectives import OBJECTIVES
 from poet.report.formats import fixed
 from poet.report.style import BLUE, GREEN, ORANGE, panels_of, seeds_of
 
 REWARDS = {"chosen": (BLUE, "-"), "rejected": (ORANGE, "--"), "margins": (GREEN, "-")}
-# What an implicit reward is: beta times the score of poet.methods.objectives.
-REWARD_LABELS = {
-    "dpo": ("β log π/π_ref", "nats"),
-    "rpo": ("β log π/π_ref", "nats"),
-    "ipo": ("β mean log π/π_ref", "nats per token"),
-    "ln_dpo": ("β mean log π/π_ref", "nats per token"),
-    "simpo": ("β mean log π", "nats per token"),
-}
 PANELS_PER_ROW = 4
 
 
@@ -67,12 +61,12 @@ def draw_training(rows: list[dict]):
         axis.set_visible(False)
     for i, ((setting, method), panel) in enumerate(panels.items()):
         above, below = (axes[2 * (i // columns) + k, i % columns] for k in (0, 1))
-        _reward_lines(above, panel, ["chosen", "rejected"])
+        _reward_lines(above, panel, SIDES)
         _reward_lines(below, panel, ["margins"])
         above.set_title(f"{setting}, {method} ({seeds_of(panel[0]['n_seeds'])})", fontsize=9)
-        reward, unit = REWARD_LABELS[panel[0]["objective"]]
-        above.set_ylabel(f"implicit reward\n{reward} ({unit})", fontsize=8)
-        below.set_ylabel(f"margin\n({unit})", fontsize=8)
+        objective = OBJECTIVES[panel[0]["objective"]]
+        above.set_ylabel(f"implicit reward\n{objective.reward} ({objective.unit})", fontsize=8)
+        below.set_ylabel(f"margin\n({objective.unit})", fontsize=8)
         below.set_xlabel("optimizer step")
     handles = [line for axis in axes[:2, 0] for line in axis.get_legend_handles_labels()[0]]
     figure.legend(

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poet.files import cli, load_record, read_json, write_json
-from poet.provenance import digest, provenance
+from poet.provenance import provenance, value_digest
 
 VERSION = ("git_commit", "git_dirty", "code")
 
@@ -70,7 +70,7 @@ def manifest(
     return {
         **provenance(),
         "made_by": made_by(made),
-        "config_digest": digest(config),
+        "config_digest": value_digest(config),
         "config": config,
         "seconds": round(sum(rule["seconds"] for rule in rules.values()), 2),
         "rules": rules,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 from poet.files import cli, load_record, read_json
+from poet.methods.truncation import TRUNCATIONS, name_of
 from poet.report import downstream, prefix
 from poet.report.formats import LENGTH, PERCENT, SHARE, Layout, fixed, write
 from poet.report.paper import Paper, read_reported
@@ -99,15 +100,19 @@ def main_rows(comparisons: list[dict], paper: Paper) -> list[dict]:
 
 
 def variant(method: dict) -> dict[str, str]:
-    """The three choices that make a method of the configuration, as text; ``keep`` in percent."""
+    """The three choices that make a method of the configuration, as text.
+
+    ``keep``, in percent, is the share of the length that is kept, "" where nothing says it.
+    """
     truncation = method.get("truncation", {"strategy": "none"})
+    on_curve = TRUNCATIONS[truncation["strategy"]].curve is not None
     weighting = method.get("weighting", "uniform")
     if isinstance(weighting, dict):
         weighting = " ".join(f"{name} {value:g}" for name, value in weighting.items())
     return {
         "objective": method["objective"],
         "truncation": truncation["strategy"],
-        "keep": f"{100 * truncation.get('keep', 1):g}",
+        "keep": f"{100 * truncation.get('keep', 1):g}" if on_curve else "",
         "weighting": weighting,
     }
 
@@ -115,21 +120,24 @@ def variant(method: dict) -> dict[str, str]:
 def belongs(table: str, methods: dict[str, dict], names) -> set[str]:
     """Which of the methods ``names`` a table is about; none where its question is not asked.
 
-    ``ablation``: the truncations of an objective of which one keeps only a share or cuts each
-    response by its own length. ``baselines``: the weightings of an objective of which one is not
+    ``ablation``: the truncations of an objective of which one is neither none nor POET's own.
+    ``baselines``: the weightings of an objective of which one is not
     uniform, beside the objective alone and with POET.
     """
     variants = {name: variant(methods[name]) for name in names if name in methods}
     if table == "ablation":
         same = {n: v for n, v in variants.items() if v["weighting"] == "uniform"}
-        asking = [v for v in same.values() if v["keep"] != "100" or v["truncation"] == "own"]
+        asking = [v for n, v in same.items() if not _plain(methods[n])]
     else:
-        same = {
-            n: v for n, v in variants.items() if v["keep"] == "100" and v["truncation"] != "own"
-        }
+        same = {n: v for n, v in variants.items() if _plain(methods[n])}
         asking = [v for v in same.values() if v["weighting"] != "uniform"]
     objectives = {v["objective"] for v in asking}
     return {name for name, v in same.items() if v["objective"] in objectives}
+
+
+def _plain(method: dict) -> bool:
+    """Whether a method truncates not at all or as the paper's does."""
+    return name_of(method.get("truncation", {"strategy": "none"})) in ("none", "poet-100")
 
 
 def variant_rows(table: str, comparisons: list[dict], paper: Paper, methods: dict) -> list[dict]:
@@ -158,7 +166,7 @@ def variant_rows(table: str, comparisons: list[dict], paper: Paper, methods: dic
 def _order(row: dict) -> tuple:
     """Whole responses end the curve of their own shares; POET's follow."""
     strategy = row.get("truncation", "")
-    return strategy == "poet", float(row.get("keep", 100)), row.get("weighting", "")
+    return strategy == "poet", float(row.get("keep") or 100), row.get("weighting", "")
 
 
 def notes(rows: list[dict]) -> list[str]:

@@ -22,7 +22,7 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import sort_checkpoints
 
 from poet.files import UserError, read_json, remove, write_json
-from poet.provenance import digest
+from poet.provenance import value_digest
 from poet.train.leftovers import size
 
 MARKER = "complete.json"
@@ -46,7 +46,7 @@ class Checkpoints:
     def __init__(self, root: str | Path, record: dict, inputs: dict[str, str]) -> None:
         processes = int(os.environ.get("WORLD_SIZE", 1))
         self.run = {"record": record, "inputs": inputs, "processes": processes}
-        self.folder = Path(root) / digest(self.run)
+        self.folder = Path(root) / value_digest(self.run)
 
     def hold(self) -> None:
         """Wait until no other process of this machine trains the same run, as an orphan might.

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from poet.methods import SIDES
 from poet.train.packing import make_pack, pack_pairs, packed_size, unsupported
 
 COLUMNS = [
@@ -50,7 +51,7 @@ def response_mask(responses: Sequence[Sequence]) -> Tensor:
 
 def pair_fields(examples: list[dict]) -> dict[str, Tensor]:
     """What every collator gives: mask, ref_logps, pairs; see the module's head."""
-    sides = [(name, pair) for name in ("chosen", "rejected") for pair in examples]
+    sides = [(name, pair) for name in SIDES for pair in examples]
     return {
         "mask": response_mask([pair[f"{name}_ids"] for name, pair in sides]),
         "ref_logps": pad_right([p[f"ref_{name}_logps"] for name, p in sides], 0, torch.float32),
@@ -81,7 +82,7 @@ class PairCollator:
 
     def __call__(self, examples: list[dict]) -> dict[str, Tensor]:
         prompts = [pair["prompt_ids"] for pair in examples] * 2
-        responses = [pair[f"{name}_ids"] for name in ("chosen", "rejected") for pair in examples]
+        responses = [pair[f"{name}_ids"] for name in SIDES for pair in examples]
         return {**pad_sequences(prompts, responses, self.pad_token_id), **pair_fields(examples)}
 
 

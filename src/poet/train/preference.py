@@ -53,7 +53,6 @@ def make_trainer(record: dict, table, model_folder, folder):
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from poet.methods.objectives import OBJECTIVES
     from poet.train.forward import COLUMNS, choose_forward
     from poet.train.run import ProgressLines
     from poet.train.trainer import PreferenceTrainer
@@ -73,7 +72,7 @@ def make_trainer(record: dict, table, model_folder, folder):
         forward=forward,
         token_budget=record["token_budget"],
         objective=record["objective"],
-        parameters={name: record[name] for name in OBJECTIVES[record["objective"]].parameters},
+        parameters=record["parameters"],
         weighting=record["weighting"],
         train_dataset=splits["train"],
         eval_dataset=splits["test"],

@@ -15,8 +15,8 @@ from pathlib import Path
 from poet.data.truncation import prefixes
 from poet.files import UserError, cli, load_record, publish
 from poet.hub.folders import loading, whole_model
+from poet.methods import SIDES
 
-SIDES = ("chosen", "rejected")
 MODEL_KEY = b"poet.reference_model"
 
 
@@ -129,7 +129,7 @@ def attach(tokens, reference, model_folder: str | Path):
     made_by = (reference.schema.metadata or {}).get(MODEL_KEY, b"").decode()
     if made_by != model_digest(model_folder):
         refuse(f"made by model {made_by[:16]}, {model_folder} is another")
-    for name in ("chosen", "rejected"):
+    for name in SIDES:
         cached = reference[f"ref_{name}_logps"]
         kept = pc.list_value_length(tokens[f"{name}_ids"])
         there = pc.list_value_length(cached)

@@ -16,6 +16,7 @@ from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.templates import Chat, row_options, template_of
 from poet.evaluate.reward_model import encode, rewards
 from poet.files import UserError, cli, load_record, write_json
+from poet.methods import SIDES
 from poet.provenance import provenance
 from poet.train.arguments import add_run_flags
 
@@ -63,7 +64,7 @@ def load_pairs(
         if not pairs:
             raise UserError(f"{path}: no {split} pairs. A reward model needs both splits.")
         ids, n_cut, options = {}, 0, [*map(row_options, pairs)]
-        for side in ("chosen", "rejected"):
+        for side in SIDES:
             conversations = [pair["prompt"] + pair[side] for pair in pairs]
             ids[f"{side}_ids"], was_cut = encode(
                 tokenizer, conversations, max_length, template_kwargs, options

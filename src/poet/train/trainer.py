@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from functools import partial
 
 import pyarrow.compute as pc
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from trl import DPOTrainer
 
+from poet.methods import SIDES
 from poet.methods.objectives import OBJECTIVES, Responses, weighted_sum
 from poet.methods.weighting import token_weights
 from poet.train.forward import COLUMNS, FORWARDS, PackedCollator
@@ -172,8 +174,8 @@ class PreferenceTrainer(DPOTrainer):
         """
         logps = self.forward(model, inputs)
         mask = inputs["mask"].to(logps.dtype)
-        weights = token_weights(self.weighting, mask, self._keys(inputs["pairs"]))
-        sides = (logps.chunk(2), inputs["ref_logps"].chunk(2), weights.chunk(2))
+        weights = token_weights(self.weighting, *mask.chunk(2), self._keys(inputs["pairs"]))
+        sides = (logps.chunk(2), inputs["ref_logps"].chunk(2), weights)
         chosen, rejected = map(Responses, *sides)
         losses = self.objective.loss(chosen, rejected, **self.parameters)
         real = inputs["real"] if "real" in inputs else self._real(inputs, self._remainder())
@@ -204,9 +206,9 @@ class PreferenceTrainer(DPOTrainer):
         ``rewards/margins_k`` is the margin of rewards if both responses ended after k tokens, each
         token with weight 1: for DPO beta x the log-ratios' sums, for means those of the prefix.
         """
-        beta, score = self.parameters["beta"], self.objective.score
-        sides = list(zip(("chosen", "rejected"), (chosen, rejected), masks, strict=True))
-        values = {f"rewards/{name}": beta * score(side) for name, side, _ in sides}
+        rewards = partial(self.objective.rewards, parameters=self.parameters)
+        sides = list(zip(SIDES, (chosen, rejected), masks, strict=True))
+        values = {f"rewards/{name}": rewards(side) for name, side, _ in sides}
         margins = values["rewards/chosen"] - values["rewards/rejected"]
         values |= {"rewards/margins": margins, "rewards/accuracies": margins > 0}
         for name, side, mask in sides:
@@ -214,10 +216,10 @@ class PreferenceTrainer(DPOTrainer):
             values[f"length/{name}"] = mask.sum(-1)
         for k in PREFIXES:
             of_chosen, of_rejected = (
-                score(Responses(side.logps[:, :k], side.ref_logps[:, :k], mask[:, :k]))
+                rewards(Responses(side.logps[:, :k], side.ref_logps[:, :k], mask[:, :k]))
                 for _, side, mask in sides
             )
-            values[f"rewards/margins_{k}"] = beta * (of_chosen - of_rejected)
+            values[f"rewards/margins_{k}"] = of_chosen - of_rejected
         metrics = self._metrics["train" if self.model.training else "eval"]
         if not self.model.training:
             values["loss"] = losses
