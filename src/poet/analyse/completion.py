@@ -22,7 +22,7 @@ from poet.world.simulate import continue_expected_reward, reward
 
 Place = tuple[int, tuple[int, ...]]  # (number of the prompt, prefix)
 # (prompts with `prompt` messages and `instruction`, a response to each) -> rewards, in its own unit
-Score = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
+Rewards = Callable[[Sequence[dict], Sequence[str]], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Completer:
     chat: Chat
     sampling: dict
     seed: int
-    score: Score
+    rewards: Rewards
     header: str = ""
 
     @cached_property
@@ -95,14 +95,14 @@ class Completer:
             self.text([*prefix, *new])
             for (_, prefix), (new, _) in zip(places, endings, strict=True)
         ]
-        rewards = self.score([prompts[row] for row, _ in places], texts)
+        rewards = self.rewards([prompts[row] for row, _ in places], texts)
         found: dict[Place, list[Completion]] = {place: [] for place in wanted}
         for place, text, (_, reason), value in zip(places, texts, endings, rewards, strict=True):
             found[place].append(Completion(self.text(place[1]), text, reason, float(value)))
         return found
 
 
-def open_scorer(name: str, settings: dict, model: str | None = None) -> Score:
+def open_scorer(name: str, settings: dict, model: str | None = None) -> Rewards:
     """Rewards of the oracle or reward model that a section ``annotators.NAME`` describes.
 
     ``model``: folder of the reward model, where it is not the section's ``name``.

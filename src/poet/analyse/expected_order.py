@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from poet.analyse.completion import Score, exact_quality
+from poet.analyse.completion import Rewards, exact_quality
 from poet.analyse.intervals import order_kept
 from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.methods import SIDES
@@ -42,7 +42,7 @@ def oracle(name: str, variant: str) -> Scorer:
     return Scorer(name, "exact", score)
 
 
-def as_it_stands(name: str, rewards: Score) -> Scorer:
+def as_it_stands(name: str, rewards: Rewards) -> Scorer:
     """A reward model that reads the truncated text itself: a stand-in for its completions."""
 
     def score(prompts, texts, prefixes):

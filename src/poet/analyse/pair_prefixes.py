@@ -161,7 +161,7 @@ def exact_gaps(pairs: Pairs, k: int, completer: Completer, variant: str) -> np.n
 
 def _order(pairs: Pairs, by_prefix: dict, completer: Completer, variant: str | None) -> dict:
     texts = [text for side in SIDES for text in pairs.texts[side]]
-    rewards = completer.score(pairs.prompts * 2, texts)
+    rewards = completer.rewards(pairs.prompts * 2, texts)
     chosen, rejected = np.array(rewards, dtype=float).reshape(2, -1)
     whole = chosen - rejected
     after = np.subtract(*([*map(quality, by_prefix[side, MIN_LENGTH])] for side in SIDES))
