@@ -92,6 +92,7 @@ test: .venv/.installed lint
 lint: .venv/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
 
 # The pinned environment; `pip install -r` again is quick, so an interrupted set-up just resumes.
 .venv/.installed: envs/main.txt pyproject.toml

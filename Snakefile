@@ -3,6 +3,7 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
+
 # One environment serves all rules; `--sdm apptainer` runs them in its image (envs/poet.def).
 container: "envs/poet.sif"
 
@@ -14,43 +15,16 @@ if not workflow.config_settings.configfiles:
 
 
 include: "rules/common.smk"
-include: "rules/common_evaluate.smk"
-include: "rules/common_machine.smk"
-include: "rules/common_rates.smk"
-include: "rules/common_hub.smk"
-include: "rules/common_analyse.smk"
-include: "rules/common_sweep.smk"
-include: "rules/common_report.smk"
-include: "rules/world.smk"
-include: "rules/compare.smk"
-include: "rules/tables.smk"
-include: "rules/figures.smk"
+include: "rules/data.smk"
+include: "rules/train.smk"
+include: "rules/evaluate.smk"
+include: "rules/sweep.smk"
+include: "rules/analyse.smk"
 include: "rules/report.smk"
 
 
-# From an archive (`make tables`) nothing is trained, sampled or judged.
-if not ARCHIVED:
-
-    include: "rules/data.smk"
-    include: "rules/train.smk"
-    include: "rules/beforehand.smk"
-    include: "rules/evaluate.smk"
-    include: "rules/rates.smk"
-    include: "rules/analyse.smk"
-    include: "rules/sweep.smk"
-
-
-if not ARCHIVED or not os.path.exists("results/manifest.json"):
-
-    include: "rules/manifest.smk"
-
-
 onstart:
-    check_memory(workflow.dag.needrun_jobs())
-    check_lock(workflow.dag.needrun_jobs())
-    check_trainings(workflow.dag.needrun_jobs())
-    check_engine(workflow.dag.needrun_jobs())
-    check_keys(workflow.dag.needrun_jobs())
+    check(workflow.dag.needrun_jobs())
 
 
 onsuccess:
@@ -77,10 +51,10 @@ rule all:
     default_target: True
     localrule: True
     input:
-        scores_of("all"),
+        paths.scores(CONFIG, "all"),
         TABLES,
         FIGURES,
-        ANALYSIS,
+        paths.analysis(CONFIG),
         rules.diagnose.input,
         "results/manifest.json",
         "results/report/index.html",
@@ -99,7 +73,7 @@ rule main:
     """The main table, and what it is made of."""
     localrule: True
     input:
-        scores_of("main"),
+        paths.scores(CONFIG, "main"),
         rules.tabulate_main.output,
 
 
@@ -107,23 +81,23 @@ rule ablation:
     """The table of the truncation ablation, and what it is made of."""
     localrule: True
     input:
-        scores_of("ablation", settings_of("ablation")),
-        [path for path in VARIANT_TABLES if "ablation" in path],
+        paths.scores(CONFIG, "ablation", members.settings_of(CONFIG, "ablation")),
+        [path for path in TABLES if Path(path).stem == "ablation"],
 
 
 rule baselines:
     """The table of the token-level baselines, and what it is made of."""
     localrule: True
     input:
-        scores_of("baselines", settings_of("baselines")),
-        [path for path in VARIANT_TABLES if "baselines" in path],
+        paths.scores(CONFIG, "baselines", members.settings_of(CONFIG, "baselines")),
+        [path for path in TABLES if Path(path).stem == "baselines"],
 
 
 rule analysis:
     """Prefix quality and the reward-generation gap of every setting that asks for them."""
     localrule: True
     input:
-        ANALYSIS,
+        paths.analysis(CONFIG),
 
 
 rule sweep:
@@ -137,7 +111,7 @@ rule downstream:
     """The downstream table."""
     localrule: True
     input:
-        DOWNSTREAM_TABLE,
+        [path for path in TABLES if Path(path).stem == "downstream"],
 
 
 for name in GRID:
@@ -148,7 +122,7 @@ for name in GRID:
             name
         localrule: True
         input:
-            results_of(name),
+            paths.results_of(CONFIG, name),
 
 
 # The same environment by conda: `--sdm conda`.

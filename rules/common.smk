@@ -1,4 +1,5 @@
-# Validation, wildcards and path helpers: all that the other rule files share.
+# Validation, wildcards and what the rule files share; who takes part, and the files of each, is in
+# poet.grid.
 import json
 import os
 import re
@@ -6,18 +7,23 @@ import shlex
 import sys
 from pathlib import Path
 
+import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
 from poet import config as poet_config
-from poet import config_extends, digests, local_inputs, provenance
-from poet.hub import lock as locks
-from poet.hub import wanted
-from poet.methods import truncation
+from poet import config_extends, local_inputs, provenance
+from poet.config_checks import RATES, scorer_of
 from poet.data import model_limits, preferences
 from poet.files import UserError
+from poet.grid import judging, members, paths, sources
+from poet.grid.paths import files_of, flags, folders_of, gain_flags, given
+from poet.grid.shown import ANALYSES, SCORES, VARIANTS, Shown
+from poet.hub import wanted
+from poet.plan import before
 from poet.train.leftovers import leftovers
 
+CAPTIONS = Path(workflow.basedir) / "src" / "poet" / "report" / "captions"
 FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]
 
@@ -37,7 +43,8 @@ shell.prefix(
     "tee() {{ trap '' HUP INT PIPE TERM; exec tee \"$@\"; }}; "
 )
 
-# From an archive of scores or annotations, what it lacks is left out; see poet.report.archive.
+# From an archive of scores or annotations nothing is trained, sampled or judged, and what it lacks
+# is left out; see poet.report.archive.
 ARCHIVED = bool(config.pop("archived", False))
 
 if os.path.lexists("results") and not os.path.isdir("results"):
@@ -54,24 +61,46 @@ try:
     if not ARCHIVED:
         local_inputs.check(CONFIG, source)
         model_limits.check_configuration(CONFIG, source)
-    for name in CONFIG["grid"]:
-        data = CONFIG["settings"][name]["data"]
-        if data["kind"] == "file" and not ARCHIVED:
-            preferences.check(data, preferences.CHECKED)
+        for name in CONFIG["grid"]:
+            if CONFIG["settings"][name]["data"]["kind"] == "file":
+                preferences.check(CONFIG["settings"][name]["data"], preferences.CHECKED)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
 GRID = CONFIG["grid"]
 SEEDS = CONFIG["seeds"]
-# Of every training. Outside records: another interval or another log re-runs nothing.
-RUN_FLAGS = f"--save-steps {CONFIG['save_steps']} --report-to {shlex.join(CONFIG['report_to'])}"
-REPOSITORIES = wanted.repositories(CONFIG)
-WORLDS = [name for name in GRID if CONFIG["settings"][name]["data"]["kind"] == "world"]
-TUNED = [name for name in GRID if "sft" in CONFIG["settings"][name]]
-BENCHMARKED = [name for name in GRID if "evaluation" in CONFIG["settings"][name]["data"]]
-TRAINED = [name for name, methods in GRID.items() if set(methods) - {"sft"}]
+WORLDS = members.worlds(CONFIG)
+TUNED = members.tuned(CONFIG)
+BOUGHT = members.bought(CONFIG)
+TRUNCATIONS = members.truncations(CONFIG)
+SWEEP = members.sweep(CONFIG)
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
-BOUGHT = [name for name, section in CONFIG["annotators"].items() if section["kind"] == "api"]
+with open(f"{PAPER}/settings.yaml") as file:
+    PAPERS_JUDGE = yaml.safe_load(file)["alpacaeval2"]["paper_annotator"]
+
+SHOWN = Shown(CONFIG, os.path.exists) if ARCHIVED else Shown(CONFIG)
+if not SHOWN.comparisons:
+    raise WorkflowError("the archive has neither comparison.json nor annotations of the grid")
+TABLES = expand("results/tables/{name}.{ext}", name=SHOWN.tables(), ext=TABLE)
+FIGURES = expand("results/figures/{name}.{ext}", name=SHOWN.figures(), ext=FIGURE)
+SWEEP_TABLE = expand("results/tables/sweep.{ext}", ext=TABLE if SWEEP["settings"] else [])
+
+
+def alternatives(names):
+    """A regular expression that matches these names and nothing else."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+wildcard_constraints:
+    setting=alternatives(GRID),
+    method=alternatives(["sft", *CONFIG["methods"]]),
+    annotator=alternatives(CONFIG["annotators"]),
+    truncation=alternatives(TRUNCATIONS),
+    comparison=alternatives(["comparison", *VARIANTS, "sweep"]),
+    rate=alternatives(RATES),
+    figure=alternatives(ANALYSES),
+    seed=r"\d+",
+    repository=alternatives(wanted.repositories(CONFIG)),
 
 
 def kept(path):
@@ -80,87 +109,11 @@ def kept(path):
 
 
 if "POET_PLAN" in os.environ:
-    # `make plan` lists every job, also those that protected models would refuse.
+    # `make plan` lists every job, also those that write-protected models would refuse: Snakemake
+    # looks at the mode of what is there, whatever the rules say, and has no option to leave it.
     async def check_nothing(job): ...
 
     Job.check_protected_output = check_nothing
-
-
-def at_hand(paths):
-    """Whether files are there or can be made; only an archive may lack some."""
-    return not ARCHIVED or all(map(os.path.exists, paths))
-
-
-def methods_of(table, setting):
-    """The methods of a setting that a table shows."""
-    return [m for m in GRID[setting] if m in CONFIG["tables"].get(table, GRID[setting])]
-
-
-def settings_of(table):
-    """The settings whose grid holds every method of a table that the configuration lists."""
-    listed = CONFIG["tables"].get(table)
-    return [name for name, methods in GRID.items() if listed and set(listed) <= set(methods)]
-
-
-def alternatives(names):
-    """A regular expression that matches these names and nothing else."""
-    return "|".join(map(re.escape, names)) or "(?!)"
-
-
-# The truncations of the methods, by their names in paths.
-TRUNCATED = {
-    truncation.name_of(choice): choice
-    for choice in [
-        {"strategy": "none"},
-        *(method["truncation"] for method in CONFIG["methods"].values() if "truncation" in method),
-    ]
-}
-
-
-wildcard_constraints:
-    setting=alternatives(GRID),
-    method=alternatives(["sft", *CONFIG["methods"]]),
-    annotator=alternatives(CONFIG["annotators"]),
-    truncation=alternatives(TRUNCATED),
-    comparison="comparison|ablation|baselines|sweep",
-    rate="safety|arena",
-    seed=r"\d+",
-    repository=alternatives(REPOSITORIES),
-
-
-def resolved(wildcards):
-    """The flat record of a rule's setting, method and seed."""
-    seed = wildcards.get("seed")
-    return poet_config.resolve(
-        CONFIG, wildcards.setting, wildcards.get("method", "sft"), None if seed is None else int(seed)
-    )
-
-
-def record(stage):
-    """The part of the record that a rule's program reads, as JSON: its change re-runs the rule.
-
-    Sorted, so that the order of keys in a configuration re-runs nothing.
-    """
-    return lambda wildcards: json.dumps(
-        poet_config.stage(resolved(wildcards), stage), sort_keys=True
-    )
-
-
-def setting_of(wildcards):
-    """The validated section of the configuration for a rule's setting."""
-    return CONFIG["settings"][wildcards.setting]
-
-
-def model_folders(wildcards):
-    """The model of every seed; the start model, of which there is one, stands for each."""
-    if wildcards.method == "sft":
-        return [f"results/models/{wildcards.setting}/sft"] * len(SEEDS)
-    return expand(
-        "results/models/{setting}/{method}/seed-{seed}",
-        setting=wildcards.setting,
-        method=wildcards.method,
-        seed=SEEDS,
-    )
 
 
 def per_seed(pattern):
@@ -168,95 +121,90 @@ def per_seed(pattern):
     return expand(pattern, seed=SEEDS, allow_missing=True)
 
 
-def truncated_tokens(wildcards):
-    """The token table that a method trains on."""
-    name = truncation.name_of(resolved(wildcards)["truncation"])
-    return f"results/data/{wildcards.setting}/{name}.parquet"
+def record(stage):
+    """The part of the resolved record that a rule's program reads, as JSON: its change re-runs the
+    rule. Sorted, so that the order of keys in a configuration re-runs nothing.
+    """
+
+    def of(wildcards):
+        seed = wildcards.get("seed")
+        resolved = poet_config.resolve(
+            CONFIG,
+            wildcards.setting,
+            wildcards.get("method", "sft"),
+            None if seed is None else int(seed),
+        )
+        return json.dumps(poet_config.stage(resolved, stage), sort_keys=True)
+
+    return of
 
 
-def gamed_file(wildcards):
-    """The verbose and concise reference rows that length control is regularised with, if any."""
-    if wildcards.setting in WORLDS + BENCHMARKED:
-        return f"results/data/{wildcards.setting}/gamed.csv"
-    return []
+def model_needs(wildcards, input):
+    """What a setting asks of its model's positions.
+
+    It decides about no result, only about an error: Snakemake compares no parameters that are made
+    of inputs, so that another limit re-runs nothing.
+    """
+    return json.dumps(model_limits.needs(CONFIG, wildcards.setting))
 
 
-def gamed_flag(wildcards, input):
-    """--gamed FILE, or what says that own data has none."""
-    return f"--gamed {input.gamed}" if input.gamed else "--without-gamed"
+def answer_needs(wildcards, input):
+    """What an answer asks of whoever reads it after its prompt; see :func:`model_needs`."""
+    return json.dumps([model_limits.answer(CONFIG, wildcards.setting)])
+
+
+def unchanged(text):
+    """A params function that gives the text as it is: in a plain one, braces are wildcards."""
+    return lambda wildcards: text
+
+
+def run_flags(wildcards, input):
+    """How often to save and where to log, of every training: no part of a result; see
+    :func:`model_needs`.
+    """
+    return f"--save-steps {CONFIG['save_steps']} --report-to {shlex.join(CONFIG['report_to'])}"
 
 
 def compared(wildcards):
-    """The methods of a comparison: of a setting's main table, or of the table that it is named by."""
-    if wildcards.comparison == "comparison":
-        return methods_of("main", wildcards.setting)
-    if wildcards.comparison == "sweep":
-        return list(chosen_cells(wildcards.setting).values())
-    return variants_of(wildcards.comparison, wildcards.setting)
+    """The methods of a comparison: a sweep's arms stand under the cells that validation chose."""
+    methods = members.compared(CONFIG, wildcards.comparison, wildcards.setting)
+    if wildcards.comparison != "sweep":
+        return {method: method for method in methods}
+    chosen = {}
+    for arm in methods:
+        path = checkpoints.validate.get(setting=wildcards.setting, arm=arm).output[0]
+        chosen[arm] = json.loads(Path(path).read_text())["chosen"]
+    return chosen
 
 
 def compared_scores(wildcards):
-    """The scores of every method of a comparison, seed by seed."""
-    folder = f"results/scores/{wildcards.setting}/{wildcards.annotator}"
-    return {m: per_seed(f"{folder}/{m}/seed-{{seed}}.json") for m in compared(wildcards)}
+    """The scores of every method of a comparison."""
+    methods = compared(wildcards).values()
+    return paths.method_scores(CONFIG, wildcards.setting, wildcards.annotator, methods)
 
 
-def generations_at_hand(wildcards):
-    """Answers of a method, which say how many ended by themselves; an archive may lack them."""
-    files = per_seed(
-        f"results/generations/{wildcards.setting}/{wildcards.method}/seed-{{seed}}.json"
-    )
-    return files if at_hand(files) else []
+def answers_at_hand(wildcards):
+    """A method's answers, which say how they ended; annotations of an archive do without."""
+    found = paths.generations(CONFIG, wildcards.setting, [wildcards.method])
+    return files_of(SHOWN.complete(found))
 
 
-def generations_flag(wildcards, input):
-    """--generations FILE ..., where they are at hand."""
-    return f"--generations {input.generations}" if input.generations else ""
-
-
-def gains_of(wildcards):
-    """Pairs (method, baseline) of the configuration that a comparison holds."""
-    gains = CONFIG["gains"].items()
-    if wildcards.comparison == "sweep":
-        cells = chosen_cells(wildcards.setting)
-        return [(cells[m], cells[b]) for m, b in gains if {m, b} <= set(cells)]
-    return [(m, b) for m, b in gains if {m, b} <= set(compared(wildcards))]
-
-
-def scores_of(table, settings=GRID):
-    """alpaca-eval's own scores of every seed of a table's methods, beside the comparison."""
-    return [
-        f"results/scores/{setting}/{annotator}/{method}/seed-{seed}.json"
-        for setting in settings
-        for annotator in CONFIG["settings"][setting]["annotators"]
-        for method in methods_of(table, setting)
-        for seed in SEEDS
-    ]
-
-
-def results_of(setting):
-    """Scores, comparisons and downstream results of one setting."""
-    return [
-        *scores_of("all", [setting]),
-        *expand(
-            "results/scores/{setting}/{annotator}/comparison.json",
-            setting=setting,
-            annotator=CONFIG["settings"][setting]["annotators"],
-        ),
-        *(path for name, method in DOWNSTREAM_ROWS if name == setting
-          for path in downstream_results(setting, method)),
-    ]
-
-
-def tasks_folder(wildcards):
-    """The world's own lm-eval tasks; none elsewhere, where lm-eval's built-in ones are meant."""
-    return f"results/data/{wildcards.setting}/tasks" if wildcards.setting in WORLDS else []
-
-
-def trained_models(setting):
-    """The trained methods of a setting with the model folder of every seed."""
-    return {
-        method: expand(f"results/models/{setting}/{method}/seed-{{seed}}", seed=SEEDS)
-        for method in GRID[setting]
-        if method != "sft"
-    }
+def check(jobs):
+    """Say before the first job what the jobs lack; on one machine nobody limits memory."""
+    asked = [before.Job(j.rule.name, dict(j.wildcards_dict), j.resources, j.params) for j in jobs]
+    files, given = workflow.configfiles, workflow.config_settings.config.items()
+    lock = " ".join(f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in files)
+    said = shlex.join(f"{key}={value}" for key, value in given)
+    try:
+        if workflow.non_local_exec:
+            before.check_memory(asked, CONFIG)
+        before.check_lock(
+            asked, CONFIG, f"{lock} ARGS={shlex.quote(f'--config {said}')}" if said else lock
+        )
+        if not workflow.non_local_exec and "SLURM_JOB_ID" not in os.environ:
+            before.check_devices(asked)
+        before.check_trainings(asked, CONFIG, bool(workflow.deployment_settings.deployment_method))
+        before.check_engine(asked, CONFIG)
+        before.check_keys(asked, CONFIG)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None

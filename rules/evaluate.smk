@@ -1,103 +1,337 @@
-# Answers, annotations, scores and comparisons. All seeds of a method share one process.
+# Checks beforehand, answers, annotations, further benchmarks, scores. All seeds of a method share one
+# process.
 
 
-rule generate:
-    """Sample an answer to every evaluation prompt with every seed of a method."""
+rule score:
+    """Win rates of every seed, by alpaca-eval's own code, and what a comparison takes of them."""
     input:
         prompts="results/data/{setting}/prompts.jsonl",
-        models=model_folders,
-        trained_on=tokens_info,
-    output:
-        answers=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
-        summary="results/generations/{setting}/{method}/summary.json",
-    log:
-        "results/logs/generate/{setting}-{method}.log",
-    benchmark:
-        "results/benchmarks/generate/{setting}-{method}.tsv"
-    priority: 1  # the analyses wait for it
-    params:
-        record=record("generate"),
-        seeds=SEEDS,
-        trained_on=trained_on_flag,
-        engine=engine_flag,
-    resources:
-        mem_mb=4000,
-        runtime=240,
-        gpu=0,
-    shell:
-        "python -m poet.devices {resources.gpu} "
-        "poet.evaluate.generation --record {params.record:q} --prompts {input.prompts} "
-        "--models {input.models} --seeds {params.seeds} {params.trained_on} "
-        "{params.engine} --output {output.answers} --summary {output.summary} "
-        "2>&1 | tee {log} >&2"
-
-
-rule annotate:
-    """Compare every answer with the reference answer."""
-    input:
-        prompts="results/data/{setting}/prompts.jsonl",
-        generations=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
-        model=annotator_model,
-        checked=lambda wildcards: judge_check(wildcards.annotator, wildcards.setting, "annotators"),
-    output:
+        gamed=lambda w: paths.gamed(CONFIG, w.setting),
+        generations=answers_at_hand,
         annotations=per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
-        usage="results/annotations/{setting}/{annotator}/{method}/usage.json",
-    log:
-        "results/logs/annotate/{setting}-{annotator}-{method}.log",
-    benchmark:
-        "results/benchmarks/annotate/{setting}-{annotator}-{method}.tsv"
-    priority: 1  # scores and analyses wait for it
-    wildcard_constraints:
-        annotator=alternatives(set(CONFIG["annotators"]) - set(BOUGHT)),
-    params:
-        record=record("annotate"),
-        settings=annotator_settings,
-        content=annotator_content,
-        model=annotator_model_flag,
-    resources:
-        mem_mb=4000,
-        runtime=240,
-        gpu=0,
-    shell:
-        "python -m poet.devices {resources.gpu} "
-        "poet.evaluate.annotators --record {params.record:q} "
-        "--annotator {wildcards.annotator} "
-        "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
-        "--generations {input.generations} --output {output.annotations} --usage {output.usage} "
-        "2>&1 | tee {log} >&2"
-
-
-use rule annotate as buy_annotations with:
-    # The judge is behind a network, which a cluster's nodes may lack. Its key stays in the environment.
-    localrule:
-        True
-    wildcard_constraints:
-        annotator=alternatives(BOUGHT),
-
-
-rule evaluate_downstream:
-    """The setting's lm-eval tasks with every seed of a method."""
-    input:
-        models=model_folders,
-        tasks=tasks_folder,
-        datasets=task_datasets,
-        checked=tasks_check,
     output:
-        per_seed("results/downstream/{setting}/{method}/seed-{seed}.json"),
+        per_seed("results/scores/{setting}/{annotator}/{method}/seed-{seed}.json"),
     log:
-        "results/logs/evaluate_downstream/{setting}-{method}.log",
+        "results/logs/score/{setting}-{annotator}-{method}.log",
     benchmark:
-        "results/benchmarks/evaluate_downstream/{setting}-{method}.tsv"
+        "results/benchmarks/score/{setting}-{annotator}-{method}.tsv"
     params:
-        record=record("downstream"),
-        tasks=lambda wildcards, input: f"--tasks-dir {input.tasks}" if input.tasks else "",
-        datasets=dataset_flags,
+        gamed=lambda w, input: given("--gamed", input.gamed) or "--without-gamed",
+        generations=lambda w, input: given("--generations", input.generations),
     resources:
-        mem_mb=4000,
-        runtime=240,
-        gpu=0,
+        mem_mb=2000,
+        runtime=30,
     shell:
-        "python -m poet.devices {resources.gpu} "
-        "poet.evaluate.downstream --record {params.record:q} --models {input.models} "
-        "{params.tasks} {params.datasets} --output {output} "
-        "2>&1 | tee {log} >&2"
+        "python -m poet.evaluate.alpaca --annotations {input.annotations} "
+        "--prompts {input.prompts} {params.gamed} {params.generations} "
+        "--output {output} 2>&1 | tee {log} >&2"
+
+
+rule compare:
+    """Intervals over prompts and seeds, and the paired gains of POET, on the same prompts."""
+    input:
+        lambda w: files_of(compared_scores(w)),
+    output:
+        "results/scores/{setting}/{annotator}/{comparison}.json",
+    log:
+        "results/logs/compare/{setting}-{annotator}-{comparison}.log",
+    benchmark:
+        "results/benchmarks/compare/{setting}-{annotator}-{comparison}.tsv"
+    params:
+        kind=lambda w: CONFIG["annotators"][w.annotator]["kind"],
+        scores=lambda w: flags("--method", compared_scores(w)),
+        gains=lambda w: gain_flags(members.gains(CONFIG, compared(w))),
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    shell:
+        "python -m poet.evaluate.compare --setting {wildcards.setting} "
+        "--annotator {wildcards.annotator} --kind {params.kind} "
+        "{params.scores} {params.gains} --output {output} 2>&1 | tee {log} >&2"
+
+
+if not ARCHIVED:
+
+    rule check_tasks:
+        """Are the lm-eval tasks known, and can their data sets be read?"""
+        input:
+            datasets=lambda w: files_of(sources.task_datasets(CONFIG, w.setting)),
+        output:
+            "results/checks/{setting}/tasks.json",
+        log:
+            "results/logs/check_tasks/{setting}.log",
+        benchmark:
+            "results/benchmarks/check_tasks/{setting}.tsv"
+        priority: 3
+        params:
+            settings=lambda w: json.dumps(
+                CONFIG["settings"][w.setting]["downstream"], sort_keys=True
+            ),
+            datasets=lambda w: flags("--dataset", sources.task_datasets(CONFIG, w.setting)),
+        resources:
+            mem_mb=4000,
+            runtime=60,
+        shell:
+            "python -m poet.evaluate.beforehand tasks --settings {params.settings:q} {params.datasets} "
+            "--output {output} 2>&1 | tee {log} >&2"
+
+    rule check_questions:
+        """Do the prompts of a further benchmark fit the start model?"""
+        input:
+            prompts="results/{rate}/{setting}/prompts.jsonl",
+            model="results/models/{setting}/sft",
+        output:
+            "results/checks/{setting}/{rate}.json",
+        log:
+            "results/logs/check_questions/{rate}-{setting}.log",
+        benchmark:
+            "results/benchmarks/check_questions/{rate}-{setting}.tsv"
+        priority: 3
+        params:
+            record=record("tokenize"),
+            needs=answer_needs,
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        shell:
+            "python -m poet.evaluate.beforehand questions --record {params.record:q} "
+            "--prompts {input.prompts} --model {input.model} --needs {params.needs:q} "
+            "--output {output} 2>&1 | tee {log} >&2"
+
+    rule check_judge:
+        """Can a judge that is not trained here judge, and read what it will be asked?"""
+        input:
+            prompts=lambda w: judging.prompts(w.setting, w.use),
+            model=lambda w: judging.model(CONFIG, w.annotator, w.setting),
+        output:
+            "results/checks/{setting}/{use}/{annotator}.json",
+        log:
+            "results/logs/check_judge/{setting}-{use}-{annotator}.log",
+        benchmark:
+            "results/benchmarks/check_judge/{setting}-{use}-{annotator}.tsv"
+        priority: 3
+        wildcard_constraints:
+            use="annotators|safety",
+        params:
+            settings=lambda w: judging.settings(CONFIG, w.annotator),
+            content=lambda w: judging.content(CONFIG, w.annotator),
+            model=lambda w, input: given("--model", input.model),
+            needs=answer_needs,
+        resources:
+            mem_mb=4000,
+            runtime=30,
+        shell:
+            "python -m poet.evaluate.beforehand judge --annotator {wildcards.annotator} "
+            "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
+            "--needs {params.needs:q} --output {output} 2>&1 | tee {log} >&2"
+
+    rule generate:
+        """Sample an answer to every evaluation prompt with every seed of a method."""
+        input:
+            prompts="results/data/{setting}/prompts.jsonl",
+            models=lambda w: paths.models(CONFIG, w.setting, w.method),
+            trained_on=lambda w: paths.tokens_info(w.setting, w.method),
+        output:
+            answers=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
+            summary="results/generations/{setting}/{method}/summary.json",
+        log:
+            "results/logs/generate/{setting}-{method}.log",
+        benchmark:
+            "results/benchmarks/generate/{setting}-{method}.tsv"
+        priority: 1  # the analyses wait for it
+        params:
+            record=record("generate"),
+            seeds=SEEDS,
+            trained_on=lambda w, input: given("--tokens-info", input.trained_on),
+            engine=lambda w: sources.engine_flag(CONFIG, w.setting),
+        resources:
+            mem_mb=4000,
+            runtime=240,
+            gpu=0,
+        shell:
+            "python -m poet.devices {resources.gpu} "
+            "poet.evaluate.generation --record {params.record:q} --prompts {input.prompts} "
+            "--models {input.models} --seeds {params.seeds} {params.trained_on} "
+            "{params.engine} --output {output.answers} --summary {output.summary} "
+            "2>&1 | tee {log} >&2"
+
+    rule annotate:
+        """Compare every answer with the reference answer."""
+        input:
+            prompts="results/data/{setting}/prompts.jsonl",
+            generations=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
+            model=lambda w: judging.model(CONFIG, w.annotator, w.setting),
+            checked=lambda w: judging.check(CONFIG, w.annotator, w.setting, "annotators"),
+        output:
+            annotations=per_seed(
+                "results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"
+            ),
+            usage="results/annotations/{setting}/{annotator}/{method}/usage.json",
+        log:
+            "results/logs/annotate/{setting}-{annotator}-{method}.log",
+        benchmark:
+            "results/benchmarks/annotate/{setting}-{annotator}-{method}.tsv"
+        priority: 1  # scores and analyses wait for it
+        wildcard_constraints:
+            annotator=alternatives(set(CONFIG["annotators"]) - BOUGHT),
+        params:
+            record=record("annotate"),
+            settings=lambda w: judging.settings(CONFIG, w.annotator),
+            content=lambda w: judging.content(CONFIG, w.annotator),
+            model=lambda w, input: given("--model", input.model),
+        resources:
+            mem_mb=4000,
+            runtime=240,
+            gpu=0,
+        shell:
+            "python -m poet.devices {resources.gpu} "
+            "poet.evaluate.annotators --record {params.record:q} "
+            "--annotator {wildcards.annotator} "
+            "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
+            "--generations {input.generations} --output {output.annotations} --usage {output.usage} "
+            "2>&1 | tee {log} >&2"
+
+    use rule annotate as buy_annotations with:
+        # The judge is behind a network, which a cluster's nodes may lack. Its key stays in the environment.
+        localrule: True
+        wildcard_constraints:
+            annotator=alternatives(BOUGHT),
+
+    rule evaluate_downstream:
+        """The setting's lm-eval tasks with every seed of a method."""
+        input:
+            models=lambda w: paths.models(CONFIG, w.setting, w.method),
+            tasks=lambda w: paths.tasks(CONFIG, w.setting),
+            datasets=lambda w: files_of(sources.task_datasets(CONFIG, w.setting)),
+            checked=lambda w: paths.tasks_check(CONFIG, w.setting),
+        output:
+            per_seed("results/downstream/{setting}/{method}/seed-{seed}.json"),
+        log:
+            "results/logs/evaluate_downstream/{setting}-{method}.log",
+        benchmark:
+            "results/benchmarks/evaluate_downstream/{setting}-{method}.tsv"
+        params:
+            record=record("downstream"),
+            tasks=lambda w, input: given("--tasks-dir", input.tasks),
+            datasets=lambda w: flags("--dataset", sources.task_datasets(CONFIG, w.setting)),
+        resources:
+            mem_mb=4000,
+            runtime=240,
+            gpu=0,
+        shell:
+            "python -m poet.devices {resources.gpu} "
+            "poet.evaluate.downstream --record {params.record:q} --models {input.models} "
+            "{params.tasks} {params.datasets} --output {output} "
+            "2>&1 | tee {log} >&2"
+
+    rule read_questions:
+        """The prompts of a benchmark, with the baseline's answers where it has one."""
+        input:
+            lambda w: sources.question_folders(CONFIG, w.rate, w.setting),
+        output:
+            "results/{rate}/{setting}/prompts.jsonl",
+        log:
+            "results/logs/read_questions/{rate}-{setting}.log",
+        benchmark:
+            "results/benchmarks/read_questions/{rate}-{setting}.tsv"
+        priority: 3  # what is wrong with them is to show before the trainings
+        params:
+            flags=lambda w: sources.question_flags(CONFIG, w.rate, w.setting),
+            content=lambda w: sources.question_content(CONFIG, w.rate, w.setting),
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        shell:
+            "python -m poet.evaluate.questions {params.flags} --output {output} 2>&1 | tee {log} >&2"
+
+    use rule generate as answer_questions with:
+        input:
+            prompts="results/{rate}/{setting}/prompts.jsonl",
+            models=lambda w: paths.models(CONFIG, w.setting, w.method),
+            trained_on=lambda w: paths.tokens_info(w.setting, w.method),
+            checked="results/checks/{setting}/{rate}.json",
+        output:
+            answers=per_seed("results/{rate}/{setting}/answers/{method}/seed-{seed}.json"),
+            summary="results/{rate}/{setting}/answers/{method}/summary.json",
+        log:
+            "results/logs/answer_questions/{rate}-{setting}-{method}.log",
+        benchmark:
+            "results/benchmarks/answer_questions/{rate}-{setting}-{method}.tsv"
+
+    rule judge_safety:
+        """Is every answer safe?"""
+        input:
+            generations=per_seed("results/safety/{setting}/answers/{method}/seed-{seed}.json"),
+            model=lambda w: judging.model(CONFIG, w.annotator, w.setting),
+            checked=lambda w: judging.check(CONFIG, w.annotator, w.setting, "safety"),
+        output:
+            verdicts=per_seed("results/safety/{setting}/{annotator}/{method}/seed-{seed}.json"),
+            usage="results/safety/{setting}/{annotator}/{method}/usage.json",
+        log:
+            "results/logs/judge_safety/{setting}-{annotator}-{method}.log",
+        benchmark:
+            "results/benchmarks/judge_safety/{setting}-{annotator}-{method}.tsv"
+        wildcard_constraints:
+            annotator=alternatives(members.judges(CONFIG, "safety") - BOUGHT),
+        params:
+            record=record("annotate"),
+            settings=lambda w: judging.settings(CONFIG, w.annotator),
+            content=lambda w: judging.content(CONFIG, w.annotator),
+            model=lambda w, input: given("--model", input.model),
+        resources:
+            mem_mb=4000,
+            runtime=240,
+            gpu=0,
+        shell:
+            "python -m poet.devices {resources.gpu} "
+            "poet.evaluate.safety --record {params.record:q} "
+            "--annotator {wildcards.annotator} --settings {params.settings:q} {params.model} "
+            "--generations {input.generations} --output {output.verdicts} --usage {output.usage} "
+            "2>&1 | tee {log} >&2"
+
+    use rule judge_safety as buy_safety_verdicts with:
+        localrule: True
+        wildcard_constraints:
+            annotator=alternatives(members.judges(CONFIG, "safety") & BOUGHT),
+
+    use rule annotate as buy_arena_verdicts with:
+        input:
+            prompts="results/arena/{setting}/prompts.jsonl",
+            generations=per_seed("results/arena/{setting}/answers/{method}/seed-{seed}.json"),
+            model=[],
+        output:
+            annotations=per_seed("results/arena/{setting}/{annotator}/{method}/seed-{seed}.json"),
+            usage="results/arena/{setting}/{annotator}/{method}/usage.json",
+        localrule: True
+        log:
+            "results/logs/buy_arena_verdicts/{setting}-{annotator}-{method}.log",
+        benchmark:
+            "results/benchmarks/buy_arena_verdicts/{setting}-{annotator}-{method}.tsv"
+        wildcard_constraints:
+            annotator=alternatives(members.judges(CONFIG, "arena") & BOUGHT),
+        params:
+            record=lambda w: sources.baseline_record(CONFIG, "arena", w.setting, w.method),
+            settings=lambda w: judging.settings(CONFIG, w.annotator),
+            content=lambda w: judging.content(CONFIG, w.annotator),
+            model=lambda w, input: given("--model", input.model),
+
+    rule rate:
+        """Rates of every method with intervals, and the paired gains of POET."""
+        input:
+            lambda w: files_of(paths.verdicts(CONFIG, w.rate, w.setting)),
+        output:
+            "results/{rate}/{setting}/{annotator}/rates.json",
+        log:
+            "results/logs/rate/{rate}-{setting}-{annotator}.log",
+        benchmark:
+            "results/benchmarks/rate/{rate}-{setting}-{annotator}.tsv"
+        params:
+            methods=lambda w: flags("--method", paths.verdicts(CONFIG, w.rate, w.setting)),
+            gains=lambda w: gain_flags(members.gains(CONFIG, GRID[w.setting])),
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        shell:
+            "python -m poet.evaluate.rates {wildcards.rate} --setting {wildcards.setting} "
+            "--annotator {wildcards.annotator} {params.methods} {params.gains} --output {output} "
+            "2>&1 | tee {log} >&2"

@@ -208,6 +208,24 @@ def load_record(text: str) -> dict:
         raise UserError(f"record {text[:100]} is not valid JSON: {error}") from None
 
 
+def named_files(entries: Iterable[list[str]], flag: str, names: int = 1) -> dict:
+    """What follows a flag that is repeated, names and then files, as name -> files.
+
+    Args:
+        names: how many words name the files; where there are several, the key is their tuple.
+
+    Raises:
+        UserError: a name comes twice, or without files.
+    """
+    named = {}
+    for entry in entries:
+        words, files = tuple(entry[:names]), entry[names:]
+        if words in named or not files:
+            raise UserError(f"{flag} {' '.join(words)}: expected each once, with a file per seed")
+        named[words] = files
+    return named if names > 1 else {name: files for (name,), files in named.items()}
+
+
 def _open(path: str | Path):
     if str(path).endswith(".gz"):
         return gzip.open(path, "rt", encoding="utf-8")

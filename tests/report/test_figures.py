@@ -91,7 +91,7 @@ def test_a_number_without_an_interval_is_a_dot(tmp_path, table):
     unknown = {"lc_win_rate": "50.00", "lc_ci_low": "", "lc_ci_high": ""}
     varied = {"objective": "dpo", "truncation": "none", "keep": "100", "paper_lc_win_rate": ""}
     path = table(("world", "dpo", unknown | varied | {"wr_ci_low": "", "wr_ci_high": ""}))
-    for figure in ("win-rates", "lc-length", "ablation"):
+    for figure in ("win-rates", "lc-length", "ablation-curves"):
         _, _, data = written(tmp_path, figure, "--table", path)
         assert all("50.00" in row.values() or row["value"] == "43.21" for row in rows_of(data))
 
@@ -123,7 +123,7 @@ def test_ablation_curves_hold_ours_and_the_papers(tmp_path, table):
         row("own", "25", paper_lc_win_rate="14.1"), row("none", "100", paper_lc_win_rate="12.9"),
         row("poet", "25"), row("poet", "50", **NONE, n_prompts="", paper_lc_win_rate="24.9"),
     )  # fmt: skip
-    svg, _, data = written(tmp_path, "ablation", "--table", path)
+    svg, _, data = written(tmp_path, "ablation-curves", "--table", path)
     assert [(r["curve"], r["keep"]) for r in rows_of(data)] == [
         ("own", "25"), ("own", "100"), ("poet", "25"), ("poet", "50"),
     ]  # fmt: skip
@@ -200,7 +200,7 @@ def test_training_shows_mean_and_range_over_seeds(tmp_path, train_json):
 def test_training_without_rewards_names_the_file(tmp_path, train_json):
     path = train_json("empty", "dpo", 1.0, steps=())
     with pytest.raises(UserError, match=r"empty\.json: log_history has no row with the key"):
-        figure_training.training_rows([("world", "dpo", [path])])
+        figure_training.training_rows({("world", "dpo"): [path]})
 
 
 def test_more_panels_than_a_row_holds_are_all_drawn(tmp_path, train_json):

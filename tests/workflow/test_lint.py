@@ -1,4 +1,4 @@
-"""`snakemake --lint` is clean, but for exceptions justified in one line each; commands do run."""
+"""`snakemake --lint` is clean; commands do run."""
 
 import json
 import re
@@ -6,12 +6,6 @@ import subprocess
 import sys
 
 import pytest
-
-JUSTIFIED = {
-    "Shell command directly uses variable RUN_FLAGS from outside of the rule": (
-        "how often to save and where to log is no part of a result; as params it would re-run"
-    ),
-}
 
 
 @pytest.mark.parametrize("configuration", ["config.yaml", "config/own-data.yaml"])
@@ -24,15 +18,8 @@ def test_lint(pytestconfig, tmp_path, configuration):
         [sys.executable, "-m", "snakemake", "--lint", "--configfile", configuration, *flags],
         cwd=pytestconfig.rootpath, capture_output=True, text=True,
     )  # fmt: skip
-    places = re.split(r"^Lints for ", result.stderr, flags=re.MULTILINE)
-    assert any("rule train " in place for place in places)  # it did read the rules
-    findings = [
-        f"{place.splitlines()[0]} {title}"
-        for place in places
-        for title in re.findall(r"^ {4}\* (.*):$", place, flags=re.MULTILINE)
-        if title not in JUSTIFIED
-    ]
-    assert not findings
+    assert result.returncode == 0, result.stderr
+    assert "Lints for" not in result.stderr and "in a good condition" in result.stderr
 
 
 @pytest.mark.parametrize("target", ["results", "worlds", "ablation", "sweep", "diagnose"])

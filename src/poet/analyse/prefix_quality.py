@@ -46,9 +46,9 @@ from poet.data.ends import with_ends
 from poet.data.templates import Chat
 from poet.evaluate.sampling import load_model
 from poet.files import (
-    UserError,
     cli,
     load_record,
+    named_files,
     publish,
     read_json,
     read_jsonl,
@@ -92,15 +92,6 @@ def completion_rows(setting: str, measure: str, by_prefix: dict, prompt_ids: lis
                 }
 
 
-def _named_seeds(entries, flag: str) -> dict[str, list[list[dict]]]:
-    named = {}
-    for name, *files in entries:
-        if name in named or not files:
-            raise UserError(f"{flag} {name}: expected each method once, with a file per seed")
-        named[name] = [read_json(file) for file in files]
-    return named
-
-
 def write_completions(rows, path) -> None:
     """Write the rows of :func:`completion_rows` as parquet."""
     import pyarrow as pa
@@ -133,7 +124,8 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     record = load_record(args.record)
     settings, setting = record["analysis"], record["setting"]
-    generations = _named_seeds(args.generations, "--generations")
+    files = named_files(args.generations, "--generations")
+    generations = {name: [*map(read_json, seeds)] for name, seeds in files.items()}
 
     import torch
 

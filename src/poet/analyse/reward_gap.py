@@ -52,7 +52,7 @@ from poet.analyse.margins import Trained, against, describe, trained
 from poet.analyse.pair_prefixes import held_out_rows
 from poet.analyse.token_statistics import token_statistics
 from poet.evaluate.statistics import Score
-from poet.files import UserError, cli, load_record, read_json, write_csv, write_json
+from poet.files import cli, load_record, named_files, read_json, write_csv, write_json
 from poet.methods import SIDES
 from poet.methods.objectives import OBJECTIVES
 
@@ -147,19 +147,9 @@ def read_tokens(tokens_path, reference_path, start, n: int) -> dict:
     return tokens.to_pydict()
 
 
-def by_method(entries, flag: str) -> dict[str, list[str]]:
-    """``[["dpo", "a.json", ...], ...]`` as ``{"dpo": ["a.json", ...]}``."""
-    named = {}
-    for name, *files in entries:
-        if name in named or not files:
-            raise UserError(f"{flag} {name}: expected each method once, with an entry per seed")
-        named[name] = files
-    return named
-
-
 def read_answers(entries, flag: str) -> dict[str, list[list[dict]]]:
     """The rows of every seed's file, by method."""
-    return {name: [*map(read_json, files)] for name, files in by_method(entries, flag).items()}
+    return {name: [*map(read_json, files)] for name, files in named_files(entries, flag).items()}
 
 
 def main(argv=None) -> None:
@@ -187,7 +177,7 @@ def main(argv=None) -> None:
     setting, settings = record["setting"], record["analysis"]
     tokens = read_tokens(args.tokens, args.reference, args.start, settings["pairs"])
     width = max(len(ids) for side in SIDES for ids in tokens[f"{side}_ids"])
-    folders = {"sft": [args.start], **by_method(args.models, "--models")}
+    folders = {"sft": [args.start], **named_files(args.models, "--models")}
     statistics = {
         name: [
             token_statistics(folder, tokens, record, f"reward gap {setting}/{name}")

@@ -27,7 +27,7 @@ import numpy as np
 from poet.evaluate import alpaca, statistics
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.statistics import Score, known
-from poet.files import UserError, cli, read_json, write_json
+from poet.files import UserError, cli, named_files, read_json, write_json
 from poet.provenance import version
 
 START = "sft"
@@ -209,16 +209,6 @@ def _compared(method: Method, baseline: Method, attribute: str):
     return result, reason
 
 
-def _named(entries) -> dict[str, list[str]]:
-    """``[["dpo", "a.json", ...], ...]`` as ``{"dpo": ["a.json", ...]}``."""
-    named = {}
-    for name, *files in entries:
-        if name in named or not files:
-            raise UserError(f"--method {name}: expected each method once, with a file per seed")
-        named[name] = files
-    return named
-
-
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--setting", required=True)
@@ -238,7 +228,7 @@ def main(argv=None) -> None:
     )
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
-    files = _named(args.method)
+    files = named_files(args.method, "--method")
     for name in [name for pair in args.gain for name in pair]:
         if name not in files:
             raise UserError(f"{name} has no --method; found {', '.join(files)}")

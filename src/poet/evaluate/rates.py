@@ -18,7 +18,7 @@ from poet.evaluate import arena, statistics
 from poet.evaluate.length_control import draw_prompts
 from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, known
-from poet.files import UserError, cli, write_json
+from poet.files import UserError, cli, named_files, write_json
 
 NEEDED = {"safety": ("safe",), "arena": ("wins", "battles", "verdicts")}
 DRAWS = 1000
@@ -123,7 +123,10 @@ def main(argv=None) -> None:
     )
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
-    methods = {name: read_method(files, args.metric) for name, *files in args.method}
+    methods = {
+        name: read_method(files, args.metric)
+        for name, files in named_files(args.method, "--method").items()
+    }
     first = next(iter(methods.values()))[0]
     for name, seeds in methods.items():
         if _prompts(seeds[0]) != _prompts(first):

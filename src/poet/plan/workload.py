@@ -27,8 +27,7 @@ SECONDS = (  # rules that take seconds, or minutes of a CPU
     "score", "rate", "compare",
     "tabulate_main", "tabulate_variants", "tabulate_downstream", "tabulate_prefix",
     "tabulate_rates", "tabulate_language", "tabulate_sweep",
-    "draw_win_rates", "draw_length_control", "draw_ablation", "draw_lengths", "draw_training",
-    "draw_pair_lengths", "draw_prefix_quality", "draw_margins", "draw_entropy",
+    "draw_scores", "draw_lengths", "draw_training", "draw_analysis",
     "collect_cautions", "write_manifest", "write_page",
 )  # fmt: skip
 

@@ -16,7 +16,7 @@ from poet.report.headline import is_poet
 
 
 def bundle(
-    annotations: list[tuple[str, str, str, list[str]]],
+    annotations: dict[tuple[str, str, str], list[str]],
     gains: dict[str, str],
     methods: dict[str, dict],
     seeds: list[int],
@@ -24,7 +24,7 @@ def bundle(
     """Everything that the page's browser of answers shows.
 
     Args:
-        annotations: (setting, annotator, method, files in alpaca-eval's format, one per seed).
+        annotations: (setting, annotator, method) -> files in alpaca-eval's format, one per seed.
         gains: method -> baseline.
         methods: that section of the configuration.
         seeds: of the files, in their order.
@@ -41,7 +41,7 @@ def bundle(
     """
     found: dict = {"prompts": {}, "references": {}, "answers": {}, "lengths": {}, "pairs": []}
     preferences = {}
-    for setting, annotator, method, files in annotations:
+    for (setting, annotator, method), files in annotations.items():
         for seed, path in zip(seeds, files, strict=True):
             rows = read_rows(path)
             prompts = found["prompts"].setdefault(setting, [row["instruction"] for row in rows])

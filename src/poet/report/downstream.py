@@ -17,7 +17,7 @@ NOTES = (
 )
 
 
-def rows_of(results: list[tuple[str, str, list[dict]]], gains=()) -> list[dict]:
+def rows_of(results: dict[tuple[str, str], list[dict]], gains=()) -> list[dict]:
     """One row of text cells per setting x method: lm-eval's metrics in its own unit (shares of 1).
 
     Per task and metric: the mean over seeds; ``*_se_questions``, lm-eval's standard error (which
@@ -28,13 +28,13 @@ def rows_of(results: list[tuple[str, str, list[dict]]], gains=()) -> list[dict]:
     the metrics of the Open LLM Leaderboard v1.
 
     Args:
-        results: (setting, method, one lm-eval result per seed) in the order of the rows.
+        results: (setting, method) -> one lm-eval result per seed, in the order of the rows.
         gains: (method, baseline) whose averages are compared.
 
     Raises:
         UserError: the results come from several backends, precisions or versions of lm-eval.
     """
-    backends = {result["backend"] for _, _, of_seeds in results for result in of_seeds}
+    backends = {result["backend"] for of_seeds in results.values() for result in of_seeds}
     if len(backends) > 1:
         raise UserError(
             f"the downstream results come from several backends: {'; '.join(sorted(backends))}.\n"
@@ -42,7 +42,7 @@ def rows_of(results: list[tuple[str, str, list[dict]]], gains=()) -> list[dict]:
             "results/downstream)."
         )
     rows, averages = [], {}
-    for setting, method, of_seeds in results:
+    for (setting, method), of_seeds in results.items():
         models = list({result["model_name"]: result for result in of_seeds}.values())
         row = {"setting": setting, "method": method, "n_seeds": str(len(models))}
         row |= dict.fromkeys(("average", *GAIN), "")
@@ -57,7 +57,7 @@ def rows_of(results: list[tuple[str, str, list[dict]]], gains=()) -> list[dict]:
         averages[setting, method] = [*map(statistics.fmean, zip(*primary, strict=True))]
         row["average"] = fixed(statistics.fmean(averages[setting, method]), SHARE)
         rows.append(row)
-    for setting in dict.fromkeys(setting for setting, *_ in results):
+    for setting in dict.fromkeys(setting for setting, _ in results):
         of_setting = {method: found for (s, method), found in averages.items() if s == setting}
         compared = _gains(of_setting, gains)
         for row in rows:

@@ -14,17 +14,17 @@ REWARDS = {"chosen": (BLUE, "-"), "rejected": (ORANGE, "--"), "margins": (GREEN,
 PANELS_PER_ROW = 4
 
 
-def training_rows(runs: list[tuple[str, str, list[str]]]) -> list[dict]:
+def training_rows(runs: dict[tuple[str, str], list[str]]) -> list[dict]:
     """Implicit rewards over training: mean, minimum and maximum over seeds, a row per logged step.
 
     Args:
-        runs: (setting, method, paths of ``train.json``, one per seed) in the order of the panels.
+        runs: (setting, method) -> paths of ``train.json``, one per seed; in order of the panels.
 
     Raises:
         UserError: a file whose ``log_history`` holds no rewards.
     """
     rows = []
-    for setting, method, paths in runs:
+    for (setting, method), paths in runs.items():
         seeds = [_rewards(path) for path in paths]
         objective = read_json(paths[0])["record"]["objective"]
         for step in sorted(set.intersection(*map(set, seeds))):

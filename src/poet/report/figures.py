@@ -6,7 +6,7 @@ import argparse
 import csv
 
 from poet.evaluate.prompts import read_rows
-from poet.files import cli
+from poet.files import cli, named_files
 from poet.report import figure_analysis, figure_scores, figure_training
 from poet.report.style import save
 
@@ -24,10 +24,12 @@ def _read_table(path: str) -> list[dict]:
         return list(csv.DictReader(file))
 
 
-def _lengths(annotations: list[list[str]]) -> list[tuple[str, str, int, list[int]]]:
+def _lengths(
+    annotations: dict[tuple[str, str], list[str]],
+) -> list[tuple[str, str, int, list[int]]]:
     """Lengths of what every method wrote, after those of each setting's reference answers."""
     found = {}
-    for setting, method, *files in annotations:
+    for (setting, method), files in annotations.items():
         of_seeds = [read_rows(path) for path in files]
         reference = [len(row["output_1"]) for row in of_seeds[0]]
         found.setdefault((setting, "reference"), (1, reference))
@@ -42,7 +44,7 @@ def main(argv=None) -> None:
     figures.add_parser("win-rates", help="win rates with intervals, per method")
     lc = figures.add_parser("lc-length", help="length-controlled win rate against length")
     lc.add_argument("--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE"))
-    figures.add_parser("ablation", help="win rate against the share of the length that is kept")
+    figures.add_parser("ablation-curves", help="win rate against the share that is kept")
     for name, (_, what) in ANALYSES.items():
         figures.add_parser(name, help=what)
     for figure in figures.choices.values():
@@ -67,18 +69,18 @@ def main(argv=None) -> None:
         case "lc-length":
             rows = figure_scores.length_control_rows(_read_table(args.table), dict(args.gain))
             draw = figure_scores.draw_length_control
-        case "ablation":
+        case "ablation-curves":
             rows = figure_scores.ablation_rows(_read_table(args.table))
             draw = figure_scores.draw_ablation
         case name if name in ANALYSES:
             rows, draw = _read_table(args.table), ANALYSES[name][0]
             rows = figure_analysis.entropy_rows(rows) if name == "entropy" else rows
         case "lengths":
-            rows = figure_scores.length_rows(_lengths(args.annotations))
+            files = named_files(args.annotations, "--annotations", names=2)
+            rows = figure_scores.length_rows(_lengths(files))
             draw = figure_scores.draw_lengths
         case "training":
-            runs = [(setting, method, files) for setting, method, *files in args.runs]
-            rows = figure_training.training_rows(runs)
+            rows = figure_training.training_rows(named_files(args.runs, "--runs", names=2))
             draw = figure_training.draw_training
     save(rows, draw, args.output)
 

@@ -14,7 +14,7 @@ import numpy as np
 from poet.evaluate.annotators import pair_up
 from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, over_prompts
-from poet.files import cli
+from poet.files import cli, named_files
 from poet.report.formats import SHARE, Layout, fixed, write
 from poet.world.language import reward
 from poet.world.simulate import REFERENCE, babble
@@ -101,10 +101,8 @@ def main(argv=None) -> None:
     from pyarrow import parquet
 
     rows = []
-    for world in args.world:
-        if len(world) < 4:
-            parser.error(f"--world {' '.join(world)}: expected SETTING CORPUS PROMPTS GENERATIONS")
-        setting, corpus, prompts, *files = world
+    worlds = named_files(args.world, "--world", names=3)
+    for (setting, corpus, prompts), files in worlds.items():
         generations = {path: read_rows(path) for path in files}
         corpus = parquet.read_table(corpus).to_pylist()
         rows += language_rows(setting, corpus, read_rows(prompts), generations)

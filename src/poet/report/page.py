@@ -15,7 +15,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from poet.files import UserError, cli, publish, read_json
+from poet.files import UserError, cli, named_files, publish, read_json
 from poet.report import headline, language, rates, tables
 from poet.report.answers import bundle, packed
 
@@ -248,7 +248,7 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     made_of = read_json(args.manifest)
     config = made_of["config"]
-    annotations = [(s, a, m, files) for s, a, m, *files in args.annotations]
+    annotations = named_files(args.annotations, "--annotations", names=3)
     gains = headline.poet_gains([*map(read_json, args.comparison)], config["methods"])
     answer = headline.sentence(gains)
     cautions = [

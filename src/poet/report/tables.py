@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from poet.files import cli, load_record, read_json
+from poet.files import cli, load_record, named_files, read_json
 from poet.methods.truncation import TRUNCATIONS, name_of
 from poet.report import downstream, prefix
 from poet.report.formats import LENGTH, PERCENT, SHARE, Layout, fixed, write
@@ -228,7 +228,8 @@ def main(argv=None) -> None:
         table.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
     args = parser.parse_args(argv)
     if args.table == "downstream":
-        results = [(s, m, [*map(read_json, files)]) for s, m, *files in args.results]
+        files = named_files(args.results, "--results", names=2)
+        results = {row: [*map(read_json, seeds)] for row, seeds in files.items()}
         rows, below = downstream.rows_of(results, args.gain), downstream.NOTES
     elif args.table == "prefix":
         measured = [*map(read_json, args.measured)]

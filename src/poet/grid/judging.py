@@ -1,0 +1,64 @@
+"""What a rule that judges or scores is told of an annotator: its model, its section, its checks."""
+
+from __future__ import annotations
+
+import json
+from shlex import quote
+
+from poet.config_checks import scorer_of
+from poet.grid import members, paths
+from poet.grid.sources import hub_folder
+from poet.hub import lock, wanted
+from poet.local_inputs import content_of_annotator
+
+
+def model(config: dict, annotator: str, setting: str) -> list[str]:
+    """The folder of an annotator's model: the hub's, the setting's own reward model, or none."""
+    section = config["annotators"][annotator]
+    if section["kind"] == "reward_model" and "name" not in section:
+        return [f"results/models/{setting}/reward_model"]
+    return hub_folder(config, section.get("name"))
+
+
+def settings(config: dict, annotator: str) -> str:
+    """Its section as JSON, an unpinned revision looked up: its change re-runs a rule."""
+    section = dict(config["annotators"][annotator])
+    if section.get("name") in wanted.repositories(config):
+        section["revision"] = lock.pinned(config["lock"], section["name"], section.get("revision"))
+    if section.get("backend") == "vllm":
+        section["vllm_python"] = config["vllm_python"]
+    return json.dumps(section, sort_keys=True)
+
+
+def content(config: dict, annotator: str) -> list[str]:
+    """Digests of what it has on this machine: model, judge, annotations to replay."""
+    return content_of_annotator(config["annotators"][annotator])
+
+
+def check(config: dict, annotator: str, setting: str, use: str) -> list[str]:
+    """What the rule check_judge says of a model or a replay; nothing of what is ours, or bought."""
+    section = config["annotators"][annotator]
+    loaded = section["kind"] in ("local_judge", "replay") or (
+        section["kind"] == "reward_model" and hub_folder(config, section.get("name"))
+    )
+    return [f"results/checks/{setting}/{use}/{annotator}.json"] if loaded else []
+
+
+def prompts(setting: str, use: str) -> str:
+    """The prompts whose answers an annotator judges, for a use: its own or that of a benchmark."""
+    return f"results/{'data' if use == 'annotators' else use}/{setting}/prompts.jsonl"
+
+
+def scorer_flags(config: dict, setting: str, folder: str) -> str:
+    """What poet.analyse.prefix_quality is told of the annotator that scores prefixes."""
+    name = scorer_of(config, setting)
+    flags = f"--annotator {name} --settings {quote(settings(config, name))}"
+    return f"{flags} {paths.given('--model', folder)}" if folder else flags
+
+
+def scorers_annotations(config: dict, setting: str) -> dict[str, list[str]]:
+    """What the scorer found of the analysed answers; nothing where it does not annotate them."""
+    name = scorer_of(config, setting)
+    if name not in config["settings"][setting]["annotators"]:
+        return {}
+    return paths.annotations(config, setting, name, members.methods_of(config, "main", setting))

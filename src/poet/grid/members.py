@@ -1,0 +1,131 @@
+"""Which settings, methods, annotators and truncations take part in what.
+
+``config`` is validated (see :func:`poet.config.load`) everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from poet.config import resolve, sweep_cells
+from poet.methods.truncation import name_of
+from poet.report.tables import belongs
+
+NO_SWEEP = {"settings": [], "methods": []}
+
+
+def _sections(config: dict) -> dict[str, dict]:
+    """Setting of the grid -> its section."""
+    return {name: config["settings"][name] for name in config["grid"]}
+
+
+def worlds(config: dict) -> list[str]:
+    """The settings whose data are simulated."""
+    return [name for name, of in _sections(config).items() if of["data"]["kind"] == "world"]
+
+
+def tuned(config: dict) -> list[str]:
+    """The settings whose start model is trained here."""
+    return [name for name, of in _sections(config).items() if "sft" in of]
+
+
+def benchmarked(config: dict) -> list[str]:
+    """The settings that are evaluated on AlpacaEval's prompts."""
+    return [name for name, of in _sections(config).items() if "evaluation" in of["data"]]
+
+
+def analysed(config: dict) -> list[str]:
+    """The settings that ask for prefix quality and, where they train, the reward gap."""
+    return [name for name, of in _sections(config).items() if of.get("analysis")]
+
+
+def rated(config: dict, rate: str) -> list[str]:
+    """The settings that ask for a further benchmark."""
+    return [name for name, of in _sections(config).items() if of.get(rate)]
+
+
+def trained(config: dict) -> list[str]:
+    """The settings in which any method is trained."""
+    return [name for name, methods in config["grid"].items() if set(methods) - {"sft"}]
+
+
+def sweep(config: dict) -> dict:
+    """The section on beta and learning rate; without settings and methods where there is none."""
+    return config.get("sweep", NO_SWEEP)
+
+
+def bought(config: dict) -> set[str]:
+    """The annotators behind a network."""
+    return {name for name, section in config["annotators"].items() if section["kind"] == "api"}
+
+
+def judges(config: dict, rate: str) -> set[str]:
+    """The annotators that a further benchmark is judged by."""
+    return {config["settings"][name][rate]["annotator"] for name in rated(config, rate)}
+
+
+def methods_of(config: dict, table: str, setting: str) -> list[str]:
+    """The methods of a setting that a table shows."""
+    methods = config["grid"][setting]
+    return [method for method in methods if method in config["tables"].get(table, methods)]
+
+
+def settings_of(config: dict, table: str) -> list[str]:
+    """The settings whose grid holds every method of a table that the configuration lists."""
+    listed = config["tables"].get(table)
+    return [n for n, methods in config["grid"].items() if listed and set(listed) <= set(methods)]
+
+
+def compared(config: dict, comparison: str, setting: str) -> list[str]:
+    """The methods of a comparison: of the main table, of the table that it is named by, or the arms
+    of the sweep."""
+    if comparison == "comparison":
+        return methods_of(config, "main", setting)
+    if comparison == "sweep":
+        return sweep(config)["methods"]
+    methods = methods_of(config, comparison, setting)
+    chosen = belongs(comparison, config["methods"], methods)
+    return [method for method in methods if method in chosen]
+
+
+def cells(config: dict, arm: str) -> list[str]:
+    """The methods that a sweep makes of one of its arms."""
+    return list(sweep_cells(sweep(config), arm))
+
+
+def gains(config: dict, methods: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs (method, baseline) of the configuration among these methods."""
+    methods = set(methods)
+    return [(m, b) for m, b in config["gains"].items() if {m, b} <= methods]
+
+
+def truncation_of(config: dict, setting: str, method: str) -> str:
+    """The name of a method's truncation in a path."""
+    return name_of(resolve(config, setting, method)["truncation"])
+
+
+def truncations(config: dict) -> dict[str, dict]:
+    """Name in a path -> choice, of all methods that cut responses."""
+    choices = [of["truncation"] for of in config["methods"].values() if "truncation" in of]
+    return {name_of(choice): choice for choice in choices if choice["strategy"] != "none"}
+
+
+def papers_annotators(config: dict, judge: str) -> list[str]:
+    """The annotators that are the paper's judge; what is replayed says so by its name."""
+
+    def is_it(name: str, section: dict) -> bool:
+        if section["kind"] == "api":
+            return Path(section["judge"]).stem == judge
+        return section["kind"] == "replay" and name == judge
+
+    return [name for name, section in config["annotators"].items() if is_it(name, section)]
+
+
+def papers_scorers(config: dict) -> list[str]:
+    """The annotators that are the paper's reward model for prefixes."""
+    return [
+        name
+        for name, section in config["annotators"].items()
+        if section["kind"] == "reward_model" and "ArmoRM" in section.get("name", "")
+    ]

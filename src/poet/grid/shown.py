@@ -1,0 +1,179 @@
+"""What the report shows: all that the configuration asks for, or what an archive has of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from poet.config_checks import RATES
+from poet.grid import judging, members, paths
+
+VARIANTS = ("ablation", "baselines")
+# Figure of scores -> the table that has its numbers.
+SCORES = {"win-rates": "main", "lc-length": "main", "ablation-curves": "ablation"}
+# Figure of an analysis -> the file that has its numbers.
+ANALYSES = {
+    "pair-lengths": "diagnosis",
+    "prefix-quality": "prefix_quality",
+    "margins": "reward_gap",
+    "entropy": "token_positions",
+}
+
+
+class Shown:
+    """Files that tables, figures, page and manifest are made of, and the names of these.
+
+    Args:
+        config: validated.
+        has: whether a file is there or can be made; only an archive may lack some.
+    """
+
+    def __init__(self, config: dict, has: Callable[[str], bool] = lambda path: True):
+        self.config, self.has = config, has
+        grid, settings = config["grid"], config["settings"]
+        self.comparisons = self._comparisons("comparison")
+        found = {table: self._comparisons(table) for table in VARIANTS}
+        self.variants = {table: files for table, files in found.items() if files}
+        self.answers = self.complete(
+            {
+                (setting, annotator, method): files
+                for setting in grid
+                for annotator in settings[setting]["annotators"]
+                for method, files in paths.annotations(
+                    config, setting, annotator, members.methods_of(config, "main", setting)
+                ).items()
+            }
+        )
+        self.downstream = self.complete(
+            {row: files for name in grid for row, files in paths.downstream(config, name).items()}
+        )
+        # The corpus and the prompts can be simulated again, the answers cannot.
+        self.language = {
+            name: files
+            for name in members.worlds(config)
+            if "sft" in grid[name] and all(map(has, (files := paths.language(config, name))[2:]))
+        }
+        self.rates = [
+            rate for rate in RATES if (files := paths.rates(config, rate)) and all(map(has, files))
+        ]
+
+    def complete(self, named: paths.Named) -> paths.Named:
+        """Of names and their files, those of which every file is at hand."""
+        return {name: files for name, files in named.items() if all(map(self.has, files))}
+
+    def _comparisons(self, name: str) -> list[str]:
+        """A comparison per setting and annotator, where it or what it is made of is at hand."""
+        found = []
+        for setting in self.config["grid"]:
+            methods = members.compared(self.config, name, setting)
+            for path in paths.comparisons(self.config, name, [setting] if methods else []):
+                annotator = path.split("/")[-2]
+                made_of = paths.annotations(self.config, setting, annotator, methods)
+                if self.has(path) or all(map(self.has, paths.files_of(made_of))):
+                    found.append(path)
+        return found
+
+    def analysis(self, name: str, settings: Iterable[str] | None = None) -> list[str]:
+        """A file of the analysis of every setting that has it."""
+        settings = self.config["grid"] if settings is None else settings
+        return [*filter(self.has, (f"results/analysis/{setting}/{name}" for setting in settings))]
+
+    def answers_of_one_annotator(self) -> paths.Named:
+        """(setting, method) -> annotations of the first annotator: all judge the same answers."""
+        first = {}
+        for (setting, _, method), files in self.answers.items():
+            first.setdefault((setting, method), files)
+        return first
+
+    def judged_by(self) -> dict:
+        """What of the configuration says whether annotators are weak or judge their own model."""
+        settings = self.config["settings"]
+        return {
+            "annotators": self.config["annotators"],
+            "settings": {name: {"model": settings[name]["model"]} for name in self.config["grid"]},
+        }
+
+    def trainings(self) -> list[str]:
+        """What the trainings of start models and policies wrote of themselves."""
+        folders = [
+            folder
+            for setting in self.config["grid"]
+            for folder in (
+                f"results/models/{setting}/sft",
+                *paths.files_of(paths.trained_models(self.config, setting)),
+            )
+        ]
+        return [*filter(self.has, (f"{folder}/train.json" for folder in folders))]
+
+    def judges(self) -> list[str]:
+        """The same of reward models that are trained on a setting's own pairs."""
+        folders = [
+            folder
+            for setting in self.config["grid"]
+            for annotator in self.config["settings"][setting]["annotators"]
+            if "name" not in self.config["annotators"][annotator]
+            for folder in judging.model(self.config, annotator, setting)
+        ]
+        return [*filter(self.has, (f"{folder}/train.json" for folder in folders))]
+
+    def summaries(self) -> list[str]:
+        """How the answers of the main table's methods were made."""
+        return [
+            path
+            for setting in self.config["grid"]
+            for method in members.methods_of(self.config, "main", setting)
+            if self.has(path := f"results/generations/{setting}/{method}/summary.json")
+        ]
+
+    def scores(self) -> list[str]:
+        """What says who made annotations and scores: annotations themselves, where nothing else."""
+        found = []
+        for names, files in self.answers.items():
+            usage = f"results/annotations/{'/'.join(names)}/usage.json"
+            found += [usage] if self.has(usage) else files
+        return [
+            *found,
+            *filter(self.has, paths.answer_summaries(self.config)),
+            *filter(self.has, paths.scores(self.config, "main")),
+            *self.comparisons,
+            *paths.files_of(self.downstream),
+        ]
+
+    def tables(self) -> list[str]:
+        """Names of the tables."""
+        prefixes = self.analysis("prefix_quality.json", members.analysed(self.config))
+        return [
+            "main",
+            *self.variants,
+            *(["downstream"] if self.downstream else []),
+            *(["prefix"] if prefixes else []),
+            *(["language"] if self.language else []),
+            *self.rates,
+        ]
+
+    def figures(self) -> list[str]:
+        """Names of the figures."""
+        trained = members.trained(self.config)
+        return [
+            *(figure for figure, table in SCORES.items() if table in ("main", *self.variants)),
+            *(["lengths"] if self.answers else []),
+            *(
+                f"training-{setting}"
+                for setting in trained
+                if all(map(self.has, paths.files_of(paths.runs(self.config, setting))))
+            ),
+            *(
+                f"{figure}-{setting}"
+                for figure, source in ANALYSES.items()
+                for setting in self._settings_of(source)
+                if self.analysis(f"{source}.csv", [setting])
+            ),
+        ]
+
+    def _settings_of(self, source: str) -> list[str]:
+        """The settings of which an analysis writes a file."""
+        if source == "diagnosis":
+            return list(self.config["grid"])
+        analysed = members.analysed(self.config)
+        if source == "prefix_quality":
+            return analysed
+        return [name for name in analysed if name in members.trained(self.config)]
