@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import time
-from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
@@ -78,14 +77,13 @@ def _with_live_reference(reference) -> Forward:
             batch["ref_logps"] = packed(reference, batch)
         return packed(model, batch)
 
-    return Forward(lambda pad, budget: PackedCollator(budget), forward)
+    return Forward(PackedCollator, forward)
 
 
 def _triples(examples: list[dict]) -> list[list]:
     return [[list(pair[f"{name}_ids"]) for name in ("prompt", *SIDES)] for pair in examples]
 
 
-@dataclass
 class PromptTwiceCollator(PackedCollator):
     """Packed, but each response has a prompt of its own: no padding, no sharing."""
 
@@ -120,7 +118,6 @@ def prompt_twice(examples: list[dict]) -> dict:
     }
 
 
-@dataclass
 class PaddingCollator(PackedCollator):
     """Prompts shared, but all pairs of a row, eight at a time, are as long as its longest."""
 
@@ -145,7 +142,6 @@ class PaddingCollator(PackedCollator):
         return {"pairs": torch.cat([part["pairs"] for part in parts]), "parts": parts}
 
 
-@dataclass
 class EveryPositionCollator(PackedCollator):
     """Packed, but the head works on the prompts' positions too, into rows that nobody reads."""
 
@@ -164,9 +160,9 @@ class EveryPositionCollator(PackedCollator):
         return batch
 
 
-FORWARDS["prompt_twice"] = Forward(lambda pad, budget: PromptTwiceCollator(budget), packed)
-FORWARDS["padding"] = Forward(lambda pad, budget: PaddingCollator(budget), packed)
+FORWARDS["prompt_twice"] = Forward(PromptTwiceCollator, packed)
+FORWARDS["padding"] = Forward(PaddingCollator, packed)
 FORWARDS["every_position"] = Forward(
-    lambda pad, budget: EveryPositionCollator(budget),
+    EveryPositionCollator,
     lambda model, batch: packed(model, batch)[: len(batch["mask"])],
 )

@@ -125,7 +125,7 @@ def released(case: Case, *, micro: int) -> PreferenceTrainer:
             batch["ref_logps"] = logps(reference, batch)
         return logps(model, batch)
 
-    FORWARDS["released"] = Forward(lambda pad, budget: PairCollator(pad), forward)
+    FORWARDS["released"] = Forward(PairCollator, forward)
     unread = {
         f"ref_{side}_logps": [[0.0] * len(ids) for ids in case.pairs.full[f"{side}_ids"]]
         for side in ("chosen", "rejected")

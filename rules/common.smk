@@ -192,16 +192,17 @@ def answers_at_hand(wildcards):
 def check(jobs):
     """Say before the first job what the jobs lack; on one machine nobody limits memory."""
     asked = [before.Job(j.rule.name, dict(j.wildcards_dict), j.resources, j.params) for j in jobs]
-    files, given = workflow.configfiles, workflow.config_settings.config.items()
-    lock = " ".join(f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in files)
-    said = shlex.join(f"{key}={value}" for key, value in given)
+    on_cluster = workflow.non_local_exec
+    lock = " ".join(
+        f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in workflow.configfiles
+    )
+    if said := [f"{key}={value}" for key, value in workflow.config_settings.config.items()]:
+        lock += f" ARGS={shlex.quote(f'--config {shlex.join(said)}')}"
     try:
-        if workflow.non_local_exec:
+        if on_cluster:
             before.check_memory(asked, CONFIG)
-        before.check_lock(
-            asked, CONFIG, f"{lock} ARGS={shlex.quote(f'--config {said}')}" if said else lock
-        )
-        if not workflow.non_local_exec and "SLURM_JOB_ID" not in os.environ:
+        before.check_lock(asked, CONFIG, lock)
+        if not on_cluster and "SLURM_JOB_ID" not in os.environ:
             before.check_devices(asked)
         before.check_trainings(asked, CONFIG, bool(workflow.deployment_settings.deployment_method))
         before.check_engine(asked, CONFIG)

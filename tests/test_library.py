@@ -20,6 +20,7 @@ from poet.data.containers import BadRow
 from poet.data.examples import split_texts, write_equal_length
 from poet.data.layout import TRL
 from poet.files import UserError
+from poet.methods.truncation import truncate_pair
 from poet.train.arguments import common_arguments
 from poet.train.trainer import PreferenceTrainer
 
@@ -99,6 +100,14 @@ def test_strategy_and_length_limit(start):
         room = min(16 - len(prompt), len(full["chosen_ids"]), len(full["rejected_ids"]))
         assert cut["prompt_ids"] == prompt
         assert cut["chosen_ids"] == full["chosen_ids"][:room]
+    drawn = equal_length(data, tokenizer, strategy="random", seed=3)
+    for full, cut in zip(whole, drawn, strict=True):
+        expected = truncate_pair(
+            full["chosen_ids"], full["rejected_ids"], "random", full["pair_hash"], seed=3
+        )
+        assert (cut["chosen_ids"], cut["rejected_ids"]) == expected
+    with pytest.raises(ValueError, match="truncation own has no parameter seed; it has keep"):
+        equal_length(data, tokenizer, strategy="own", seed=3)
     with pytest.raises(ValueError, match="unknown truncation strategy 'pot'"):
         equal_length(data, tokenizer, strategy="pot")
 

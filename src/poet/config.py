@@ -17,6 +17,7 @@ from poet.config_checks import check_references, known
 from poet.config_schema import validate
 from poet.files import cli
 from poet.hub import lock
+from poet.hub.folders import ALPACAEVAL_REFERENCE
 from poet.methods.objectives import OBJECTIVES
 
 # What each program needs of the record, so that a change re-runs the rules that it concerns.
@@ -160,7 +161,7 @@ def _commit(config: dict, name: str | None, revision: str | None, kind: str = ""
 def _reference_name(data: dict) -> str:
     """Who wrote the reference answers that a setting's answers are compared with."""
     if "evaluation" in data:
-        return "gpt4_1106_preview"  # AlpacaEval 2's
+        return ALPACAEVAL_REFERENCE
     return "world_reference" if data["kind"] == "world" else "chosen"
 
 

@@ -58,7 +58,7 @@ def apply(config: dict, source: str) -> None:
             f"{source}: `pairs` and `model` on the command line need a configuration with one "
             f"setting, found {len(config['settings'])}: {', '.join(config['settings'])}"
         )
-    ((name, setting),) = config["settings"].items()
+    name, setting = next(iter(config["settings"].items()))
     if pairs is not None:
         if setting["data"]["kind"] != "file":
             raise UserError(

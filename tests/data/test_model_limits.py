@@ -33,7 +33,7 @@ from poet import config as poet_config
 from poet.data import model_limits
 from poet.data.model_limits import check_class
 from poet.files import UserError
-from poet.train.start import check_model
+from poet.train.start import check_start
 
 ROOT = Path(__file__).parents[2]
 CONFIGURATIONS = ["config.yaml", *sorted(p.name for p in (ROOT / "config").glob("*.yaml"))]
@@ -106,7 +106,7 @@ def test_a_model_that_writes_no_text_is_refused_by_its_class(own, tmp_path, star
             check({**own, "model": str(tmp_path / "m")})
         record = {"model": f"{tmp_path}/m"}
         with pytest.raises(UserError, match=said):
-            check_model(record, tmp_path / "m", start[1], [])
+            check_start(record, tmp_path / "m", start[1], [])
     LlamaForCausalLM(llama).save_pretrained(tmp_path / "m")
     check({**own, "model": str(tmp_path / "m")})
 

@@ -39,6 +39,32 @@ def test_table_equals_pairs(pairs, choice):
         assert out.schema == table.schema
 
 
+def test_a_pairs_draw_is_its_own(tmp_path):
+    """It depends on the pair's name and the seed: not on its row, its neighbours or the file."""
+    rows = [(list(range(30)), list(range(30, 55)), f"{i:016x}") for i in range(200)]
+    names = ("chosen_ids", "rejected_ids", "pair_hash")
+
+    def cut(order, group, **seed):
+        table = pa.Table.from_pylist([dict(zip(names, rows[i], strict=True)) for i in order])
+        pq.write_table(table, tmp_path / "tokens.parquet", row_group_size=group)
+        truncate_file(tmp_path / "tokens.parquet", tmp_path / "x.parquet", "random", **seed)
+        out = pq.read_table(tmp_path / "x.parquet").to_pylist()
+        return {row["pair_hash"]: (row["chosen_ids"], row["rejected_ids"]) for row in out}
+
+    found = cut(range(200), 64)
+    assert cut(range(199, -1, -1), 7) == found
+    assert cut(range(0, 200, 3), 64) == {rows[i][2]: found[rows[i][2]] for i in range(0, 200, 3)}
+    assert found == {key: truncate_pair(c, r, "random", key) for c, r, key in rows}
+    assert len({len(chosen) for chosen, _ in found.values()}) == 25
+    assert cut(range(200), 64, seed=1) != found
+
+
+def test_a_draw_needs_the_pairs_names(tmp_path):
+    pq.write_table(pa.table({"chosen_ids": [[1]], "rejected_ids": [[2]]}), tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="x.parquet has no column pair_hash; expected tokenized"):
+        truncate_file(tmp_path / "x.parquet", tmp_path / "out.parquet", "random")
+
+
 def test_file_keeps_rows_and_schema(tmp_path):
     kind = pa.list_(pa.int32())
     rows = [([1] * (i % 7 + 1), [2] * (i % 5 + 1)) for i in range(1000)]

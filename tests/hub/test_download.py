@@ -271,27 +271,27 @@ def lock_file(pinned, tmp_path) -> Path:
 
 
 def test_fetch_one_file(served, lock_file, root):
-    path = hub.fetch("tiny/model", "config.json", "model", lock_file)
+    path = hub.fetch("tiny/model", "config.json", lock_file)
     assert path.read_bytes() == (root / MODEL / "config.json").read_bytes()
     served.asked.clear()
-    assert hub.fetch("tiny/model", "config.json", "model", lock_file) == path
+    assert hub.fetch("tiny/model", "config.json", lock_file) == path
     assert served.asked == []
     path.write_text("{}")  # somebody's change is noticed
-    assert hub.fetch("tiny/model", "config.json", "model", lock_file) == path
+    assert hub.fetch("tiny/model", "config.json", lock_file) == path
     assert json.loads(path.read_text())["model_type"] == "llama"
 
 
 @pytest.mark.parametrize(
-    ("repository", "filename", "repo_type", "expected"),
+    ("name", "filename", "expected"),
     [
-        ("tiny/other", "config.json", "model", "tiny/other is not in the lock file"),
-        ("tiny/model", "config.json", "dataset", "datasets/tiny/model is not in the lock file"),
-        ("tiny/model", "pytorch_model.bin", "model", "lists no pytorch_model.bin"),
+        ("tiny/other", "config.json", "tiny/other is not in the lock file"),
+        ("datasets/tiny/model", "config.json", "datasets/tiny/model is not in the lock file"),
+        ("tiny/model", "pytorch_model.bin", "lists no pytorch_model.bin"),
     ],
 )
-def test_what_the_lock_lacks_names_make_lock(lock_file, repository, filename, repo_type, expected):
+def test_what_the_lock_lacks_names_make_lock(lock_file, name, filename, expected):
     with pytest.raises(UserError, match=expected) as error:
-        hub.fetch(repository, filename, repo_type, lock_file)
+        hub.fetch(name, filename, lock_file)
     assert "make lock" in str(error.value).replace("\n", " ")
 
 

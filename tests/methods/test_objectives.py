@@ -33,6 +33,7 @@ parameters = st.fixed_dictionaries(
         "beta": st.sampled_from([0.01, 0.1, 2.0, 10.0]),
         "gamma_beta_ratio": st.sampled_from([0.0, 0.3, 0.8]),
         "rpo_alpha": st.sampled_from([0.0, 0.2, 1.0]),
+        "alpha": st.sampled_from([-0.5, 0.0, 1e-7, 0.25, 1.0]),
     }
 )
 cases = (st.sampled_from(NAMES), batches(), parameters)
@@ -60,7 +61,7 @@ def computed(name, pairs, parameters, keep=None):
     used = {key: parameters[key] for key in objective.parameters}
     losses = objective.loss(sides["chosen"], sides["rejected"], **used)
     losses.sum().backward()
-    assert losses.shape == objective.score(sides["chosen"]).shape == (len(pairs),)
+    assert losses.shape == objective.rewards(sides["chosen"], used).shape == (len(pairs),)
     return losses.tolist(), {side: y.logps.grad for side, y in sides.items()}
 
 
@@ -68,7 +69,18 @@ def softplus(x):
     return max(x, 0) + math.log1p(math.exp(-abs(x)))
 
 
-def expected(name, pair, beta, gamma_beta_ratio, rpo_alpha):
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x)) if x > -700 else 0.0
+
+
+def power(p, alpha):
+    """(1 - p^-alpha) / alpha, near its limit log p by the series in alpha."""
+    if abs(alpha) < 1e-4:
+        return math.log(p) - alpha * math.log(p) ** 2 / 2
+    return (1 - p**-alpha) / alpha
+
+
+def expected(name, pair, beta, gamma_beta_ratio, rpo_alpha, alpha):
     """Loss of a pair and its derivatives by the tokens' log-probabilities, from the papers."""
     chosen, rejected = pair["chosen"], pair["rejected"]
     n_w, n_l = len(chosen), len(rejected)
@@ -78,6 +90,11 @@ def expected(name, pair, beta, gamma_beta_ratio, rpo_alpha):
     if name == "simpo":  # Meng et al. 2024, equation 6, gamma = beta x gamma_beta_ratio
         margin = beta / n_w * math.fsum(chosen) - beta / n_l * math.fsum(rejected)
         margin -= beta * gamma_beta_ratio
+    elif name == "alphapo":  # Gupta et al. 2025, r = (1 - p^-alpha) / alpha, p per token
+        p_w, p_l = (math.exp(math.fsum(y) / len(y)) for y in (chosen, rejected))
+        margin = beta * (power(p_w, alpha) - power(p_l, alpha) - gamma_beta_ratio)
+        slope = beta * sigmoid(-margin)
+        return softplus(-margin), -slope * p_w**-alpha / n_w, slope * p_l**-alpha / n_l
     elif name == "ln_dpo":  # Lambert et al. 2024, section 5
         margin = beta / n_w * ratio_w - beta / n_l * ratio_l
     elif name == "ipo":  # Azar et al. 2023, equation 17, log-ratios per token
@@ -87,7 +104,7 @@ def expected(name, pair, beta, gamma_beta_ratio, rpo_alpha):
         margin, n_l = beta * ratio_w - beta * ratio_l, 1
         nll = rpo_alpha / n_w if name == "rpo" else 0.0
         n_w = 1
-    slope = beta / (1 + math.exp(margin)) if margin < 700 else 0.0  # beta x sigmoid(-margin)
+    slope = beta * sigmoid(-margin)
     loss = softplus(-margin) - nll * math.fsum(chosen)
     return loss, -slope / n_w - nll, slope / n_l
 

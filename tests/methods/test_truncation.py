@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from poet.methods.truncation import name_of, truncate_pair
+from poet.methods.truncation import kept_lengths, name_of, truncate_pair
 
 tokens = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
 shares = st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.75, 1.0])
@@ -63,6 +64,7 @@ def test_no_eos_is_invented(chosen, rejected, strategy, keep):
         (([1], [1], {"strategy": "own", "keep": 1.5}), "keep is 1.5"),
         (([1], [1], {"strategy": "none", "keep": 0.5}), "none has no parameter keep; it has none"),
         (([1], [1], {"strategy": "own", "kept": 0.5}), "own has no parameter kept; it has keep"),
+        (([1], [1], {"strategy": "random"}), "random draws for each pair, and needs its key"),
     ],
 )
 def test_bad_arguments(arguments, message):
@@ -81,3 +83,28 @@ def test_names_have_the_defaults():
     assert name_of({"strategy": "none"}) == "none"
     assert name_of({"strategy": "poet"}) == name_of({"strategy": "poet", "keep": 1}) == "poet-100"
     assert name_of({"strategy": "own", "keep": 0.335}) == "own-33.5"
+    assert name_of({"strategy": "random"}) == "random-0"
+    assert name_of({"strategy": "random", "seed": 12}) == "random-12"
+
+
+@given(tokens, tokens, st.text(max_size=16), st.integers(0, 9))
+def test_random_prefixes_are_equal_and_the_pairs_own(chosen, rejected, key, seed):
+    kept = truncate_pair(chosen, rejected, "random", key, seed=seed)
+    k = len(kept[0])
+    assert 1 <= k <= min(len(chosen), len(rejected))
+    assert kept == (chosen[:k], rejected[:k])
+    assert truncate_pair(rejected, chosen, "random", key, seed=seed) == kept[::-1]
+
+
+def test_random_lengths_are_uniform():
+    """On 1 ... 7, independent of the seed's other draws; 7000 pairs each."""
+    keys = [f"{i:016x}" for i in range(7000)]
+    draws = {
+        seed: np.array([kept_lengths(9, 7, "random", key, seed=seed)[0] for key in keys])
+        for seed in (0, 1)
+    }
+    for lengths in draws.values():
+        counts = np.bincount(lengths, minlength=8)
+        assert len(counts) == 8 and counts[0] == 0
+        assert stats.chisquare(counts[1:]).pvalue > 1e-3
+    assert abs(np.corrcoef(draws[0], draws[1])[0, 1]) < 0.05

@@ -12,7 +12,6 @@ from poet.plan import fits
 from poet.plan.fits import Asked, check, parameters_of
 
 ROOT = Path(__file__).parents[2]
-MODELS = ROOT / "paper" / "models.yaml"
 PAPER = read(ROOT / "config" / "paper.yaml")
 SETTING = "mistral-7b-base"  # 7.24e9 parameters
 
@@ -33,37 +32,37 @@ def job(rule, mem_mb=4000, gpu=False, **wildcards):
 )
 def test_what_does_not_fit_is_refused(asked, least):
     with pytest.raises(UserError) as error:
-        check([asked], PAPER, MODELS)
+        check([asked], PAPER)
     found = re.search(rf"{asked.rule} with \S+: at least (\d+), asks for 4000", str(error.value))
     assert int(found[1]) == pytest.approx(least, rel=1e-3)
     assert "`set-resources` of the profile" in str(error.value)
     asked.mem_mb = int(found[1])
-    check([asked], PAPER, MODELS)
+    check([asked], PAPER)
     asked.mem_mb -= 1
     with pytest.raises(UserError):
-        check([asked], PAPER, MODELS)
+        check([asked], PAPER)
     asked.gpu = True
-    check([asked], PAPER, MODELS)
+    check([asked], PAPER)
 
 
 def test_what_needs_little_may_run_anywhere():
     default = load(yaml.safe_load((ROOT / "config.yaml").read_text()))
     small = [Asked(rule, {"setting": "world", "method": "dpo"}, False, 4000) for rule in fits.BYTES]
-    check(small, default, MODELS)
+    check(small, default)
     for asked in small:  # each was looked at
         asked.mem_mb = 0
         with pytest.raises(UserError, match=f"{asked.rule} with .*: at least"):
-            check([asked], default, MODELS)
+            check([asked], default)
     # An API's calls, tables and the like, whatever the models are.
     judge = next(n for n, of in PAPER["annotators"].items() if of["kind"] == "api")
-    check([job("annotate", annotator=judge), job("tokenize"), job("score")], PAPER, MODELS)
+    check([job("annotate", annotator=judge), job("tokenize"), job("score")], PAPER)
 
 
 def test_lora_trains_few_of_the_weights():
     config = yaml.safe_load((ROOT / "config" / "paper.yaml").read_text())
     config["settings"][SETTING]["preference"]["lora"] = {"r": 16, "lora_alpha": 32}
     with pytest.raises(UserError, match="at least 289"):
-        check([job("train", method="dpo", seed="42")], load(config), MODELS)
+        check([job("train", method="dpo", seed="42")], load(config))
 
 
 def test_parameters_are_counted_in_files_and_bounded_by_the_lock(start, tmp_path, monkeypatch):

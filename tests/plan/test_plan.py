@@ -134,6 +134,8 @@ def test_poet_takes_what_it_keeps(load):
     share = (rest + OF["lengths"]["kept_by_poet"] * both) / (rest + both)
     assert poet.amount / full.amount == pytest.approx(share, rel=0.02)
     assert kept({"strategy": "own", "keep": 0.5}, OF["lengths"]) == (225, 190)
+    each = OF["lengths"]["kept_by_poet"] * (450 + 380) / 2
+    assert kept({"strategy": "random", "seed": 0}, OF["lengths"]) == (each / 2, each / 2)
 
 
 def test_token_tables_are_counted(load, tmp_path):

@@ -121,6 +121,7 @@ def test_ablation_curves_hold_ours_and_the_papers(tmp_path, table):
 
     path = table(
         row("own", "25", paper_lc_win_rate="14.1"), row("none", "100", paper_lc_win_rate="12.9"),
+        row("random", ""),
         row("poet", "25"), row("poet", "50", **NONE, n_prompts="", paper_lc_win_rate="24.9"),
     )  # fmt: skip
     svg, _, data = written(tmp_path, "ablation-curves", "--table", path)

@@ -207,6 +207,7 @@ METHODS = {
     "dpo-poet": {"objective": "dpo", "truncation": {"strategy": "poet", "keep": 1.0}},
     "dpo-poet-25": {"objective": "dpo", "truncation": {"strategy": "poet", "keep": 0.25}},
     "dpo-own-25": {"objective": "dpo", "truncation": {"strategy": "own", "keep": 0.25}},
+    "dpo-random": {"objective": "dpo", "truncation": {"strategy": "random", "seed": 0}},
     "dpo-d2po": {"objective": "dpo", "weighting": {"d2po": 0.98}},
     "simpo": {"objective": "simpo"},
 }
@@ -216,10 +217,10 @@ def test_ablation_and_baselines_hold_what_they_vary(request):
     found = comparison(methods=dict.fromkeys(METHODS, METHOD), gains=[])
     paper = Paper.of(read_reported(request.config.rootpath / REPORTED), "ablation")
     ablation = tables.variant_rows("ablation", [found], paper, METHODS)
-    shown = [(row["truncation"], row["keep"], row["paper_lc_win_rate"]) for row in ablation[-4:]]
+    shown = [(row["truncation"], row["keep"], row["paper_lc_win_rate"]) for row in ablation[-5:]]
     assert shown == [
         ("own", "25", "14.1"), ("none", "100", "12.9"), ("poet", "25", "23.5"),
-        ("poet", "100", "24.7"),
+        ("poet", "100", "24.7"), ("random", "", ""),
     ]  # fmt: skip
     missing = {"dpo-own-50", "dpo-own-75", "dpo-poet-50", "dpo-poet-75"}
     assert {row["method"] for row in ablation if row["verdict"] == "not run"} == missing

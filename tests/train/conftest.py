@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import AutoModelForCausalLM
 from trl import DPOConfig
 
+from poet.methods.objectives import OBJECTIVES
 from poet.train.arguments import common_arguments
 from poet.train.trainer import PreferenceTrainer
 
@@ -75,7 +76,7 @@ def trainer_of(start, training_arguments):
         rows, objective="dpo", weighting="uniform", eval_rows=None, model=None,
         processing_class=None, **kwargs,
     ):  # fmt: skip
-        names = {"beta", "gamma_beta_ratio", "rpo_alpha"} & set(kwargs)
+        names = {*OBJECTIVES[objective].parameters} & set(kwargs)
         return PreferenceTrainer(
             model=model or AutoModelForCausalLM.from_pretrained(start[0]),
             objective=objective,

@@ -23,6 +23,7 @@ METHODS = {
     "ipo": {"beta": 0.1},
     "ln_dpo": {"beta": 2.0},
     "rpo": {"beta": 0.1, "rpo_alpha": 0.5},
+    "alphapo": {"beta": 2.0, "gamma_beta_ratio": 0.5, "alpha": 0.25},
 }
 EOS = 1
 ids = st.lists(st.integers(0, 250), min_size=1, max_size=12)  # EOS inside, and one-token responses
@@ -49,7 +50,9 @@ def batches(draw):
     return pairs
 
 
-def masked_loss(objective, model, alone, pair, beta, gamma_beta_ratio=0.0, rpo_alpha=0.0):
+def masked_loss(
+    objective, model, alone, pair, beta, gamma_beta_ratio=0.0, rpo_alpha=0.0, alpha=1.0
+):
     """The loss of a full pair, both responses masked after the shared length."""
     n = min(len(pair["chosen_ids"]), len(pair["rejected_ids"]))
     sums, ratios = [], []
@@ -59,7 +62,9 @@ def masked_loss(objective, model, alone, pair, beta, gamma_beta_ratio=0.0, rpo_a
         ref = torch.tensor(pair[f"ref_{name}_logps"], dtype=torch.float64)
         sums.append((mask * logps).sum())
         ratios.append((mask * (logps - ref)).sum())
+    powers = [(1 - torch.exp(-alpha * total / n)) / alpha for total in sums]
     difference = {
+        "alphapo": powers[0] - powers[1] - gamma_beta_ratio,
         "simpo": (sums[0] - sums[1]) / n - gamma_beta_ratio,
         "ln_dpo": (ratios[0] - ratios[1]) / n,
         "ipo": (ratios[0] - ratios[1]) / n,

@@ -19,23 +19,28 @@ METHODS = {
     "ipo": {"beta": 0.1},
     "ln_dpo": {"beta": 2.0},
     "rpo": {"beta": 0.1, "rpo_alpha": 0.5},
+    "alphapo": {"beta": 2.0, "gamma_beta_ratio": 0.5, "alpha": 0.25},
 }
 
 
-def reward(objective, logps, ref, beta, n=None):
+def reward(objective, logps, ref, beta, n=None, alpha=None):
     """Implicit reward of the first n tokens of a response, from float64 log-probabilities."""
     logps, ref = logps[:n], torch.tensor(ref[:n], dtype=torch.float64)
     if objective == "simpo":
         return beta * logps.mean().item()
+    if objective == "alphapo":
+        return beta * (1 - math.exp(-alpha * logps.mean().item())) / alpha
     ratio = (logps - ref).mean() if objective in ("ipo", "ln_dpo") else (logps - ref).sum()
     return beta * ratio.item()
 
 
 def pair_numbers(objective, parameters, logps, rows, i):
     """Everything that is logged, for one pair; ``logps`` of (chosen, rejected)."""
+    of_reward = {key: parameters[key] for key in ("beta", "alpha") if key in parameters}
     beta = parameters["beta"]
     refs = [rows[f"ref_{name}_logps"][i] for name in ("chosen", "rejected")]
-    chosen, rejected = (reward(objective, y, ref, beta) for y, ref in zip(logps, refs, strict=True))
+    both = list(zip(logps, refs, strict=True))
+    chosen, rejected = (reward(objective, y, ref, **of_reward) for y, ref in both)
     margin = chosen - rejected
     numbers = {
         "rewards/chosen": chosen,
@@ -46,7 +51,7 @@ def pair_numbers(objective, parameters, logps, rows, i):
     for name, y in zip(("chosen", "rejected"), logps, strict=True):
         numbers |= {f"logps/{name}": y.sum().item(), f"length/{name}": len(y)}
     for k in PREFIXES:
-        at_k = [reward(objective, y, ref, beta, k) for y, ref in zip(logps, refs, strict=True)]
+        at_k = [reward(objective, y, ref, n=k, **of_reward) for y, ref in both]
         numbers[f"rewards/margins_{k}"] = at_k[0] - at_k[1]
     if objective == "ipo":
         numbers["loss"] = (margin / beta - 1 / (2 * beta)) ** 2

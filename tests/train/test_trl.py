@@ -135,7 +135,8 @@ def test_rpo_is_trls_dpo_and_sft(trainer_of, trl_of, cached, pairs):
     assert mine[0] == pytest.approx(theirs[0], rel=2e-4)
 
 
-def test_simpo_is_trls_cpo(start, trainer_of, training_arguments):
+@pytest.mark.parametrize(("objective", "alpha"), [("simpo", {}), ("alphapo", {"alpha": 0.25})])
+def test_simpo_and_alphapo_are_trls_cpo(objective, alpha, start, trainer_of, training_arguments):
     """CPOTrainer tokenizes by itself, so on rows where its tokens are ours."""
     folder, tokenizer = start
     words = ["the", "river", "of", "Arlen", "is", "Morin", "long", "!"]
@@ -156,7 +157,7 @@ def test_simpo_is_trls_cpo(start, trainer_of, training_arguments):
         "ref_rejected_logps": [[0.0] * len(ids) for ids in rejected_ids],
         "pair_hash": [f"{i:016x}" for i in range(40)],
     }  # fmt: skip
-    mine = trainer_of(rows, "simpo", beta=2.0, gamma_beta_ratio=0.5)
+    mine = trainer_of(rows, objective, beta=2.0, gamma_beta_ratio=0.5, **alpha)
 
     class SameOrderCPO(CPOTrainer):
         def _get_train_sampler(self, train_dataset=None):
@@ -165,8 +166,8 @@ def test_simpo_is_trls_cpo(start, trainer_of, training_arguments):
     theirs = SameOrderCPO(
         model=AutoModelForCausalLM.from_pretrained(folder),
         args=training_arguments(
-            cls=CPOConfig, loss_type="simpo", cpo_alpha=0.0, beta=2.0, simpo_gamma=1.0,
-            max_length=256,
+            cls=CPOConfig, loss_type=objective, cpo_alpha=0.0, beta=2.0, simpo_gamma=1.0,
+            max_length=256, **alpha,
         ),
         train_dataset=Dataset.from_dict(messages),
         processing_class=tokenizer,

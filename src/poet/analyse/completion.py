@@ -124,9 +124,9 @@ def response_header(chat: Chat) -> str:
     """
     if chat.length_policy != "paper":
         return ""
-    question, answer = ([{"role": role, "content": "X"}] for role in ("user", "assistant"))
-    _, (ids,) = encode_pairs(chat, [question], [answer])
-    return decode(chat.tokenizer, ids).partition("X")[0]
+    question, answer = {"role": "user", "content": "X"}, {"role": "assistant", "content": "X"}
+    _, answers = encode_pairs(chat, [[question]], [[answer]])
+    return decode(chat.tokenizer, answers[0]).partition("X")[0]
 
 
 def without_header(text: str, header: str) -> str:

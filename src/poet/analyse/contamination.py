@@ -18,9 +18,9 @@ def normalised(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
 
 
-def ngrams(words: Sequence[str], n: int = NGRAM) -> set[tuple[str, ...]]:
-    """All runs of ``n`` words; none in a shorter text."""
-    return {tuple(words[i : i + n]) for i in range(len(words) - n + 1)}
+def ngrams(words: Sequence[str]) -> set[tuple[str, ...]]:
+    """All runs of ``NGRAM`` words; none in a shorter text."""
+    return {tuple(words[i : i + NGRAM]) for i in range(len(words) - NGRAM + 1)}
 
 
 def overlap(training: Iterable[str], evaluation: Sequence[str]) -> dict:

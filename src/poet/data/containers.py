@@ -62,7 +62,7 @@ Rows = Iterator[tuple[str, dict | BadRow]]
 def _object(pairs: list[tuple[str, object]]) -> dict:
     found = dict(pairs)
     if len(found) < len(pairs):
-        ((name, _),) = Counter(name for name, _ in pairs).most_common(1)
+        name, _ = Counter(name for name, _ in pairs).most_common(1)[0]
         raise BadRow("a key stands twice in a JSON object", name)
     return found
 

@@ -107,17 +107,17 @@ def _hh(row: dict) -> dict:
     prompt, answers = row.get("prompt"), {side: row.get(side) for side in SIDES}
     for side, text in answers.items():
         if isinstance(text, str) and text.lstrip().startswith("Human:"):
-            answers[side] = _turns(text, side)
+            answers[side] = _turns(text)
         elif isinstance(text, str) and given(prompt):
             answers[side] = [{"role": "assistant", "content": text.strip()}]
         elif text is not None:
             raise BadRow(f"{side} is no transcript (Human: ... Assistant: ...)", text)
     if isinstance(prompt, str) and prompt.lstrip().startswith("Human:"):
-        prompt = _turns(re.sub(r"\s*Assistant:\s*\Z", "", prompt), "prompt")
+        prompt = _turns(re.sub(r"\s*Assistant:\s*\Z", "", prompt))
     return {"prompt": prompt if given(prompt) else None, **answers}
 
 
-def _turns(text: str, column: str) -> list[dict]:
+def _turns(text: str) -> list[dict]:
     """Messages of a transcript, without the white space around them."""
     _, *parts = _TURN.split("\n\n" + text.lstrip())
     roles = {"Human": "user", "Assistant": "assistant"}

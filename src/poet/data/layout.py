@@ -75,8 +75,9 @@ class Layout:
         others = [name for name in fitting(row) if not set(lost) & set(_unread(name, tuple(row)))]
         others = [] if set(lost) & set(either) else others
         read = f"`format: {others[0]}`, or " if others else ""
+        columns = "columns" if len(lost) > 1 else "column"
         raise WrongFormat(
-            f"column{'s' * (len(lost) > 1)} {names} would be lost under `format: {self.format}`: "
+            f"{columns} {names} would be lost under `format: {self.format}`: "
             f"set {read}`ignored_columns: [{names}]` if nothing of it matters"
         )
 

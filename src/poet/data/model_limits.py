@@ -19,7 +19,7 @@ Need = tuple[str, int, bool]  # keys of a setting, tokens, and whether they foll
 def needs(config: dict, name: str) -> list[Need]:
     """What a setting asks of its start model's positions."""
     setting = config["settings"][name]
-    longest, (_, new, _) = setting["preference"]["max_length"], answer(config, name)
+    longest, new = setting["preference"]["max_length"], setting["generation"]["max_new_tokens"]
     found = [("preference.max_length", longest, False)]
     if "sft" in setting:
         found.append(("sft.max_length", setting["sft"]["max_length"], False))

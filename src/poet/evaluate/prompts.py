@@ -12,7 +12,7 @@ from poet.hub.download import fetch
 GAMED_COLUMNS = (
     "model", "preference", "index", "std_delta_len", "instruction_difficulty", "not_gamed_baseline",
 )  # fmt: skip
-ALPACAEVAL = "tatsu-lab/alpaca_eval"
+ALPACAEVAL = "datasets/tatsu-lab/alpaca_eval"
 LOCK = Path(__file__).parents[3] / "paper" / "hub.lock.yaml"
 
 
@@ -118,7 +118,7 @@ def read_benchmark(args: argparse.Namespace):
     """
 
     def given(path: str | None, filename: str) -> str | Path:
-        return path or fetch(ALPACAEVAL, filename, lock=args.lock)
+        return path or fetch(ALPACAEVAL, filename, args.lock)
 
     instructions = read_instructions(given(args.prompts, "alpaca_eval_gpt4_baseline.json"))
     if args.without_gamed:

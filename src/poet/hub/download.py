@@ -106,21 +106,14 @@ def download(name: str, pinned: dict, folder: Path) -> None:
     os.replace(work, folder)
 
 
-def fetch(
-    repository: str,
-    filename: str,
-    repo_type: str = "dataset",
-    lock: str | Path = "hub.lock.yaml",
-    folder: Path | None = None,
-) -> Path:
-    """One file of a repository, as the lock says it is; kept below ``folder`` (default: HF_HOME).
+def fetch(name: str, filename: str, lock: str | Path) -> Path:
+    """One file of a repository, which the lock calls ``name``; kept below HF_HOME.
 
     Raises:
         UserError: as :func:`download`; the lock has no such repository or file.
     """
     from huggingface_hub import constants
 
-    name = repository if repo_type == "model" else f"{repo_type}s/{repository}"
     pinned = locks.entry(lock, name)
     if filename not in pinned["files"]:
         raise UserError(
@@ -128,7 +121,7 @@ def fetch(
             "lock` with the configuration that names it"
         )
     expected = pinned["files"][filename]
-    folder = (folder or Path(constants.HF_HOME) / "poet") / name / pinned["revision"]
+    folder = Path(constants.HF_HOME) / "poet" / name / pinned["revision"]
     if not _is(folder / filename, expected):
         _require_space(folder, name, expected["size"])
         with _explained(name, pinned["revision"]):

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+# Who wrote AlpacaEval 2's reference answers
+ALPACAEVAL_REFERENCE = "gpt4_1106_preview"
 # What transformers makes a tokenizer of
 TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*")
 _INDEX = "model.safetensors.index.json"
@@ -56,7 +58,7 @@ def load_rows(folder: str | Path, split: str) -> Dataset:
         raise UserError(f"data set {folder}, split {split}: {error}") from None
 
 
-def alpacaeval_prompts(folder: str | Path, generator: str = "gpt4_1106_preview") -> list[dict]:
+def alpacaeval_prompts(folder: str | Path) -> list[dict]:
     """AlpacaEval 2's instructions in their order, with the reference answers, as rows of prompts.
 
     Raises:
@@ -64,10 +66,11 @@ def alpacaeval_prompts(folder: str | Path, generator: str = "gpt4_1106_preview")
     """
     source = Path(folder) / "alpaca_eval_gpt4_baseline.json"
     rows = read_json(source)
-    others = {row["generator"] for row in rows} - {generator}
+    others = {row["generator"] for row in rows} - {ALPACAEVAL_REFERENCE}
     if others:
         raise UserError(
-            f"{source}: found answers of {', '.join(sorted(others))}; expected {generator}'s only"
+            f"{source}: found answers of {', '.join(sorted(others))}; expected "
+            f"{ALPACAEVAL_REFERENCE}'s only"
         )
     return [
         {

@@ -99,14 +99,33 @@ def rpo(chosen: Responses, rejected: Responses, *, beta: float, rpo_alpha: float
     return dpo(chosen, rejected, beta=beta) - rpo_alpha * mean_logp(chosen)
 
 
+def power_reward(y: Responses, *, alpha: float) -> Tensor:
+    """(1 - p^-alpha) / alpha, p = exp(mean log pi), the score of AlphaPO (Gupta et al. 2025).
+
+    At alpha = 0, its limit, it is SimPO's, log p.
+    """
+    return -(-alpha * mean_logp(y)).expm1() / alpha if alpha else mean_logp(y)
+
+
+def alphapo(
+    chosen: Responses, rejected: Responses, *, beta: float, gamma_beta_ratio: float, alpha: float
+) -> Tensor:
+    """-log sigmoid(beta (s_w - s_l) - gamma), s the power reward (Gupta et al. 2025).
+
+    TRL's ``loss_type="alphapo"``; ``gamma_beta_ratio`` as in :func:`simpo`.
+    """
+    s_chosen, s_rejected = power_reward(chosen, alpha=alpha), power_reward(rejected, alpha=alpha)
+    return -log_sigmoid(beta * (s_chosen - s_rejected - gamma_beta_ratio))
+
+
 class Objective(NamedTuple):
     """A choice of objective: all that the rest of the workflow knows of it."""
 
     loss: Callable[..., Tensor]  # (chosen, rejected, **parameters) -> [pairs]
     score: Callable[..., Tensor]  # (responses, **those of the parameters in of_score) -> [pairs]
     parameters: dict[str, dict]  # the loss's, each with what it may be; `beta` is always one
-    reward: str  # what the implicit reward is, as figures label it
-    unit: str
+    label: str  # what the implicit reward is, in figures
+    unit: str  # of the implicit reward
     of_score: tuple[str, ...] = ()
 
     def rewards(self, y: Responses, parameters: dict[str, float]) -> Tensor:
@@ -125,4 +144,12 @@ OBJECTIVES = {
     "ipo": Objective(ipo, mean_log_ratio, BETA, "β mean log π/π_ref", PER_TOKEN),
     "ln_dpo": Objective(ln_dpo, mean_log_ratio, BETA, "β mean log π/π_ref", PER_TOKEN),
     "rpo": Objective(rpo, log_ratio, BETA | {"rpo_alpha": NOT_NEGATIVE}, "β log π/π_ref", NATS),
+    "alphapo": Objective(
+        alphapo,
+        power_reward,
+        BETA | {"gamma_beta_ratio": NOT_NEGATIVE, "alpha": {"type": "number"}},
+        "β (1 − p^−α)/α, log p = mean log π",
+        "no unit",
+        of_score=("alpha",),
+    ),
 }

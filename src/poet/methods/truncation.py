@@ -8,6 +8,7 @@ in a causal model a prefix's log-probabilities do not depend on its suffix.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from math import ceil
 from typing import NamedTuple
 
@@ -28,6 +29,16 @@ def poet(n_chosen: int, n_rejected: int, keep: float) -> Both:
 def own(n_chosen: int, n_rejected: int, keep: float) -> Both:
     """ceil(keep * n) of each, the ablation's baseline."""
     return share(keep, n_chosen), share(keep, n_rejected)
+
+
+def random(n_chosen: int, n_rejected: int, seed: int, key: str) -> Both:
+    """k of both, uniform on 1 ... min(n_chosen, n_rejected), drawn once for the pair ``key``.
+
+    A control of ours and not the paper's: equal prefixes whose length says nothing of the pair.
+    """
+    drawn = int.from_bytes(sha256(f"{seed} {key}".encode()).digest())
+    k = 1 + drawn % min(n_chosen, n_rejected)
+    return k, k
 
 
 def share(keep: float, n: int) -> int:
@@ -65,11 +76,13 @@ KEEP = {
     "type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1.0,
     "description": "share of the length that is kept",
 }  # fmt: skip
+SEED = {"type": "integer", "minimum": 0, "default": 0, "description": "of the lengths' draw"}
 OWN = Curve("own", "of each response's own length")  # whole responses end it
 TRUNCATIONS = {
     "none": Truncation(none, {}, OWN),
     "poet": Truncation(poet, {"keep": KEEP}, Curve("poet", "of POET's"), equal=True),
     "own": Truncation(own, {"keep": KEEP}, OWN),
+    "random": Truncation(random, {"seed": SEED}, None, drawn=True, equal=True, mean_share=0.5),
 }
 
 

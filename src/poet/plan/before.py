@@ -11,7 +11,6 @@ from poet import devices
 from poet.files import UserError
 from poet.hub import lock, wanted
 from poet.plan import fits
-from poet.plan.architecture import SHAPES
 from poet.train import launch, requirements
 
 
@@ -36,7 +35,7 @@ def check_memory(jobs: list[Job], config: dict) -> None:
         of = job.resources  # a profile may write GPUs in the scheduler's own words
         gpu = of.get("gpu") or of.get("gres") or "gpu" in str(of.get("slurm_extra"))
         asked.append(fits.Asked(job.rule, dict(job.wildcards), bool(gpu), of.get("mem_mb", 0)))
-    fits.check(asked, config, SHAPES)
+    fits.check(asked, config)
 
 
 def check_lock(jobs: list[Job], config: dict, command: str) -> None:

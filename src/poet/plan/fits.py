@@ -17,7 +17,7 @@ import yaml
 from poet.config import resolve
 from poet.files import UserError
 from poet.hub import lock
-from poet.plan.architecture import Architecture
+from poet.plan.architecture import SHAPES, Architecture
 from poet.plan.memory import STATES
 
 TRAINING, WEIGHTS = sum(STATES.values()), STATES["weights"]
@@ -40,17 +40,13 @@ class Asked:
     mem_mb: int
 
 
-def check(jobs: list[Asked], config: dict, models: str | Path) -> None:
+def check(jobs: list[Asked], config: dict) -> None:
     """Refuse jobs without a GPU whose model is larger than their memory.
-
-    Args:
-        config: validated; see :func:`poet.config.load`.
-        models: YAML file with shapes of models, for those that are not there yet.
 
     Raises:
         UserError: naming rules, what they need at least, and what they ask for.
     """
-    shapes, found = yaml.safe_load(Path(models).read_text()), {}
+    shapes, found = yaml.safe_load(SHAPES.read_text()), {}
     for job in jobs:
         if job.gpu or job.rule not in BYTES:
             continue

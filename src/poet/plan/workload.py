@@ -91,18 +91,17 @@ class Workload:
         return Work(disk=size, download=size)
 
     def sft(self, job: Job) -> Work:
-        record = self._record(job)
-        prompt, chosen, rejected, (pairs, _) = self._lengths(job, record)
-        tokens = pairs * (2 * prompt + chosen + rejected)
-        shape = self._model(record)
-        work = self._training(shape, tokens, tokens / (4 * pairs), None, record["sft"])
-        return Work("training", work, disk=4 * shape.parameters)
+        return self._on_responses(job, "sft", None)
 
     def train_reward_model(self, job: Job) -> Work:
+        return self._on_responses(job, "reward_model", 0)
+
+    def _on_responses(self, job: Job, section: str, scored: int | None) -> Work:
+        """A training on both responses of every pair, each behind its own copy of the prompt."""
         record = self._record(job)
         prompt, chosen, rejected, (pairs, _) = self._lengths(job, record)
         tokens, shape = pairs * (2 * prompt + chosen + rejected), self._model(record)
-        work = self._training(shape, tokens, tokens / (4 * pairs), 0, record["reward_model"])
+        work = self._training(shape, tokens, tokens / (4 * pairs), scored, record[section])
         return Work("training", work, disk=4 * shape.parameters)
 
     def reference(self, job: Job) -> Work:
@@ -124,7 +123,7 @@ class Workload:
 
     def _training(self, shape, tokens, context, scored, section) -> float:
         """Forward, backward (twice the forward), and the forward again where it is recomputed."""
-        passes = 3 + bool(section.get("gradient_checkpointing"))
+        passes = 4 if section.get("gradient_checkpointing") else 3
         epochs = section.get("num_train_epochs", 1)
         return passes * epochs * shape.forward(tokens, context, scored)
 

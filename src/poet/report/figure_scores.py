@@ -5,7 +5,7 @@ Rows are text, as in the tables; a figure's CSV holds the rows that it was drawn
 
 from __future__ import annotations
 
-from poet.methods.truncation import TRUNCATIONS, Curve
+from poet.methods.truncation import TRUNCATIONS
 from poet.report.formats import LENGTH, fixed
 from poet.report.style import BLUE, GREEN, GREY, ORANGE, grid_of_panels, panels_of, seeds_of
 
@@ -141,19 +141,15 @@ def _point(axis, row: dict, at: tuple[float, float], colour: str, marker: str) -
 
 
 def ablation_rows(table: list[dict]) -> list[dict]:
-    """Points of the ablation's curves; whole responses end the curve of their own shares."""
+    """Points of the ablation's curves; what lies on none has no share in the table."""
     columns = ("lc_win_rate", "lc_ci_low", "lc_ci_high", "paper_lc_win_rate", "interval")
     return [
         {column: row[column] for column in ("setting", "annotator", "objective")}
-        | {"curve": _curve_of(row).name, "keep": row["keep"]}
+        | {"curve": TRUNCATIONS[row["truncation"]].curve.name, "keep": row["keep"]}
         | {column: row[column] for column in (*N, *columns)}
         for row in table
-        if row["keep"] and _curve_of(row)
+        if row["keep"]
     ]
-
-
-def _curve_of(row: dict) -> Curve | None:
-    return TRUNCATIONS[row["truncation"]].curve
 
 
 def draw_ablation(rows: list[dict]):

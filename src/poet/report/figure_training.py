@@ -65,7 +65,7 @@ def draw_training(rows: list[dict]):
         _reward_lines(below, panel, ["margins"])
         above.set_title(f"{setting}, {method} ({seeds_of(panel[0]['n_seeds'])})", fontsize=9)
         objective = OBJECTIVES[panel[0]["objective"]]
-        above.set_ylabel(f"implicit reward\n{objective.reward} ({objective.unit})", fontsize=8)
+        above.set_ylabel(f"implicit reward\n{objective.label} ({objective.unit})", fontsize=8)
         below.set_ylabel(f"margin\n({objective.unit})", fontsize=8)
         below.set_xlabel("optimizer step")
     handles = [line for axis in axes[:2, 0] for line in axis.get_legend_handles_labels()[0]]

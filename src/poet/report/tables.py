@@ -164,9 +164,9 @@ def variant_rows(table: str, comparisons: list[dict], paper: Paper, methods: dic
 
 
 def _order(row: dict) -> tuple:
-    """Whole responses end the curve of their own shares; POET's follow."""
-    strategy = row.get("truncation", "")
-    return strategy == "poet", float(row.get("keep") or 100), row.get("weighting", "")
+    """Whole responses end the curve of their own shares; POET's follow, then what is on neither."""
+    keep, is_poet = row.get("keep", "100"), row.get("truncation") == "poet"
+    return keep == "", is_poet, float(keep or 0), row.get("weighting", "")
 
 
 def notes(rows: list[dict]) -> list[str]:

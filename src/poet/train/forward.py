@@ -75,10 +75,15 @@ def pad_sequences(prompts: Sequence, responses: Sequence, pad: int | None) -> di
 
 
 @dataclass
-class PairCollator:
-    """Every response behind its own copy of the prompt, padded on the right."""
+class Collator:
+    """Makes a batch of pairs; which of these a kind reads is its own."""
 
     pad_token_id: int | None
+    token_budget: int | None
+
+
+class PairCollator(Collator):
+    """Every response behind its own copy of the prompt, padded on the right."""
 
     def __call__(self, examples: list[dict]) -> dict[str, Tensor]:
         prompts = [pair["prompt_ids"] for pair in examples] * 2
@@ -102,11 +107,8 @@ def padded(model, batch: dict[str, Tensor]) -> Tensor:
     return logps.new_zeros(batch["mask"].shape).masked_scatter(batch["mask"], found)
 
 
-@dataclass
-class PackedCollator:
+class PackedCollator(Collator):
     """Pairs that share their prompt, in rows of at most ``token_budget`` tokens: a part per row."""
-
-    token_budget: int
 
     def __call__(self, examples: list[dict]) -> dict[str, Tensor | list[dict]]:
         pairs = [tuple(list(pair[name]) for name in COLUMNS[:3]) for pair in examples]
@@ -129,14 +131,13 @@ def packed(model, batch: dict) -> Tensor:
 
 
 class Forward(NamedTuple):
-    # Takes the pad token's id and the token budget.
-    collator: Callable[[int, int], Callable[[list[dict]], dict]]
+    collator: type[Collator]
     logps: Callable[..., Tensor]
 
 
 FORWARDS = {
-    "padded": Forward(lambda pad, budget: PairCollator(pad), padded),
-    "packed": Forward(lambda pad, budget: PackedCollator(budget), packed),
+    "padded": Forward(PairCollator, padded),
+    "packed": Forward(PackedCollator, packed),
 }
 
 

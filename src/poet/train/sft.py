@@ -27,7 +27,7 @@ def load_model(record: dict, corpus, base=None, needs=()):
     """Tokenizer and float32 model of the record; from scratch, the corpus trains the BPE.
 
     ``base`` is the folder of a model that the hub has; a local one is in the record. ``needs``: see
-    :func:`poet.train.start.check_model`.
+    :func:`poet.train.start.check_start`.
     """
     if record["scratch"]:
         from poet.train.scratch import make_model, train_tokenizer
@@ -39,11 +39,11 @@ def load_model(record: dict, corpus, base=None, needs=()):
     from transformers import AutoModelForCausalLM
 
     from poet.hub.folders import loading, model_path, whole_model
-    from poet.train.start import check_model, load_tokenizer
+    from poet.train.start import check_start, load_tokenizer
 
     path = model_path(base or record["model"])
     tokenizer = load_tokenizer(record, path)
-    check_model(record, path, tokenizer, needs)
+    check_start(record, path, tokenizer, needs)
     # float32 master weights: at 5e-7 updates vanish in bfloat16.
     model = whole_model(
         AutoModelForCausalLM, path, dtype=torch.float32, use_safetensors=True, **loading(record)

@@ -45,7 +45,7 @@ def load_tokenizer(record: dict, folder: str | Path):
     return tokenizer
 
 
-def check_model(record: dict, source: Path, tokenizer, needs: list) -> None:
+def check_start(record: dict, source: Path, tokenizer, needs: list) -> None:
     """Check a published model's class, positions, vocabulary and ends, before it is used.
 
     ``needs``: see :func:`poet.data.model_limits.needs`.
@@ -90,7 +90,7 @@ def main(argv=None) -> None:
 
     source = model_path(args.base or record["model"])
     tokenizer = load_tokenizer(record, source)
-    check_model(record, source, tokenizer, args.needs)
+    check_start(record, source, tokenizer, args.needs)
     with publish(args.output) as folder:
         # Nobody changes what came from the hub; a folder of the user's may change any time.
         take(tokenizer, source, folder, shared=args.base is not None)
