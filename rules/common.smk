@@ -177,16 +177,16 @@ def compared(wildcards):
     return chosen
 
 
-def compared_annotations(wildcards):
-    """Annotations of every method of a comparison."""
+def compared_scores(wildcards):
+    """The scores of every method of a comparison."""
     methods = compared(wildcards).values()
-    return paths.annotations(CONFIG, wildcards.setting, wildcards.annotator, methods)
+    return paths.method_scores(CONFIG, wildcards.setting, wildcards.annotator, methods)
 
 
-def compared_generations(wildcards):
-    """Their answers, which say how they ended; annotations of an archive are enough without."""
-    found = paths.generations(CONFIG, wildcards.setting, compared(wildcards).values())
-    return found if SHOWN.complete(found) == found else {}
+def answers_at_hand(wildcards):
+    """A method's answers, which say how they ended; annotations of an archive do without."""
+    found = paths.generations(CONFIG, wildcards.setting, [wildcards.method])
+    return files_of(SHOWN.complete(found))
 
 
 def check(jobs):

@@ -2,13 +2,35 @@
 # process.
 
 
+rule score:
+    """Win rates of every seed, by alpaca-eval's own code, and what a comparison takes of them."""
+    input:
+        prompts="results/data/{setting}/prompts.jsonl",
+        gamed=lambda w: paths.gamed(CONFIG, w.setting),
+        generations=answers_at_hand,
+        annotations=per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
+    output:
+        per_seed("results/scores/{setting}/{annotator}/{method}/seed-{seed}.json"),
+    log:
+        "results/logs/score/{setting}-{annotator}-{method}.log",
+    benchmark:
+        "results/benchmarks/score/{setting}-{annotator}-{method}.tsv"
+    params:
+        gamed=lambda w, input: given("--gamed", input.gamed) or "--without-gamed",
+        generations=lambda w, input: given("--generations", input.generations),
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    shell:
+        "python -m poet.evaluate.alpaca --annotations {input.annotations} "
+        "--prompts {input.prompts} {params.gamed} {params.generations} "
+        "--output {output} 2>&1 | tee {log} >&2"
+
+
 rule compare:
     """Intervals over prompts and seeds, and the paired gains of POET, on the same prompts."""
     input:
-        lambda w: files_of(compared_annotations(w)),
-        lambda w: files_of(compared_generations(w)),
-        prompts="results/data/{setting}/prompts.jsonl",
-        gamed=lambda w: paths.gamed(CONFIG, w.setting),
+        lambda w: files_of(compared_scores(w)),
     output:
         "results/scores/{setting}/{annotator}/{comparison}.json",
     log:
@@ -17,18 +39,15 @@ rule compare:
         "results/benchmarks/compare/{setting}-{annotator}-{comparison}.tsv"
     params:
         kind=lambda w: CONFIG["annotators"][w.annotator]["kind"],
-        gamed=lambda w, input: given("--gamed", input.gamed) or "--without-gamed",
-        annotations=lambda w: flags("--method", compared_annotations(w)),
-        generations=lambda w: flags("--generations", compared_generations(w)),
+        scores=lambda w: flags("--method", compared_scores(w)),
         gains=lambda w: gain_flags(members.gains(CONFIG, compared(w))),
     resources:
         mem_mb=2000,
         runtime=60,
     shell:
         "python -m poet.evaluate.compare --setting {wildcards.setting} "
-        "--annotator {wildcards.annotator} --kind {params.kind} --prompts {input.prompts} "
-        "{params.gamed} {params.annotations} {params.generations} {params.gains} "
-        "--output {output} 2>&1 | tee {log} >&2"
+        "--annotator {wildcards.annotator} --kind {params.kind} "
+        "{params.scores} {params.gains} --output {output} 2>&1 | tee {log} >&2"
 
 
 if not ARCHIVED:
@@ -177,31 +196,6 @@ if not ARCHIVED:
         localrule: True
         wildcard_constraints:
             annotator=alternatives(BOUGHT),
-
-    rule score:
-        """Win rate and length-controlled win rate of every seed, by alpaca-eval's own code."""
-        input:
-            prompts="results/data/{setting}/prompts.jsonl",
-            gamed=lambda w: paths.gamed(CONFIG, w.setting),
-            generations=per_seed("results/generations/{setting}/{method}/seed-{seed}.json"),
-            annotations=per_seed(
-                "results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"
-            ),
-        output:
-            per_seed("results/scores/{setting}/{annotator}/{method}/seed-{seed}.json"),
-        log:
-            "results/logs/score/{setting}-{annotator}-{method}.log",
-        benchmark:
-            "results/benchmarks/score/{setting}-{annotator}-{method}.tsv"
-        params:
-            gamed=lambda w, input: given("--gamed", input.gamed) or "--without-gamed",
-        resources:
-            mem_mb=2000,
-            runtime=30,
-        shell:
-            "python -m poet.evaluate.alpaca --annotations {input.annotations} "
-            "--prompts {input.prompts} {params.gamed} --generations {input.generations} "
-            "--output {output} 2>&1 | tee {log} >&2"
 
     rule evaluate_downstream:
         """The setting's lm-eval tasks with every seed of a method."""

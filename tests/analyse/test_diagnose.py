@@ -38,7 +38,8 @@ def pair(prompt, chosen, rejected):
 def as_messages(prompt, chosen, rejected, key=None):
     user = [{"role": "user", "content": prompt}]
     sides = [[{"role": "assistant", "content": text}] for text in (chosen, rejected)]
-    return {"key": key or prompt, "prompt": user, "chosen": sides[0], "rejected": sides[1]}
+    named = {"key": key or prompt, "instruction": prompt, "prompt": user}
+    return {**named, "chosen": sides[0], "rejected": sides[1]}
 
 
 # --- real pairs ---
@@ -254,7 +255,17 @@ def test_a_column_split_of_a_raw_file_leaves_nothing_out(tmp_path):
     write_jsonl(rows, tmp_path / "pairs.jsonl")
     pairs, dropped = diagnose.read(tmp_path / "pairs.jsonl")
     assert len(pairs) == 8 and not dropped
-    assert len(diagnose.read(tmp_path / "pairs.jsonl", training=True)[0]) == 4
+
+
+def test_with_a_record_the_file_is_the_workflows(tmp_path, early):
+    found = diagnose.read_training(early.pairs)
+    assert len(found) == 400 and {pair["split"] for pair in found} == {"train"}
+    write_jsonl([pair("What is it?", "a", "b")], tmp_path / "pairs.jsonl")
+    with pytest.raises(UserError, match="pairs.jsonl: not a readable parquet file"):
+        diagnose.read_training(tmp_path / "pairs.jsonl")
+    pq.write_table(pq.read_table(early.pairs, columns=["prompt", "split"]), tmp_path / "p.parquet")
+    with pytest.raises(UserError, match="p.parquet: no column instruction, key; with --record"):
+        diagnose.read_training(tmp_path / "p.parquet")
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_a_response_of_the_papers_policy_loses_its_header(early):
     _, (ids,) = encode_pairs(chat, [prompt], [answer])
     assert response_header(chat) == "[assistant]\n"
     assert response_header(Chat(tokenizer, "keep_start", {})) == ""
-    completer = Completer(None, chat, {"stop_token_ids": [1]}, 0, None)
+    completer = Completer(None, chat, {"stop_token_ids": [1]}, 0, None, response_header(chat))
     assert completer.text(ids) == "It is."
     texts = [completer.text(ids[:k]) for k in range(1, len(ids) + 1)]
     assert texts[0] == "" and all("It is.".startswith(text) for text in texts)

@@ -37,6 +37,8 @@ def generations(early, tmp_path_factory):
                 cut = prompt["index"] % 3 == 0
                 row = {"index": prompt["index"], "instruction": prompt["instruction"]}
                 row["output"] = text[: len(text) // 2] if cut else text
+                ids = early.tokenizer(row["output"])["input_ids"]
+                row["token_ids"] = ids if cut else [*ids, early.tokenizer.eos_token_id]
                 rows.append(row | {"finish_reason": "length" if cut else "stop"})
             write_json(rows, path)
     return {method: [*map(str, paths)] for method, paths in files.items()}

@@ -11,7 +11,7 @@ import yaml
 
 from conftest import absent
 from poet import config as poet_config
-from poet.evaluate import compare
+from poet.evaluate import alpaca, compare
 from poet.report import cautions, figures, page, tables
 
 ROOT = Path(__file__).parents[2]
@@ -95,11 +95,15 @@ def _run(folder: Path) -> None:
         "rules": {"train": {"jobs": 8, "seconds": 1.5, "max_rss_mb": None}},
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(made_of))
+    flags = []
+    for method in METHODS:
+        scores = [f"{file}.scores" for file in files(method)]
+        alpaca.main(["--annotations", *files(method), "--without-gamed",
+                     "--prompts", path("prompts.jsonl"), "--output", *scores])  # fmt: skip
+        flags += ["--method", method, *scores]
     compare.main(
-        ["--setting", "world", "--annotator", "judge", "--kind", "reward_model", "--draws", "8",
-         "--without-gamed",
-         "--prompts", path("prompts.jsonl"), "--output", path("comparison.json"),
-         *(text for method in METHODS for text in ("--method", method, *files(method))),
+        ["--setting", "world", "--annotator", "judge", "--kind", "reward_model", *flags,
+         "--output", path("comparison.json"),
          "--gain", "dpo-poet", "dpo", "--gain", "simpo-poet", "simpo"]
     )  # fmt: skip
     comparison = ["--comparison", path("comparison.json")]

@@ -570,7 +570,11 @@ def test_files(tmp_path):
     rows = many_rows()
     pairs, corpus, prompts, summary = run(tmp_path, rows)
     options = {"chat_template_kwargs", "tools"}
-    assert set(pairs[0]) == {"prompt", "chosen", "rejected", "prompt_id", "split", *options}
+    names = {"prompt_id", "split", "key", "instruction"}
+    assert set(pairs[0]) == {"prompt", "chosen", "rejected", *names, *options}
+    for pair in pairs:
+        assert pair["key"] == pair["prompt_id"]  # no row has an id of its own
+        assert pair["instruction"] == pair["prompt"][0]["content"]
     assert Counter(json.dumps(r["chosen"]) for r in rows) == Counter(
         json.dumps(p["chosen"]) for p in pairs
     )

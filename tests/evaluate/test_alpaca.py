@@ -199,7 +199,7 @@ def test_allow_missing_scores_what_is_there_with_each_prompts_own_difficulty(tmp
     part = run(
         tmp_path, [{**rows[0], "preference": None}, *rows[2:]], "--allow-missing", gamed=gamed
     )
-    assert part["n_total"] == 58
+    assert part["n_total"] == 58 and part["compared"] is None
     wins = [row["preference"] - 1 for row in rows[2:]]
     assert part["win_rate"] == pytest.approx(100 * np.mean(wins))
     aligned = alpaca.align(rows[2:], [row["instruction"] for row in rows], "a", allow_missing=True)
@@ -317,6 +317,8 @@ def test_the_reference_against_itself_scores_half():
         scores, strength = alpaca.score(rows, gamed)
         assert scores["win_rate"] == scores[key] == 50
         assert strength is None and scores["degenerate"] is False
+        compared = alpaca.compared(rows, [row["instruction"] for row in rows], strength, gamed)
+        assert (compared is None) == (gamed is not None)  # nothing was fitted
 
 
 def test_what_no_flag_names_is_fetched_by_the_lock_once(tmp_path, monkeypatch):

@@ -109,6 +109,7 @@ def test_greedy_is_the_plain_loop(model, start, monkeypatch, engine, batch_size,
         ended = tokens[-1] in stop
         assert answer == {
             "output": tokenizer.decode(tokens, skip_special_tokens=True),
+            "token_ids": tokens,
             "n_tokens": len(tokens),
             "finish_reason": "stop" if ended else "length",
         }
@@ -298,6 +299,13 @@ def test_program_writes_a_file_per_seed_and_a_summary(tmp_path, start, backend):
         )
         assert all(1 <= row["n_tokens"] <= 12 for row in rows)
         assert made["new_tokens"] == sum(row["n_tokens"] for row in rows)
+        for row in rows:
+            assert len(row["token_ids"]) == row["n_tokens"]
+            assert start[1].decode(row["token_ids"], skip_special_tokens=True) == row["output"]
+            # what ended an answer is its last token
+            assert (row["token_ids"][-1] in made["stop_token_ids"]) == (
+                row["finish_reason"] == "stop"
+            )
         assert made["prompt_tokens"] == sum(len(prompt_ids(start[1], p)) for p in PROMPTS)
         assert made["finish_reasons"] == {
             reason: sum(row["finish_reason"] == reason for row in rows)

@@ -376,6 +376,13 @@ def test_a_draw_of_one_prompt_alone_has_a_fit():
     assert fits[1] == pytest.approx(90, abs=1)
 
 
+def scored(files, *flags) -> list[str]:
+    """Annotation files scored by the program: the files of their scores."""
+    outputs = [f"{path}.scores" for path in files]
+    alpaca.main(["--annotations", *map(str, files), "--output", *outputs, *flags])
+    return outputs
+
+
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     """The program on five methods, three seeds, 200 prompts: its folder and its output."""
@@ -383,17 +390,16 @@ def comparison(tmp_path_factory):
     rng = np.random.default_rng(11)
     _, difficulty = make_gamed(rng, 200, folder / "gamed.csv")
     write_jsonl([{"instruction": f"question {i}"} for i in range(200)], folder / "prompts.jsonl")
+    benchmark_files = "--prompts", str(folder / "prompts.jsonl"), "--gamed", f"{folder}/gamed.csv"
     flags = []
     shifts = {"sft": -1.0, "dpo": 0.0, "dpo-poet": 1.0, "simpo": 0.2, "simpo-poet": 0.25}
     for name, shift in shifts.items():
-        flags += ["--method", name]
-        for seed in range(3):
-            path = folder / f"{name}-{seed}.json"
+        files = [folder / f"{name}-{seed}.json" for seed in range(3)]
+        for path in files:
             write_json(make_rows(rng, 200, shift, difficulty), path)
-            flags.append(str(path))
+        flags += ["--method", name, *scored(files, *benchmark_files)]
     compare.main([
-        "--setting", "s", "--annotator", "oracle", "--kind", "oracle",
-        "--prompts", str(folder / "prompts.jsonl"), "--gamed", str(folder / "gamed.csv"), *flags,
+        "--setting", "s", "--annotator", "oracle", "--kind", "oracle", *flags,
         "--gain", "dpo-poet", "dpo", "--gain", "simpo-poet", "simpo",
         "--output", str(folder / "c.json"),
     ])  # fmt: skip
@@ -449,11 +455,15 @@ def test_comparison_finds_the_gain_that_is_there_and_no_other(comparison):
 def test_comparison_is_reproducible_and_one_run_is_labelled(comparison, tmp_path):
     folder, _ = comparison
     for name in ("a.json", "b.json"):
+        flags = []
+        for method in ("dpo", "sft"):
+            copy = tmp_path / f"{method}.json"
+            copy.write_bytes((folder / f"{method}-0.json").read_bytes())
+            prompts = str(folder / "prompts.jsonl")
+            flags += ["--method", method, *scored([copy], "--prompts", prompts, "--without-gamed")]
         compare.main([
-            "--setting", "s", "--annotator", "rm", "--kind", "reward_model", "--draws", "20",
-            "--prompts", str(folder / "prompts.jsonl"), "--without-gamed",
-            "--output", str(tmp_path / name), "--method", "dpo", str(folder / "dpo-0.json"),
-            "--method", "sft", str(folder / "sft-0.json"), "--gain", "dpo", "sft",
+            "--setting", "s", "--annotator", "rm", "--kind", "reward_model", *flags,
+            "--gain", "dpo", "sft", "--output", str(tmp_path / name),
         ])  # fmt: skip
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
     result = json.loads((tmp_path / "a.json").read_text())
@@ -471,14 +481,32 @@ def test_comparison_is_reproducible_and_one_run_is_labelled(comparison, tmp_path
         (["--method", "dpo", "a.json", "--gain", "dpo", "sft"], "sft has no --method"),
         (["--method", "dpo"], "--method dpo: expected"),
         (["--method", "dpo", "a", "--method", "dpo", "b"], "--method dpo: expected"),
-        (["--method", "d", "a", "--generations", "d", "a", "b"], "1 annotations, 2 generations"),
     ],
 )
 def test_flags_that_do_not_fit_are_named(flags, message):
-    base = ["--setting", "s", "--annotator", "o", "--kind", "oracle", "--prompts", "p",
-            "--without-gamed", "--output", "o.json"]  # fmt: skip
+    base = ["--setting", "s", "--annotator", "o", "--kind", "oracle", "--output", "o.json"]
     with pytest.raises(UserError, match=message):
         compare.main([*base, *flags])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda score: score.pop("compared"), "b.json has no key `compared`"),
+        (lambda score: score.update(compared=None), "b.json: nothing to compare: an annotation is"),
+        (lambda score: score["compared"].update(prompts="0"), "a.json .* and .*b.json .*prompts 0"),
+        (lambda score: score.update(lc_kind="length_controlled_minimal"), "one length control"),
+    ],
+)
+def test_scores_that_cannot_be_compared_are_named(comparison, tmp_path, change, message):
+    score = read_json(comparison[0] / "dpo-0.json.scores")
+    write_json(score, tmp_path / "a.json")
+    change(score)
+    write_json(score, tmp_path / "b.json")
+    with pytest.raises(UserError, match=message):
+        compare.read_scores({"dpo": [f"{tmp_path}/a.json"], "sft": [f"{tmp_path}/b.json"]})
+    with pytest.raises(UserError, match="nowhere.json cannot be read"):
+        compare.read_scores({"dpo": [f"{tmp_path}/nowhere.json"]})
 
 
 def annotations(name: str, preferences, texts, references) -> list[dict]:
@@ -491,22 +519,21 @@ def annotations(name: str, preferences, texts, references) -> list[dict]:
     ]  # fmt: skip
 
 
-def compared(folder, methods: dict, *flags) -> dict:
-    """The program on methods: name -> per seed (preferences, texts)."""
+def compared(folder, methods: dict, *flags, gamed=None) -> dict:
+    """The programs on methods: name -> per seed (preferences, texts)."""
     n = len(next(iter(methods.values()))[0][0])
     write_jsonl([{"instruction": f"question {i}"} for i in range(n)], folder / "prompts.jsonl")
     references = ["r" * (40 + 37 * i % 360) for i in range(n)]
+    gamed = ("--gamed", gamed) if gamed else ("--without-gamed",)
     for name, seeds in methods.items():
-        flags = (*flags, "--method", name)
-        for seed, (preferences, texts) in enumerate(seeds):
-            path = folder / f"{name}-{seed}.json"
+        files = [folder / f"{name}-{seed}.json" for seed in range(len(seeds))]
+        for path, (preferences, texts) in zip(files, seeds, strict=True):
             write_json(annotations(name, preferences, texts, references), path)
-            flags = (*flags, str(path))
-    if "--gamed" not in flags:
-        flags = (*flags, "--without-gamed")
+        scores = scored(files, "--prompts", str(folder / "prompts.jsonl"), *gamed)
+        flags = (*flags, "--method", name, *scores)
     compare.main([
         "--setting", "own", "--annotator", "rm", "--kind", "reward_model",
-        "--prompts", str(folder / "prompts.jsonl"), "--output", str(folder / "c.json"), *flags,
+        "--output", str(folder / "c.json"), *flags,
     ])  # fmt: skip
     text = (folder / "c.json").read_text()
     assert "NaN" not in text
@@ -560,7 +587,7 @@ def test_a_degenerate_length_control_is_marked_and_bounds_nothing(tmp_path):
         for first, (name, both) in enumerate(rates.items())
     }
     gains = ["--gain", "dpo-poet", "dpo", "--gain", "dpo-poet", "simpo"]
-    result = compared(tmp_path, methods, "--gamed", gamed, *gains)
+    result = compared(tmp_path, methods, *gains, gamed=gamed)
     instructions = [f"question {i}" for i in range(n)]
     for seed, expected in enumerate([False, True]):
         rows = alpaca.align(read_json(tmp_path / f"dpo-{seed}.json"), instructions, "dpo")
@@ -645,7 +672,7 @@ def test_a_comparison_has_no_interval_of_width_zero(tmp_path_factory, kinds, n, 
         name: [(KINDS[kind](rng, n), texts(name)) for _ in range(seeds)]
         for name, kind in zip("ab", kinds, strict=True)
     }
-    result = compared(tmp_path_factory.mktemp("c"), methods, "--draws", "20", "--gain", "b", "a")
+    result = compared(tmp_path_factory.mktemp("c"), methods, "--gain", "b", "a")
     for low, high in bounds(result):
         assert (low is None) == (high is None)
         assert low is None or high > low

@@ -28,9 +28,11 @@ def pairs(tmp_path_factory):
     messages = [[{"role": "user", "content": question}] for question in QUESTIONS]
     rows = [
         {"prompt": prompt, "prompt_id": str(i % 3), "split": "train" if i == 1 else "test"}
+        | {"instruction": prompt[0]["content"]}
         for i, prompt in enumerate(messages)
     ]
-    write_parquet(rows, path, {"prompt": "messages", "prompt_id": "string", "split": "string"})
+    names = dict.fromkeys(("prompt_id", "split", "instruction"), "string")
+    write_parquet(rows, path, {"prompt": "messages", **names})
     return path
 
 

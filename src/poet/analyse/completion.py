@@ -40,18 +40,17 @@ class Completion:
 
 @dataclass(frozen=True)
 class Completer:
-    """The start model and a scorer; ``sampling``: see :func:`poet.evaluate.sampling.sample`."""
+    """The start model and a scorer; ``sampling``: see :func:`poet.evaluate.sampling.sample`.
+
+    ``header``: what the tokens of a response begin with, see :func:`response_header`.
+    """
 
     model: object
     chat: Chat
     sampling: dict
     seed: int
-    score: Rewards
-
-    @cached_property
-    def header(self) -> str:
-        """See :func:`response_header`."""
-        return response_header(self.chat)
+    rewards: Rewards
+    header: str = ""
 
     @cached_property
     def ends(self) -> tuple[int | None, str]:
@@ -96,7 +95,7 @@ class Completer:
             self.text([*prefix, *new])
             for (_, prefix), (new, _) in zip(places, endings, strict=True)
         ]
-        rewards = self.score([prompts[row] for row, _ in places], texts)
+        rewards = self.rewards([prompts[row] for row, _ in places], texts)
         found: dict[Place, list[Completion]] = {place: [] for place in wanted}
         for place, text, (_, reason), value in zip(places, texts, endings, rewards, strict=True):
             found[place].append(Completion(self.text(place[1]), text, reason, float(value)))

@@ -48,31 +48,45 @@ from poet.data.ends import Stray, defect, stray_text
 from poet.data.layout import TRL, Layout, add_flags
 from poet.data.messages import OPTIONS
 from poet.data.pairs import collect, digest, plain, read_rows, refuse_bad
-from poet.data.preferences import instruction
 from poet.data.templates import Chat, row_options, template_of
 from poet.evaluate.prompts import read_instructions
-from poet.files import cli, load_record, write_csv, write_json
+from poet.files import UserError, cli, load_record, write_csv, write_json
 from poet.methods import SIDES
 from poet.progress import track
 
 
 def read(
-    path: str | Path, layout: Layout = TRL, bad_rows: str = "error", training: bool = False
+    path: str | Path, layout: Layout = TRL, bad_rows: str = "error"
 ) -> tuple[list[dict], dict[str, int]]:
-    """Pairs with prompt, chosen, rejected (messages) and key; and rows left out, by reason.
-
-    Of ``pairs.parquet`` those of the ``training`` split alone may be asked for.
+    """Pairs of a raw file, see :func:`poet.data.pairs.read_pair`; and rows left out, by reason.
 
     Raises:
         UserError: as :func:`poet.data.pairs.read_rows` and :func:`poet.data.pairs.collect`.
     """
-    rows = (
-        (place, row)
-        for place, row in track(read_rows(path), label="read pairs")
-        if not training or isinstance(row, BadRow) or row.get("split") != "test"
-    )
+    rows = track(read_rows(path), label="read pairs")
     pairs, dropped = collect(rows, str(path), bad_rows, layout)
     return pairs, dict(sorted(dropped.items()))
+
+
+def read_training(path: str | Path) -> list[dict]:
+    """The training pairs of ``pairs.parquet``, which were checked when it was written.
+
+    Raises:
+        UserError: it is another file.
+    """
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        table = parquet.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path}: not a readable parquet file ({error})") from None
+    if lacking := {"split", "key", "instruction"} - set(table.column_names):
+        raise UserError(
+            f"{path}: no column {', '.join(sorted(lacking))}; with --record expected pairs.parquet "
+            "as this workflow writes it. Without --record any file of pairs is read."
+        )
+    return [row for row in table.to_pylist() if row["split"] == "train"]
 
 
 def without_defects(
@@ -108,10 +122,11 @@ def diagnose(
 ) -> tuple[dict, list[dict]]:
     """The JSON file's content from ``unit`` on, and the rows of the figure.
 
-    ``pairs`` is what :func:`read` returns; ``evaluation`` the texts of the evaluation prompts.
+    ``pairs``: what :func:`read` or :func:`read_training` returns; ``evaluation``: the texts of the
+    evaluation prompts.
     """
     counts = pair_counts.measure(track(tokens_of(pairs), len(pairs), "count tokens"))
-    texts = [instruction(pair["prompt"]) for pair in pairs]
+    texts = [pair["instruction"] for pair in pairs]
     answers = [
         tuple(digest(pair[side], [pair.get(name) for name in OPTIONS]) for side in SIDES)
         for pair in pairs
@@ -183,7 +198,10 @@ def main(argv=None) -> None:
     layout = Layout(args.format, tuple(args.ignored_columns))
     of_record = record["data"].get("bad_rows") if record else None
     bad_rows = "drop" if "drop" in (args.bad_rows, of_record) else "error"
-    pairs, dropped = read(args.pairs, layout, bad_rows, training=record is not None)
+    if record:
+        pairs, dropped = read_training(args.pairs), {}
+    else:
+        pairs, dropped = read(args.pairs, layout, bad_rows)
     tokens = find_tokens(args, record)
     if isinstance(tokens, Ids):
         pairs, defects = without_defects(pairs, tokens.chat, args.pairs, bad_rows)

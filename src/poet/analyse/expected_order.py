@@ -10,7 +10,6 @@ import numpy as np
 from poet.analyse.completion import Rewards, exact_quality
 from poet.analyse.intervals import order_kept
 from poet.analyse.pair_tokens import Ids, Words, text_of
-from poet.data.preferences import instruction
 from poet.methods import SIDES
 from poet.methods.truncation import kept_lengths
 from poet.world.simulate import reward
@@ -70,9 +69,8 @@ def expected_order(pairs: Sequence[dict], tokens_of: Words | Ids, scorer: Scorer
             texts[side].append(text)
             cut = tokens_of.prefix(text, getattr(tokens, side), k) if k < length else None
             prefixes[side].append(cut)
-    prompts = [{**pair, "instruction": instruction(pair["prompt"])} for pair in chosen_pairs]
     joined = [sum((named[side] for side in SIDES), []) for named in (texts, prefixes)]
-    scores = [np.reshape(values, (2, -1)) for values in scorer.score(prompts * 2, *joined)]
+    scores = [np.reshape(values, (2, -1)) for values in scorer.score(chosen_pairs * 2, *joined)]
     whole, kept = (chosen - rejected for chosen, rejected in scores)
     known = ~np.isnan(kept)
     return {

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from poet.analyse.completion import Completer, Completion, Place, quality
-from poet.data.encoding import encode_pairs
-from poet.data.templates import row_options
+from poet.data.encoding import encode_prompts
 from poet.evaluate import statistics
+from poet.evaluate.prompts import require
 from poet.evaluate.statistics import Score, known
 from poet.files import UserError
 
@@ -20,39 +21,34 @@ def read_prefixes(
     generations: dict[str, list[list[dict]]],
     ks: Sequence[int],
 ) -> tuple[Prefixes, list[list[int]]]:
-    """The first k tokens of every answer, and the prompts' token ids.
+    """The first k tokens of every answer as it was sampled, and the prompts' token ids.
 
-    Answers are tokenized anew, as training does it; an answer that did not end by itself has no
-    end. ``generations`` holds, by method and seed, a row per prompt.
+    ``generations`` holds, by method and seed, a row per prompt.
 
     Raises:
-        UserError: answers to other prompts.
+        UserError: answers to other prompts, or without their tokens.
     """
     prefixes: Prefixes = {}
-    messages, options = [prompt["prompt"] for prompt in prompts], [*map(row_options, prompts)]
     for method, seeds in generations.items():
         for seed, rows in enumerate(seeds):
             rows = rows[: len(prompts)]
             if [row["instruction"] for row in rows] != [p["instruction"] for p in prompts]:
                 raise UserError(f"the answers of {method} are to other prompts; generate again")
-            texts = [[{"role": "assistant", "content": row["output"]}] for row in rows]
-            prompt_ids, answers = encode_pairs(
-                completer.chat, messages, texts, options, written=True
-            )
+            require(rows, ("token_ids",), f"the answers of {method} (generate again)")
+            answers = [_with_end(row, completer) for row in rows]
             for k in ks:
                 prefixes[method, seed, k] = [
-                    (index, tuple(_without_end(ids, row, completer)[:k]))
-                    for index, (ids, row) in enumerate(zip(answers, rows, strict=True))
+                    (index, tuple(ids[:k])) for index, ids in enumerate(answers)
                 ]
-    return prefixes, prompt_ids
+    return prefixes, encode_prompts(completer.chat, prompts)
 
 
-def _without_end(ids: list[int], row: dict, completer: Completer) -> list[int]:
-    """A response's tokens up to its end, where it was cut off before that; one at least."""
-    if row["finish_reason"] == "length":
-        ends = [i for i, token in enumerate(ids) if i and completer.is_whole([token])]
-        return ids[: ends[0]] if ends else ids
-    return ids
+def _with_end(row: dict, completer: Completer) -> list[int]:
+    """The tokens of an answer, with EOS where text and no token ended it."""
+    ids = row["token_ids"]
+    if row["finish_reason"] == "length" or completer.is_whole(ids):
+        return ids
+    return [*ids, completer.chat.tokenizer.eos_token_id]
 
 
 def measure_own(
@@ -66,6 +62,7 @@ def measure_own(
 
     ``settings``: own_prefix_lengths, completions. ``gains``: pairs (method, baseline).
     """
+    completer = replace(completer, header="")  # it stands in the prompt
     ks = settings["own_prefix_lengths"]
     prefixes, prompt_ids = read_prefixes(completer, prompts, generations, ks)
     wanted = {place: settings["completions"] for places in prefixes.values() for place in places}

@@ -66,18 +66,15 @@ def read_pairs(pairs_path, tokens_path, n: int) -> Pairs:
     """
     import pyarrow.parquet as pq
 
-    from poet.data.preferences import instruction
-
     texts, tokens = (pq.read_table(path).to_pydict() for path in (pairs_path, tokens_path))
     of_pair = tokens["row"]  # pairs that tokenization left out have no row
     prompt_id = dict(enumerate(texts["prompt_id"]))
     if [*map(prompt_id.get, of_pair)] != tokens["prompt_id"]:
         raise UserError(f"{tokens_path} is not made of {pairs_path}; run the rule tokenize again")
     rows = held_out_rows(tokens, tokens_path, n)
-    prompts = [texts["prompt"][of_pair[row]] for row in rows]
     return Pairs(
         [tokens["prompt_id"][row] for row in rows],
-        [{"prompt": prompt, "instruction": instruction(prompt)} for prompt in prompts],
+        [{name: texts[name][of_pair[row]] for name in ("prompt", "instruction")} for row in rows],
         [tokens["prompt_ids"][row] for row in rows],
         {side: [tuple(tokens[f"{side}_ids"][row]) for row in rows] for side in SIDES},
         {side: [texts[side][of_pair[row]][0]["content"] for row in rows] for side in SIDES},
@@ -164,7 +161,7 @@ def exact_gaps(pairs: Pairs, k: int, completer: Completer, variant: str) -> np.n
 
 def _order(pairs: Pairs, by_prefix: dict, completer: Completer, variant: str | None) -> dict:
     texts = [text for side in SIDES for text in pairs.texts[side]]
-    rewards = completer.score(pairs.prompts * 2, texts)
+    rewards = completer.rewards(pairs.prompts * 2, texts)
     chosen, rejected = np.array(rewards, dtype=float).reshape(2, -1)
     whole = chosen - rejected
     after = np.subtract(*([*map(quality, by_prefix[side, MIN_LENGTH])] for side in SIDES))

@@ -9,7 +9,6 @@ from typing import NamedTuple
 from poet.analyse.completion import response_header, without_header
 from poet.data.encoding import encode_both
 from poet.data.ends import closing_text, turn_end
-from poet.data.preferences import instruction
 from poet.data.templates import Chat, row_options
 from poet.data.tokenization import limit_lengths
 from poet.evaluate.sampling import decode
@@ -36,7 +35,7 @@ class Words:
     def __call__(self, pairs: Sequence[dict]) -> Iterator[Tokens]:
         for pair in pairs:
             texts = (
-                instruction(pair["prompt"]),
+                pair["instruction"],
                 *(text_of(pair, s) for s in SIDES),
             )
             parts = [self._word.findall(text) for text in texts]

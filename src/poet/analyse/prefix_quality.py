@@ -39,7 +39,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from poet.analyse.completion import Completer, open_scorer
+from poet.analyse.completion import Completer, open_scorer, response_header
 from poet.analyse.own_prefixes import measure_own
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
 from poet.data.ends import with_ends
@@ -130,11 +130,12 @@ def main(argv=None) -> None:
     import torch
 
     torch.set_num_threads(record["torch_threads"])
-    score = open_scorer(args.annotator, json.loads(args.settings), args.model)
+    rewards = open_scorer(args.annotator, json.loads(args.settings), args.model)
     tokenizer, model = load_model(args.start, **loading(record))
     chat = Chat.of(tokenizer, record)
     sampling = with_ends(record["generation"], chat, args.start)
-    completer = Completer(model, chat, sampling, record["sft_seed"], score)
+    header = response_header(chat)
+    completer = Completer(model, chat, sampling, record["sft_seed"], rewards, header)
     pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
     of_pairs, pair_completions = measure_pairs(
         pairs, settings, completer, record["data"].get("variant")

@@ -47,12 +47,8 @@ def encode_pairs(
     prompts: list[list[dict]],
     responses: list[list[dict]],
     options: Options = None,
-    written: bool = False,
 ) -> tuple[list[list[int]], list[list[int]]]:
     """Token ids of chat messages, prompts and their responses, before length limits.
-
-    ``written``: a model wrote the responses, of which a template may cut off the thoughts; those of
-    training data have to be whole.
 
     Raises:
         UserError: see :func:`poet.data.templates.apply_template`, :func:`refuse_losses` there and,
@@ -60,8 +56,7 @@ def encode_pairs(
     """
     render = _render_paper if chat.length_policy == "paper" else _render
     prompt_texts, response_texts = render(chat, prompts, responses, options)
-    if not written:
-        refuse_losses(responses, response_texts)
+    refuse_losses(responses, response_texts)
     return encode_texts(chat, prompt_texts, response_texts)
 
 

@@ -46,9 +46,9 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
     """A raw row -> prompt, chosen, rejected (message lists) and key.
 
     A message has role, content and, where the row gives it, one of REASONING. ``key`` identifies
-    the prompt up to white space and Unicode form. ``prompt_id``, ``dataset``,
-    ``chat_template_kwargs`` (dict) and ``tools`` (list of JSON schemas), whose meaning is TRL's,
-    are there if the row has them.
+    the prompt up to white space and Unicode form, ``instruction`` is its text. ``prompt_id``,
+    ``dataset``, ``chat_template_kwargs`` (dict) and ``tools`` (list of JSON schemas), whose meaning
+    is TRL's, are there if the row has them.
 
     Raises:
         BadRow: saying what is wrong.
@@ -87,6 +87,7 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
         "chosen": chosen,
         "rejected": rejected,
         "key": _key(prompt),
+        "instruction": instruction(prompt),
         **{name: text for name in ("prompt_id", "dataset") if (text := _name(row, name))},
         **read_options(row),
     }
@@ -231,6 +232,14 @@ def refuse_bad(
             f"{source}: {len(wrong or bad)} of {n} rows cannot be used.\n{shown}{more}{advice}"
         )
     return Counter(problem.reason for _, problem in bad)
+
+
+def instruction(prompt: list[dict]) -> str:
+    """A prompt as one text: the user's words, or the whole conversation if there is more."""
+    messages = visible(prompt)
+    if len(messages) == 1:
+        return messages[0]["content"]
+    return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in messages)
 
 
 def visible(prompt: list[dict]) -> list[dict]:

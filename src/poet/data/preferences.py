@@ -17,7 +17,7 @@ from pathlib import Path
 from poet import digests
 from poet.data.layout import Layout
 from poet.data.messages import OPTIONS, REASONING
-from poet.data.pairs import collect, digest, read_rows, visible
+from poet.data.pairs import collect, digest, read_rows
 from poet.data.split import draw, name_prompts, require_prompts, subsample, test_prompts
 from poet.data.together import differs_in_space
 from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
@@ -142,7 +142,7 @@ def evaluation_prompts(pairs: list[dict], max_prompts: int, seed: int, source: s
             wins[pair["key"]][pair["rejected"][0]["content"]] -= 1
     prompts = {}
     for key in sorted(by_key, key=lambda key: draw(seed, key)):
-        prompts.setdefault(instruction(by_key[key]["prompt"]), by_key[key])
+        prompts.setdefault(by_key[key]["instruction"], by_key[key])
     return [
         {
             "index": index,
@@ -154,14 +154,6 @@ def evaluation_prompts(pairs: list[dict], max_prompts: int, seed: int, source: s
         }
         for index, (text, pair) in enumerate(list(prompts.items())[:max_prompts])
     ]
-
-
-def instruction(prompt: list[dict]) -> str:
-    """A prompt as one text: the user's words, or the whole conversation if there is more."""
-    messages = visible(prompt)
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{m['role'].capitalize()}: {m['content']}" for m in messages)
 
 
 def corpus(pairs: list[dict]) -> list[dict]:
@@ -260,7 +252,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     options = dict.fromkeys(OPTIONS, "json")
     columns = dict.fromkeys(("prompt", *SIDES), "messages")
-    names = dict.fromkeys(("prompt_id", "split"), "string")
+    names = dict.fromkeys(("prompt_id", "split", "key", "instruction"), "string")
     write_parquet(pairs, args.pairs, {**columns, **names, **options})
     columns = dict.fromkeys(("prompt", "completion"), "messages")
     write_parquet(examples, args.corpus, {**columns, **options})

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from poet.data.containers import BadRow
-from poet.data.messages import OPTIONS, REASONING, read_options
+from poet.data.messages import OPTIONS, REASONING
 from poet.files import UserError
 
 DATE = "2024-07-26"  # Llama-3.2's own, for those who have no clock
@@ -54,13 +53,12 @@ class Chat:
 def row_options(row: dict) -> dict | None:
     """What a row says to its template: its ``chat_template_kwargs`` and ``tools``; None if nothing.
 
-    Raises:
-        UserError: as :func:`poet.data.messages.read_options`.
+    The loader checked them (:func:`poet.data.messages.read_options`); in a table they are JSON.
     """
-    try:
-        found = read_options(row)
-    except BadRow as problem:
-        raise UserError(str(problem)) from None
+    given = {name: row[name] for name in OPTIONS if row.get(name)}
+    found = {
+        n: json.loads(value) if isinstance(value, str) else value for n, value in given.items()
+    }
     return {**found.pop("chat_template_kwargs", {}), **found} or None
 
 

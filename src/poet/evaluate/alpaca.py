@@ -4,7 +4,8 @@ With the benchmark's gamed rows the latter is alpaca-eval's own, without them ou
 :mod:`poet.evaluate.length_control`.
 
 Annotations are aligned with the benchmark by instruction before anything is computed, so that the
-order of their rows does not matter and no row is lost in silence.
+order of their rows does not matter and no row is lost in silence. Each file is scored once: what
+:mod:`poet.evaluate.compare` needs of it beside the scores stands in its ``compared``.
 """
 
 from __future__ import annotations
@@ -18,8 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
+from poet.data.pairs import digest
 from poet.data.split import MIN_PROMPTS
-from poet.evaluate.length_control import MINIMAL, V1, minimal, minimal_error, offline_regression
+from poet.evaluate.length_control import (
+    MINIMAL,
+    V1,
+    draw_prompts,
+    minimal,
+    minimal_error,
+    offline_regression,
+    refit,
+)
 from poet.evaluate.prompts import (
     add_benchmark_flags,
     read_benchmark,
@@ -28,6 +38,7 @@ from poet.evaluate.prompts import (
     some,
 )  # fmt: skip
 from poet.files import UserError, cli, write_json
+from poet.provenance import version
 
 # The length-controlled win rate and its standard error: only AlpacaEval's own has its names.
 LC_KEYS = {
@@ -183,6 +194,43 @@ def score(
     return scores, strength
 
 
+def compared(
+    rows: Sequence[dict], instructions: Sequence[str], strength: float | None, gamed=None
+) -> dict | None:
+    """What a comparison takes of aligned annotations; lists are over the benchmark's prompts.
+
+    Args:
+        rows: what :func:`align` returns; gamed, strength: what :func:`score` takes and returns.
+
+    Returns:
+        ``prompts``, which names the benchmark; ``preference``, the judge's probability that the
+        model is better; ``reward`` of the model's answers (None where an annotator gives none);
+        ``length`` in characters and ``answer``, which names the text; ``lc_draws``, the
+        length-controlled win rate in percent on :func:`poet.evaluate.length_control.draw_prompts`.
+        None where an annotation is missing, and where alpaca-eval's regression fits nothing, the
+        model being the reference itself.
+    """
+    preference = np.array([row["preference"] - 1 for row in rows])
+    missing = len(rows) < len(instructions) or np.isnan(preference).any()
+    if missing or gamed is not None and strength is None:
+        return None
+    delta = np.array([len(row["output_1"]) - len(row["output_2"]) for row in rows], dtype=float)
+    counts = draw_prompts(len(rows))
+    if gamed is None:
+        draws = minimal(preference, delta, counts)
+    else:
+        draws = refit(preference, delta, counts, strength, gamed)
+    rewards = [row.get("reward_2") for row in rows]
+    return {
+        "prompts": digest(list(instructions))[:16],
+        "preference": preference.tolist(),
+        "reward": None if None in rewards else rewards,
+        "length": [len(row["output_2"]) for row in rows],
+        "answer": [digest(row["output_2"])[:16] for row in rows],
+        "lc_draws": draws.tolist(),
+    }
+
+
 def _mean(frame, column: str) -> float | None:
     return float(frame[column].mean()) if column in frame and frame[column].notna().all() else None
 
@@ -215,11 +263,14 @@ def main(argv=None) -> None:
         if files is not None and len(files) != len(args.annotations):
             parser.error(f"{len(args.annotations)} annotations, but {len(files)} {name}")
     instructions, gamed = read_benchmark(args)
+    made = version()
     for number, path in enumerate(args.annotations):
         rows = align(read_rows(path), instructions, path, args.allow_missing)
-        scores, _ = score(rows, gamed, path)
+        scores, strength = score(rows, gamed, path)
         if args.generations:
             scores["share_ended"] = share_ended(args.generations[number], rows, path)
+        scores["compared"] = compared(rows, instructions, strength, gamed)
+        scores["provenance"] = made
         write_json(scores, args.output[number])
 
 

@@ -19,16 +19,15 @@ baseline; null where there is no such seed.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from poet.evaluate import alpaca, length_control, statistics
-from poet.evaluate import prompts as benchmark
+from poet.evaluate import alpaca, statistics
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.statistics import Score, known
-from poet.files import UserError, cli, named_files, write_json
-from poet.progress import track
+from poet.files import UserError, cli, named_files, read_json, write_json
 from poet.provenance import version
 
 START = "sft"
@@ -42,7 +41,8 @@ IDENTICAL, DEGENERATE, CONSTANT = REASONS = (
 class Method:
     """One method's scores over its seeds; rates in percent, ``reward`` only where rows carry it.
 
-    ``answers``: [seeds][prompts], texts; ``degenerate``: seeds whose length control is empty.
+    ``answers``: [seeds][prompts], names of texts; ``degenerate``: seeds whose length control is
+    empty.
     """
 
     answers: list[list[str]]
@@ -55,53 +55,61 @@ class Method:
     share_ended: float | None
 
 
-def load_method(files, generations, instructions, gamed, counts) -> Method:
-    """Score one method.
-
-    Args:
-        files: annotation files, one per seed; generations: their generation files, or None.
-        instructions, gamed: the benchmark, see :mod:`poet.evaluate.alpaca`.
-        counts: [draws, P], the draws of prompts shared by everything that is compared.
+def read_scores(files: dict[str, list[str]]) -> dict[str, list[dict]]:
+    """The scores of every method, seed by seed, as :mod:`poet.evaluate.alpaca` writes them.
 
     Raises:
-        UserError: see :func:`poet.evaluate.alpaca.align` and :func:`poet.evaluate.alpaca.score`.
+        UserError: a file is no such scores, has nothing to compare, or is on other prompts, or by
+            another length control, than the first.
     """
-    seeds = [alpaca.align(benchmark.read_rows(path), instructions, path) for path in files]
-    lc, draws, degenerate = [], [], 0
-    for rows, path in zip(seeds, files, strict=True):
-        scores, strength = alpaca.score(rows, gamed, path)
-        lc.append(scores[alpaca.LC_KEYS[scores["lc_kind"]][0]])
-        degenerate += scores["degenerate"]
-        delta = _column(rows, lambda row: len(row["output_1"]) - len(row["output_2"]))
-        preference = _column(rows, lambda row: row["preference"]) - 1
-        if gamed is None:
-            draws.append(length_control.minimal(preference, delta, counts))
-        elif strength is not None:
-            draws.append(length_control.refit(preference, delta, counts, strength, gamed))
-        else:
-            raise UserError(f"{path}: the model is the reference itself; nothing to compare")
-    table = np.array([[row["preference"] - 1 for row in rows] for rows in seeds])
-    rewards = [[row.get("reward_2") for row in rows] for rows in seeds]
-    scored = all(reward is not None for row in rewards for reward in row)
-    ended = None
-    if generations:
-        triples = zip(generations, seeds, files, strict=True)
-        ended = float(np.mean([alpaca.share_ended(*triple) for triple in triples]))
-    answers = [[row["output_2"] for row in rows] for rows in seeds]
+    scores = {name: [_read_score(path) for path in paths] for name, paths in files.items()}
+    kinds: dict[tuple, str] = {}
+    for name, paths in files.items():
+        for path, score in zip(paths, scores[name], strict=True):
+            kinds.setdefault((score["lc_kind"], score["compared"]["prompts"]), path)
+    if len(kinds) > 1:
+        both = " and ".join(f"{path} ({kind}, prompts {of})" for (kind, of), path in kinds.items())
+        raise UserError(f"{both} cannot be compared; expected one length control and one benchmark")
+    return scores
+
+
+def _read_score(path: str) -> dict:
+    try:
+        score = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    if not isinstance(score, dict) or "compared" not in score:
+        raise UserError(
+            f"{path} has no key `compared`; expected scores as poet.evaluate.alpaca writes them. "
+            "Score the annotations with this version."
+        )
+    if score["compared"] is None:
+        raise UserError(
+            f"{path}: nothing to compare: an annotation is missing, or the model is the reference "
+            "itself"
+        )
+    return score
+
+
+def load_method(scores: Sequence[dict]) -> Method:
+    """A method from the scores of its seeds, see :func:`read_scores`."""
+    seeds = [score["compared"] for score in scores]
+    lc = [score[alpaca.LC_KEYS[score["lc_kind"]][0]] for score in scores]
+    draws = [seed["lc_draws"] for seed in seeds]
+    table = np.array([seed["preference"] for seed in seeds])
+    rewards = [seed["reward"] for seed in seeds]
+    ended = [score["share_ended"] for score in scores]
+    n_prompts = table.shape[1]
     return Method(
-        answers,
-        Score.of_draws(np.array(lc), np.array(draws), len(instructions)),
-        degenerate,
+        [seed["answer"] for seed in seeds],
+        Score.of_draws(np.array(lc), np.array(draws), n_prompts),
+        sum(score["degenerate"] for score in scores),
         Score.of_values(100 * table),
-        Score.of_values(rewards) if scored else None,
-        100 * float(np.sqrt((table * (1 - table)).mean() / len(instructions))),
-        float(np.mean([len(text) for texts in answers for text in texts])),
-        ended,
+        None if None in rewards else Score.of_values(rewards),
+        100 * float(np.sqrt((table * (1 - table)).mean() / n_prompts)),
+        float(np.mean([length for seed in seeds for length in seed["length"]])),
+        None if None in ended else float(np.mean(ended)),
     )
-
-
-def _column(rows, value) -> np.ndarray:
-    return np.array([value(row) for row in rows], dtype=float)
 
 
 def share_identical(method: Method, other: Method | None) -> float | None:
@@ -204,7 +212,6 @@ def _compared(method: Method, baseline: Method, attribute: str):
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--setting", required=True)
-    benchmark.add_benchmark_flags(parser)
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
     parser.add_argument(
         "--kind",
@@ -212,39 +219,31 @@ def main(argv=None) -> None:
         choices=KINDS,
         help="an oracle's rewards are reported as true_reward",
     )
-    one_per_seed = {"action": "append", "nargs": "+", "metavar": ("METHOD", "FILE")}
-    parser.add_argument("--method", required=True, help="annotations per seed", **one_per_seed)
-    parser.add_argument("--generations", default=[], help="the same seeds'", **one_per_seed)
+    parser.add_argument(
+        "--method", required=True, action="append", nargs="+", metavar=("METHOD", "FILE"),
+        help="scores, a file per seed",
+    )  # fmt: skip
     parser.add_argument(
         "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
     )
-    parser.add_argument("--draws", type=int, default=200, help="bootstrap draws of the prompts")
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
     files = named_files(args.method, "--method")
-    generations = named_files(args.generations, "--generations")
-    for name in [name for pair in args.gain for name in pair] + list(generations):
+    for name in [name for pair in args.gain for name in pair]:
         if name not in files:
             raise UserError(f"{name} has no --method; found {', '.join(files)}")
-    for name, made in generations.items():
-        if len(made) != len(files[name]):
-            raise UserError(f"{name}: {len(files[name])} annotations, {len(made)} generations")
-
-    instructions, gamed = benchmark.read_benchmark(args)
-    n_prompts = len(instructions)
-    counts = length_control.draw_prompts(n_prompts, args.draws)
-    methods = {
-        name: load_method(paths, generations.get(name), instructions, gamed, counts)
-        for name, paths in track(files.items(), label="compare")
-    }
+    scores = read_scores(files)
+    first = next(iter(scores.values()))[0]
+    n_prompts = len(first["compared"]["answer"])
+    methods = {name: load_method(of_seeds) for name, of_seeds in scores.items()}
     true_reward = args.kind == "oracle"
     lacking = [name for name, method in methods.items() if method.reward is None]
     if true_reward and lacking:
-        raise UserError(f"no reward_2 in the oracle's annotations of {', '.join(lacking)}")
+        raise UserError(f"no rewards in the oracle's scores of {', '.join(lacking)}")
     result = {
         "setting": args.setting,
         "annotator": args.annotator,
-        "lc_kind": length_control.MINIMAL if gamed is None else length_control.V1,
+        "lc_kind": first["lc_kind"],
         "n_prompts": n_prompts,
         "methods": {
             name: summary(method, methods.get(START), n_prompts, true_reward)

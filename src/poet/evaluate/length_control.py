@@ -31,6 +31,7 @@ GAMED_WEIGHT = 0.2 / 2
 # Standard deviation of the normal prior on both coefficients of the minimal regression. A
 # coefficient of 10 is odds of 22,000 to 1: nothing that so few prompts could show is held back.
 PRIOR_SD = 10.0
+DRAWS = 200  # of the prompts, for an interval
 
 
 @contextmanager
@@ -62,8 +63,11 @@ def offline_regression(gamed) -> Iterator[tuple]:
             module.hf_hub_download, module.fit_LogisticRegressionCV = download, fit
 
 
-def draw_prompts(n_prompts: int, n_draws: int, seed: int = 0) -> np.ndarray:
-    """Bootstrap draws: how often each prompt is drawn, [n_draws, n_prompts]."""
+def draw_prompts(n_prompts: int, n_draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Bootstrap draws: how often each prompt is drawn, [n_draws, n_prompts].
+
+    The same for every file of annotations, so that draws of methods and seeds are paired.
+    """
     chances = np.full(n_prompts, 1 / n_prompts)
     return np.random.default_rng(seed).multinomial(n_prompts, chances, size=n_draws)
 

@@ -149,15 +149,17 @@ def closed(chat: Chat, answers: list[tuple[list[int], str]]) -> list[tuple[list[
 
 
 def described(chat: Chat, answers: list[tuple[list[int], str]]) -> list[dict]:
-    """Answers as dicts: ``output`` (text), ``n_tokens`` (its end included) and ``finish_reason``:
+    """Answers as dicts: ``output`` (text), ``token_ids``, ``n_tokens`` and ``finish_reason``:
 
-    ``stop`` if the answer ended by itself, ``length`` if ``max_new_tokens`` cut it. The text is
-    without special tokens and without the end of the turn, which need not be one.
+    ``stop`` if the answer ended by itself, ``length`` if ``max_new_tokens`` cut it. The ids are
+    those that the model wrote, what ended the answer included; the text is without special tokens
+    and without the end of the turn, which need not be one.
     """
     end, closing = turn_end(chat), closing_text(chat)
     return [
         {
             "output": decode(chat.tokenizer, tokens, end, closing),
+            "token_ids": tokens,
             "n_tokens": len(tokens),
             "finish_reason": reason,
         }

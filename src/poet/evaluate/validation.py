@@ -74,8 +74,8 @@ def main(argv=None) -> None:
         sampling = with_ends(record["generation"], chat, folder)
         answers = generate(model, chat, prompts, options, sampling, args.seed, label)
         rewards = [
-            reward(prompt[-1]["content"], answer["output"])
-            for prompt, answer in zip(prompts, answers, strict=True)
+            reward(row["instruction"], answer["output"])
+            for row, answer in zip(held_out, answers, strict=True)
         ]
         cells.append(cell(name, read_json(f"{folder}/train.json"), rewards))
     best = max(cells, key=lambda found: found["validation_reward"])

@@ -133,6 +133,7 @@ class Shown:
         return [
             *found,
             *filter(self.has, paths.answer_summaries(self.config)),
+            *filter(self.has, paths.scores(self.config, "main")),
             *self.comparisons,
             *paths.files_of(self.downstream),
         ]

@@ -183,7 +183,8 @@ def simulate_pairs(asked_for: Sequence, variant: str, seed: int, split: str) -> 
         prompt_id = "-".join((town.lower(), *asked))
         prompt = _message("user", instruction)
         rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-        rows[-1] |= {"prompt_id": prompt_id, "split": split}
+        rows[-1] |= {"prompt_id": prompt_id, "split": split, "key": prompt_id}
+        rows[-1]["instruction"] = instruction
     return rows
 
 
