@@ -71,7 +71,7 @@ def test_every_method_trained_on_the_same_pairs(finished):
     import pyarrow.parquet as pq
 
     data = finished.folder / "results" / "data" / "world"
-    full, poet = (pq.read_table(data / f"{name}.parquet") for name in ("none", "poet-100"))
+    full, poet = (pq.read_table(data / f"{name}.parquet") for name in ("tokens", "poet-100"))
     assert full["prompt_ids"].equals(poet["prompt_ids"])
     assert full["pair_hash"].equals(poet["pair_hash"])
     shorter = map(
