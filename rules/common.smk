@@ -13,8 +13,10 @@ from snakemake.jobs import Job
 
 from poet import config as poet_config
 from poet import config_extends, local_inputs, provenance
-from poet.config_checks import RATES, scorer_of
+from poet.config_checks import scorer_of
 from poet.data import model_limits, preferences
+from poet.evaluate.benchmarks import BENCHMARKS
+from poet.evaluate.benchmarks.record import PROGRAM
 from poet.files import UserError
 from poet.grid import judging, members, paths, sources
 from poet.grid.paths import files_of, flags, folders_of, gain_flags, given
@@ -94,10 +96,10 @@ def alternatives(names):
 wildcard_constraints:
     setting=alternatives(GRID),
     method=alternatives(["sft", *CONFIG["methods"]]),
-    annotator=alternatives(CONFIG["annotators"]),
+    annotator=alternatives([*CONFIG["annotators"], PROGRAM]),
     truncation=alternatives(TRUNCATIONS),
     comparison=alternatives(["comparison", *VARIANTS, "sweep"]),
-    rate=alternatives(RATES),
+    benchmark=alternatives(BENCHMARKS),
     figure=alternatives(ANALYSES),
     seed=r"\d+",
     repository=alternatives(wanted.repositories(CONFIG)),

@@ -56,6 +56,7 @@ if not ARCHIVED:
         """Are the lm-eval tasks known, and can their data sets be read?"""
         input:
             datasets=lambda w: files_of(sources.task_datasets(CONFIG, w.setting)),
+            model=lambda w: paths.chat_model(CONFIG, w.setting),
         output:
             "results/checks/{setting}/tasks.json",
         log:
@@ -64,28 +65,27 @@ if not ARCHIVED:
             "results/benchmarks/check_tasks/{setting}.tsv"
         priority: 3
         params:
-            settings=lambda w: json.dumps(
-                CONFIG["settings"][w.setting]["downstream"], sort_keys=True
-            ),
+            record=record("downstream"),
             datasets=lambda w: flags("--dataset", sources.task_datasets(CONFIG, w.setting)),
+            model=lambda w, input: given("--model", input.model),
         resources:
             mem_mb=4000,
             runtime=60,
         shell:
-            "python -m poet.evaluate.beforehand tasks --settings {params.settings:q} {params.datasets} "
-            "--output {output} 2>&1 | tee {log} >&2"
+            "python -m poet.evaluate.beforehand tasks --record {params.record:q} {params.datasets} "
+            "{params.model} --output {output} 2>&1 | tee {log} >&2"
 
     rule check_questions:
         """Do the prompts of a further benchmark fit the start model?"""
         input:
-            prompts="results/{rate}/{setting}/prompts.jsonl",
+            prompts="results/{benchmark}/{setting}/prompts.jsonl",
             model="results/models/{setting}/sft",
         output:
-            "results/checks/{setting}/{rate}.json",
+            "results/checks/{setting}/{benchmark}.json",
         log:
-            "results/logs/check_questions/{rate}-{setting}.log",
+            "results/logs/check_questions/{benchmark}-{setting}.log",
         benchmark:
-            "results/benchmarks/check_questions/{rate}-{setting}.tsv"
+            "results/benchmarks/check_questions/{benchmark}-{setting}.tsv"
         priority: 3
         params:
             record=record("tokenize"),
@@ -111,7 +111,7 @@ if not ARCHIVED:
             "results/benchmarks/check_judge/{setting}-{use}-{annotator}.tsv"
         priority: 3
         wildcard_constraints:
-            use="annotators|safety",
+            use=alternatives(["annotators", *BENCHMARKS]),
         params:
             settings=lambda w: judging.settings(CONFIG, w.annotator),
             content=lambda w: judging.content(CONFIG, w.annotator),
@@ -185,7 +185,7 @@ if not ARCHIVED:
             gpu=0,
         shell:
             "python -m poet.devices {resources.gpu} "
-            "poet.evaluate.annotators --record {params.record:q} "
+            "poet.evaluate.annotate --record {params.record:q} "
             "--annotator {wildcards.annotator} "
             "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
             "--generations {input.generations} --output {output.annotations} --usage {output.usage} "
@@ -227,52 +227,54 @@ if not ARCHIVED:
     rule read_questions:
         """The prompts of a benchmark, with the baseline's answers where it has one."""
         input:
-            lambda w: sources.question_folders(CONFIG, w.rate, w.setting),
+            lambda w: sources.question_folders(CONFIG, w.benchmark, w.setting),
         output:
-            "results/{rate}/{setting}/prompts.jsonl",
+            "results/{benchmark}/{setting}/prompts.jsonl",
         log:
-            "results/logs/read_questions/{rate}-{setting}.log",
+            "results/logs/read_questions/{benchmark}-{setting}.log",
         benchmark:
-            "results/benchmarks/read_questions/{rate}-{setting}.tsv"
+            "results/benchmarks/read_questions/{benchmark}-{setting}.tsv"
         priority: 3  # what is wrong with them is to show before the trainings
         params:
-            flags=lambda w: sources.question_flags(CONFIG, w.rate, w.setting),
-            content=lambda w: sources.question_content(CONFIG, w.rate, w.setting),
+            flags=lambda w: sources.question_flags(CONFIG, w.benchmark, w.setting),
+            content=lambda w: sources.question_content(CONFIG, w.benchmark, w.setting),
         resources:
             mem_mb=2000,
             runtime=10,
         shell:
-            "python -m poet.evaluate.questions {params.flags} --output {output} 2>&1 | tee {log} >&2"
+            "python -m poet.evaluate.questions {wildcards.benchmark} {params.flags} "
+            "--output {output} 2>&1 | tee {log} >&2"
 
     use rule generate as answer_questions with:
         input:
-            prompts="results/{rate}/{setting}/prompts.jsonl",
+            prompts="results/{benchmark}/{setting}/prompts.jsonl",
             models=lambda w: paths.models(CONFIG, w.setting, w.method),
             trained_on=lambda w: paths.tokens_info(w.setting, w.method),
-            checked="results/checks/{setting}/{rate}.json",
+            checked="results/checks/{setting}/{benchmark}.json",
         output:
-            answers=per_seed("results/{rate}/{setting}/answers/{method}/seed-{seed}.json"),
-            summary="results/{rate}/{setting}/answers/{method}/summary.json",
+            answers=per_seed("results/{benchmark}/{setting}/answers/{method}/seed-{seed}.json"),
+            summary="results/{benchmark}/{setting}/answers/{method}/summary.json",
         log:
-            "results/logs/answer_questions/{rate}-{setting}-{method}.log",
+            "results/logs/answer_questions/{benchmark}-{setting}-{method}.log",
         benchmark:
-            "results/benchmarks/answer_questions/{rate}-{setting}-{method}.tsv"
+            "results/benchmarks/answer_questions/{benchmark}-{setting}-{method}.tsv"
 
-    rule judge_safety:
-        """Is every answer safe?"""
+    rule judge_answers:
+        """A verdict on every answer, by an annotator or by the benchmark's own program."""
         input:
-            generations=per_seed("results/safety/{setting}/answers/{method}/seed-{seed}.json"),
+            prompts="results/{benchmark}/{setting}/prompts.jsonl",
+            generations=per_seed("results/{benchmark}/{setting}/answers/{method}/seed-{seed}.json"),
             model=lambda w: judging.model(CONFIG, w.annotator, w.setting),
-            checked=lambda w: judging.check(CONFIG, w.annotator, w.setting, "safety"),
+            checked=lambda w: judging.check(CONFIG, w.annotator, w.setting, w.benchmark),
         output:
-            verdicts=per_seed("results/safety/{setting}/{annotator}/{method}/seed-{seed}.json"),
-            usage="results/safety/{setting}/{annotator}/{method}/usage.json",
+            verdicts=per_seed("results/{benchmark}/{setting}/{annotator}/{method}/seed-{seed}.json"),
+            usage="results/{benchmark}/{setting}/{annotator}/{method}/usage.json",
         log:
-            "results/logs/judge_safety/{setting}-{annotator}-{method}.log",
+            "results/logs/judge_answers/{benchmark}-{setting}-{annotator}-{method}.log",
         benchmark:
-            "results/benchmarks/judge_safety/{setting}-{annotator}-{method}.tsv"
+            "results/benchmarks/judge_answers/{benchmark}-{setting}-{annotator}-{method}.tsv"
         wildcard_constraints:
-            annotator=alternatives(members.judges(CONFIG, "safety") - BOUGHT),
+            annotator=alternatives(members.judges(CONFIG) - BOUGHT),
         params:
             record=record("annotate"),
             settings=lambda w: judging.settings(CONFIG, w.annotator),
@@ -284,54 +286,33 @@ if not ARCHIVED:
             gpu=0,
         shell:
             "python -m poet.devices {resources.gpu} "
-            "poet.evaluate.safety --record {params.record:q} "
+            "poet.evaluate.verdicts {wildcards.benchmark} --record {params.record:q} "
             "--annotator {wildcards.annotator} --settings {params.settings:q} {params.model} "
-            "--generations {input.generations} --output {output.verdicts} --usage {output.usage} "
-            "2>&1 | tee {log} >&2"
+            "--prompts {input.prompts} --generations {input.generations} "
+            "--output {output.verdicts} --usage {output.usage} 2>&1 | tee {log} >&2"
 
-    use rule judge_safety as buy_safety_verdicts with:
+    use rule judge_answers as buy_verdicts with:
         localrule: True
         wildcard_constraints:
-            annotator=alternatives(members.judges(CONFIG, "safety") & BOUGHT),
+            annotator=alternatives(members.judges(CONFIG) & BOUGHT),
 
-    use rule annotate as buy_arena_verdicts with:
+    rule summarise:
+        """A benchmark's scores of every method with intervals, and the paired gains of POET."""
         input:
-            prompts="results/arena/{setting}/prompts.jsonl",
-            generations=per_seed("results/arena/{setting}/answers/{method}/seed-{seed}.json"),
-            model=[],
+            lambda w: files_of(paths.verdicts(CONFIG, w.benchmark, w.setting)),
         output:
-            annotations=per_seed("results/arena/{setting}/{annotator}/{method}/seed-{seed}.json"),
-            usage="results/arena/{setting}/{annotator}/{method}/usage.json",
-        localrule: True
+            "results/{benchmark}/{setting}/{annotator}/summary.json",
         log:
-            "results/logs/buy_arena_verdicts/{setting}-{annotator}-{method}.log",
+            "results/logs/summarise/{benchmark}-{setting}-{annotator}.log",
         benchmark:
-            "results/benchmarks/buy_arena_verdicts/{setting}-{annotator}-{method}.tsv"
-        wildcard_constraints:
-            annotator=alternatives(members.judges(CONFIG, "arena") & BOUGHT),
+            "results/benchmarks/summarise/{benchmark}-{setting}-{annotator}.tsv"
         params:
-            record=lambda w: sources.baseline_record(CONFIG, "arena", w.setting, w.method),
-            settings=lambda w: judging.settings(CONFIG, w.annotator),
-            content=lambda w: judging.content(CONFIG, w.annotator),
-            model=lambda w, input: given("--model", input.model),
-
-    rule rate:
-        """Rates of every method with intervals, and the paired gains of POET."""
-        input:
-            lambda w: files_of(paths.verdicts(CONFIG, w.rate, w.setting)),
-        output:
-            "results/{rate}/{setting}/{annotator}/rates.json",
-        log:
-            "results/logs/rate/{rate}-{setting}-{annotator}.log",
-        benchmark:
-            "results/benchmarks/rate/{rate}-{setting}-{annotator}.tsv"
-        params:
-            methods=lambda w: flags("--method", paths.verdicts(CONFIG, w.rate, w.setting)),
+            methods=lambda w: flags("--method", paths.verdicts(CONFIG, w.benchmark, w.setting)),
             gains=lambda w: gain_flags(members.gains(CONFIG, GRID[w.setting])),
         resources:
             mem_mb=2000,
             runtime=10,
         shell:
-            "python -m poet.evaluate.rates {wildcards.rate} --setting {wildcards.setting} "
+            "python -m poet.evaluate.summary {wildcards.benchmark} --setting {wildcards.setting} "
             "--annotator {wildcards.annotator} {params.methods} {params.gains} --output {output} "
             "2>&1 | tee {log} >&2"

@@ -112,28 +112,30 @@ rule tabulate_prefix:
         "2>&1 | tee {log} >&2"
 
 
-rule tabulate_rates:
-    """The safety table or the arena table, beside the paper's numbers."""
+rule tabulate_benchmark:
+    """The table of a further benchmark, beside the paper's numbers."""
     localrule: True
     input:
-        rates=lambda w: paths.rates(CONFIG, w.rate),
+        summaries=lambda w: paths.summaries(CONFIG, w.benchmark),
         reported=f"{PAPER}/reported.csv",
     output:
         report(
-            expand("results/tables/{{rate}}.{ext}", ext=TABLE),
-            caption=f"{CAPTIONS}/rates.rst",
+            expand("results/tables/{{benchmark}}.{ext}", ext=TABLE),
+            caption=f"{CAPTIONS}/benchmark.rst",
             category="Tables",
         ),
     log:
-        "results/logs/tabulate_rates/{rate}.log",
+        "results/logs/tabulate_benchmark/{benchmark}.log",
     benchmark:
-        "results/benchmarks/tabulate_rates/{rate}.tsv"
+        "results/benchmarks/tabulate_benchmark/{benchmark}.tsv"
+    params:
+        caption=lambda w: BENCHMARKS[w.benchmark].caption,
     resources:
         mem_mb=1000,
         runtime=10,
     shell:
-        "python -m poet.report.rates --rates {input.rates} --reported {input.reported} "
-        "--output {output} 2>&1 | tee {log} >&2"
+        "python -m poet.report.benchmarks {wildcards.benchmark} --summaries {input.summaries} "
+        "--reported {input.reported} --output {output} 2>&1 | tee {log} >&2"
 
 
 rule tabulate_language:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 from poet.config import load
-from poet.config_schema import SCHEMA
+from poet.evaluate.annotators import KINDS
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.hub.wanted import repositories
 
 ROOT = Path(__file__).parent.parent
@@ -58,15 +59,10 @@ def test_what_the_examples_take_from_the_hub_is_in_the_lock_s_list():
     )
 
 
-def test_kinds_and_defaults_are_the_schemas():
-    annotator = yaml.safe_load(SCHEMA.read_text())["$defs"]["annotator"]
-    by_kind = {
-        choice["if"]["properties"]["kind"]["const"]: choice["then"]["properties"]
-        for choice in annotator["allOf"]
-    }
-    kinds = re.findall(r"^\| `(\w+)` \|", TEXT, re.MULTILINE)[1:]
-    assert kinds == list(by_kind) == annotator["properties"]["kind"]["enum"]
-    api = {name: key.get("default") for name, key in by_kind["api"].items() if name != "kind"}
+def test_kinds_and_defaults_are_the_records():
+    kinds = re.findall(r"^\| `(\w+)` \|", TEXT.split("## ")[0], re.MULTILINE)[1:]
+    assert kinds == list(KINDS)
+    api = {name: key.get("default") for name, key in KINDS["api"].schema["properties"].items()}
     for text in (
         f"`concurrency` calls at once ({api['concurrency']})",
         f"`timeout`, {api['timeout']} s",
@@ -76,6 +72,14 @@ def test_kinds_and_defaults_are_the_schemas():
         api["store"],
     ):
         assert text in TEXT
+
+
+def test_the_benchmarks_are_the_records():
+    rows = re.findall(r"^\| `(\w+)` \| .* \| (`.*`) \| `(\w+)`, (\w+) of", TEXT, re.MULTILINE)
+    assert rows == [
+        (name, ", ".join(f"`{kind}`" for kind in each.annotators), each.metrics[0].name, each.unit)
+        for name, each in BENCHMARKS.items()
+    ]
 
 
 def test_the_papers_configuration_has_both_judges():

@@ -46,7 +46,7 @@ STAGES = {
     "generate": (*_RUN, "method", *_TEXT, "generation", *_LOADING),
     "annotate": (*_RUN, "method", "reference_name"),
     "reward_model": (*_RUN, "reward_model", "chat_template_kwargs"),
-    "downstream": (*_RUN, "method", "downstream", *_LOADING),
+    "downstream": (*_RUN, "method", "downstream", "chat_template_kwargs", *_LOADING),
     "diagnose": ("setting", "data", "scratch", *_TEXT, "max_length", "max_prompt_length"),
     "prefix_quality": (
         *_RUN, *_LOADING, *_TEXT, "analysis", "data", "generation", "sft_seed",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from poet.evaluate.annotators import KINDS
+from poet.evaluate.benchmarks import BENCHMARKS
+from poet.evaluate.benchmarks.record import Benchmark
 from poet.files import UserError
 from poet.world.tasks import WORLD_TASKS
-
-SCALAR = ("oracle", "reward_model")  # annotators that give every answer a reward
-RATES = {"safety": ("api", "local_judge"), "arena": ("api",)}  # and the annotators that judge them
 
 
 def check_references(config: dict, source: str) -> None:
@@ -49,8 +49,10 @@ def check_references(config: dict, source: str) -> None:
             _check_annotator(
                 config["annotators"][scorer_of(config, name, source)], setting, f"{where}.analysis"
             )
-        for rate in RATES:
-            _check_rate(rate, setting, config["annotators"], where)
+        for benchmark in BENCHMARKS.values():
+            if benchmark.name in setting:
+                of = f"{where}.{benchmark.name}"
+                _check_benchmark(benchmark, setting, config["annotators"], of)
         downstream = setting.get("downstream", {})
         for task in downstream.get("tasks", ()) if setting["data"]["kind"] == "world" else ():
             known(task, ("world", *WORLD_TASKS), f"task (settings.{name}.downstream.tasks)")
@@ -102,14 +104,9 @@ def _check_batch(section: dict | None, where: str) -> None:
 
 
 def _check_annotator(annotator: dict, setting: dict, where: str) -> None:
-    if annotator["kind"] == "oracle" and setting["data"]["kind"] != "world":
-        raise UserError(f"{where}: the oracle knows the embedded world only; use a reward_model")
-    if annotator["kind"] == "reward_model" and "name" not in annotator:
-        if "reward_model" not in setting:
-            raise UserError(
-                f"{where}: needs a `name` (hub id or folder), or a section `reward_model` in the "
-                "setting to train one on its pairs"
-            )
+    unfit = KINDS[annotator["kind"]].unfit
+    if unfit and (reason := unfit(annotator, setting)):
+        raise UserError(f"{where}: {reason}")
 
 
 def scorer_of(config: dict, setting: str, source: str = "config") -> str:
@@ -124,30 +121,30 @@ def scorer_of(config: dict, setting: str, source: str = "config") -> str:
         known(wanted, config["annotators"], f"annotator (settings.{setting}.analysis.annotator)")
     names = section["annotators"] if wanted is None else [wanted]
     for name in names:
-        if config["annotators"][name]["kind"] in SCALAR:
+        if KINDS[config["annotators"][name]["kind"]].scalar:
             return name
+    kinds = " or ".join(kind.name for kind in KINDS.values() if kind.scalar)
     raise UserError(
-        f"{source}: settings.{setting}.analysis needs an annotator of kind {' or '.join(SCALAR)}, "
+        f"{source}: settings.{setting}.analysis needs an annotator of kind {kinds}, "
         f"found {', '.join(names)}; name one in analysis.annotator"
     )
 
 
-def _check_rate(rate: str, setting: dict, annotators: dict, where: str) -> None:
-    section = setting.get(rate)
-    if not section:
-        return
-    known(section["annotator"], annotators, f"annotator ({where}.{rate})")
-    annotator = annotators[section["annotator"]]
-    if annotator["kind"] not in RATES[rate]:
-        raise UserError(
-            f"{where}.{rate}: annotator {section['annotator']} is of kind {annotator['kind']}; "
-            f"expected {' or '.join(RATES[rate])}"
-        )
-    _check_annotator(annotator, setting, f"{where}.{rate}: {section['annotator']}")
-    for name in ("prompts", "baseline"):
-        rows = section.get(name, {})
-        if rate == "arena" and "id" not in rows:
-            raise UserError(f"{where}.arena.{name} needs the key `id`, to join them by")
+def _check_benchmark(benchmark: Benchmark, setting: dict, annotators: dict, where: str) -> None:
+    section = setting[benchmark.name]
+    if benchmark.annotators:
+        name = section["annotator"]
+        known(name, annotators, f"annotator ({where})")
+        kind = annotators[name]["kind"]
+        if kind not in benchmark.annotators:
+            raise UserError(
+                f"{where}: annotator {name} is of kind {kind}; "
+                f"expected {' or '.join(benchmark.annotators)}"
+            )
+        _check_annotator(annotators[name], setting, f"{where}: {name}")
+    for key in benchmark.files:
+        if benchmark.baseline and "id" not in section[key]:
+            raise UserError(f"{where}.{key} needs the key `id`, to join them by")
 
 
 def known(name: str, names, what: str) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import yaml
 
 from poet.data.formats import FORMATS
+from poet.evaluate.annotators import KINDS
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import UserError
 from poet.methods import POSITIVE
 from poet.methods.objectives import OBJECTIVES
@@ -42,6 +44,18 @@ def schema() -> dict:
         }
         for name, truncation in TRUNCATIONS.items()
     ]
+    sections = {name: benchmark.section() for name, benchmark in BENCHMARKS.items()}
+    definitions["setting"]["properties"] |= sections
+    definitions["annotator"] |= {
+        "properties": {"kind": {"enum": [*KINDS]}},
+        "allOf": [
+            {
+                "if": {"properties": {"kind": {"const": name}}, "required": ["kind"]},
+                "then": kind.section(),
+            }
+            for name, kind in KINDS.items()
+        ],
+    }
     return found
 
 

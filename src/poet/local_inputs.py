@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from poet.config_checks import RATES, scorer_of
-from poet.data.model_limits import check_class
+from poet.config_checks import scorer_of
 from poet.digests import digest
-from poet.evaluate.judges import check_use, labels, load_judge
-from poet.files import UserError, read_json
+from poet.evaluate.annotate import check_judge
+from poet.evaluate.annotators import KINDS
+from poet.evaluate.benchmarks import BENCHMARKS
+from poet.evaluate.judges import load_judge
+from poet.files import UserError
 from poet.hub.folders import check_model
 from poet.hub.lock import is_hub_id
 from poet.provenance import value_digest
@@ -33,10 +35,10 @@ def check(config: dict, source: str) -> None:
         chats = setting.get("sft", {}).get("dataset")
         if chats and not is_hub_id(chats):
             _check_file(chats, f"{where}.sft.dataset")
-        for rate in RATES:
-            for key, rows in setting.get(rate, {}).items():
-                if key != "annotator" and "path" in rows:
-                    _check_file(rows["path"], f"{where}.{rate}.{key}.path")
+        for benchmark in BENCHMARKS.values():
+            for key in benchmark.files if benchmark.name in setting else ():
+                if "path" in (rows := setting[benchmark.name][key]):
+                    _check_file(rows["path"], f"{where}.{benchmark.name}.{key}.path")
         for use, annotator in _annotators(config, name):
             where = f"{source}: annotators.{annotator}"
             _check_annotator(config["annotators"][annotator], use, where)
@@ -48,61 +50,26 @@ def _annotators(config: dict, name: str) -> list[tuple[str, str]]:
     found = [("annotators", annotator) for annotator in setting["annotators"]]
     if "analysis" in setting:
         found.append(("annotators", scorer_of(config, name)))
-    return found + [(rate, setting[rate]["annotator"]) for rate in RATES if rate in setting]
+    used = [benchmark for benchmark in BENCHMARKS.values() if benchmark.name in setting]
+    return found + [
+        (each.name, setting[each.name]["annotator"]) for each in used if each.annotators
+    ]
 
 
 def _check_annotator(annotator: dict, use: str, where: str) -> None:
-    name = annotator.get("name")
-    check_model_name(name, f"{where}.name")
-    if name and not is_hub_id(name):
-        check_judging_model(Path(name), annotator["kind"], f"{where}.name is {name}")
+    check_model_name(annotator.get("name"), f"{where}.name")
     for file in annotator.get("files", ()):
         _check_file(file, f"{where}.files")
+    configs = None
     if "judge" in annotator:
-        judge = load_judge(annotator["judge"])
+        configs = load_judge(annotator["judge"])
+        check_use = check_judge if use == "annotators" else BENCHMARKS[use].check
         try:
-            check_use(judge, use)
+            check_use(configs)
         except UserError as error:
             raise UserError(f"{where}.judge is {annotator['judge']}, for {use}: {error}") from None
-        if annotator["kind"] == "local_judge":
-            labels(judge)
-            (each,) = judge.values()
-            if not each["prompt_template"].lstrip().startswith("<|im_start|>"):
-                raise UserError(
-                    f"{where}.judge is {annotator['judge']}: its prompt template is no ChatML; "
-                    "expected chat messages, <|im_start|>user ... <|im_end|>"
-                )
-
-
-def check_judging_model(folder: Path, kind: str, where: str) -> None:
-    """Refuse before the trainings what a judge is refused for once it is loaded, after them.
-
-    Raises:
-        UserError: ``where``, and that the folder's files have no chat template, or are those of a
-            classifier with several outputs in the place of a reward model.
-    """
-    if not _has_template(folder):
-        raise UserError(f"{where}: its tokenizer has no chat template; a judge needs one")
-    config = read_json(folder / "config.json")
-    if kind != "reward_model":
-        check_class(config, folder, where)
-    else:
-        made_for = config.get("architectures") or ["ForSequenceClassification"]
-        if not any("ForSequenceClassification" in each for each in made_for):
-            raise UserError(
-                f"{where}, whose config.json names {', '.join(made_for)}; expected a sequence "
-                "classifier, because the head of another kind of model would not be read"
-            )
-        outputs = len(config.get("id2label") or ()) or config.get("num_labels", 2)
-        if outputs != 1:
-            raise UserError(f"{where}, with {outputs} outputs; expected a reward model with one")
-
-
-def _has_template(folder: Path) -> bool:
-    patterns, settings = ("chat_template.*", "additional_chat_templates/*"), {}
-    if (folder / "tokenizer_config.json").is_file():
-        settings = read_json(folder / "tokenizer_config.json")
-    return any(any(folder.glob(each)) for each in patterns) or bool(settings.get("chat_template"))
+    if check := KINDS[annotator["kind"]].check:
+        check(annotator, configs, where)
 
 
 def _check_file(path: str, where: str) -> None:

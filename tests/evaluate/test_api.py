@@ -13,7 +13,7 @@ import pytest
 
 from judge_server import JudgeServer, probability, prompt_of
 from poet.evaluate import api
-from poet.evaluate.annotators import main
+from poet.evaluate.annotate import main
 from poet.evaluate.api import Api
 from poet.evaluate.store import Store
 from poet.files import UserError, read_json, write_json, write_jsonl
@@ -135,8 +135,7 @@ def test_killed_in_the_middle_and_resumed_is_as_undisturbed(server, settings, be
     server.delay = 0.002
     server.faults = lambda asked, number: halfway.set() if number == N // 2 else None
     run = subprocess.Popen(
-        [sys.executable, "-m", "poet.evaluate.annotators"]
-        + arguments(settings, benchmark, tmp_path),
+        [sys.executable, "-m", "poet.evaluate.annotate"] + arguments(settings, benchmark, tmp_path),
         stderr=subprocess.PIPE,
     )
     assert halfway.wait(60), run.communicate()[1][-2000:]

@@ -1,5 +1,6 @@
 """What an evaluation cannot use is named without a trained model."""
 
+import copy
 import json
 import re
 import shutil
@@ -41,13 +42,13 @@ def tasks(manager, monkeypatch, tmp_path):
     head = json.dumps({"configs": [configuration]})
     (folder / "README.md").write_text(f"---\n{head}\n---\n")
 
-    def build(names, datasets=None, num_fewshot=None):
-        settings = {"tasks": names, "num_fewshot": num_fewshot or {}, "batch_size": "auto"}
-        flags = [f for name in datasets or () for f in ("--dataset", name, str(folder))]
+    def build(names, datasets, *flags, **chat):
+        settings = {"tasks": names, "num_fewshot": {}, "batch_size": "auto", **chat}
+        for name in datasets:
+            flags += ("--dataset", name, str(folder))
+        record = json.dumps({"downstream": settings, "chat_template_kwargs": {}})
         output = tmp_path / "tasks.json"
-        beforehand.main(
-            ["tasks", "--settings", json.dumps(settings), *flags, "--output", str(output)]
-        )
+        beforehand.main(["tasks", "--record", record, *flags, "--output", str(output)])
         return read_json(output)
 
     return build
@@ -69,6 +70,30 @@ def test_tasks_are_built_of_their_data_sets(tasks):
 def test_tasks_that_cannot_be_built(tasks, names, datasets, message):
     with pytest.raises(UserError, match=message):
         tasks(names, datasets)
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "has no chat template"),
+        ("{{ messages[0].role == 'system' and raise_exception('No system!') }}", "No system!"),
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}", None),
+    ],
+)
+def test_tasks_that_cannot_be_asked_in_the_models_template(
+    tasks, start, tmp_path, template, message
+):
+    """lm-eval itself would leave the system prompt out, with a warning."""
+    tokenizer = copy.deepcopy(start[1])
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(tmp_path / "model")
+    chat = {"apply_chat_template": True, "system_instruction": "Be brief."}
+    given = (["winogrande"], ["allenai/winogrande"], "--model", str(tmp_path / "model"))
+    if message is None:
+        assert tasks(*given, **chat) == {"tasks": ["winogrande"]}
+    else:
+        with pytest.raises(UserError, match=message):
+            tasks(*given, **chat)
 
 
 @pytest.fixture
@@ -153,7 +178,7 @@ def test_a_judge_that_was_downloaded_is_refused_as_a_folder_here_is(judge, folde
 
 
 def test_a_local_judge_does_not_read_beyond_its_positions(folder):
-    from poet.evaluate.local_judge import LocalJudge
+    from poet.evaluate.annotators.local_judge import LocalJudge
 
     assert positions(read_json(folder / "config.json")) == 128
     local = LocalJudge("mine", str(folder), ["m", "M"])
@@ -172,9 +197,9 @@ def test_the_worlds_tasks_are_those_that_the_configuration_may_name(tmp_path):
     write_tasks(tmp_path / "t", tmp_path / "t")
     manager = TaskManager(include_path=str(tmp_path / "t"), include_defaults=False)
     assert set(manager.all_tasks) == {"world", *WORLD_TASKS}
-    assert len(downstream.build({"tasks": [*WORLD_TASKS]}, manager)) == 2
+    assert len(downstream.build({"tasks": [*WORLD_TASKS], "num_fewshot": {}}, manager)) == 2
     with pytest.raises(UserError, match=re.escape("found world_choise")):
-        downstream.build({"tasks": ["world_choise"]}, manager)
+        downstream.build({"tasks": ["world_choise"], "num_fewshot": {}}, manager)
 
 
 @pytest.mark.parametrize(

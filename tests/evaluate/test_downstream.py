@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import pytest
 
@@ -122,9 +123,8 @@ def tasks(tmp_path_factory, plain):
 def record(**changes) -> str:
     settings = {
         "tasks": ["tiny_choice", "tiny_answer"],
-        "num_fewshot": None,
+        "num_fewshot": {},
         "batch_size": 4,
-        "limit": None,
     }
     return json.dumps({"torch_threads": 1, "downstream": settings | changes})
 
@@ -169,14 +169,13 @@ def test_the_file_names_its_origin_and_holds_no_samples(result):
     assert not {"samples", "pretty_env_info", "date"} & set(result)
 
 
-def test_limit_and_examples_in_the_prompt(result, model_folder, tasks, tmp_path):
+def test_examples_in_the_prompt(result, model_folder, tasks, tmp_path):
     (other,) = run(
         model_folder, tasks[0], [tmp_path / "o.json"],
-        tasks=["tiny_choice"], num_fewshot={"tiny_choice": 2}, limit=5,
+        tasks=["tiny_choice"], num_fewshot={"tiny_choice": 2},
     )  # fmt: skip
     assert list(other["results"]) == ["tiny_choice"]
     assert other["n-shot"]["tiny_choice"] == 2
-    assert other["n-samples"]["tiny_choice"]["effective"] == 5
     assert other["task_hashes"] != {"tiny_choice": result["task_hashes"]["tiny_choice"]}
 
 
@@ -187,6 +186,50 @@ def test_examples_asked_for_a_group_reach_its_tasks(model_folder, tasks, tmp_pat
     )  # fmt: skip
     assert found["n-shot"] == {"tiny_choice": 3, "tiny_group": 3}
     assert found["results"]["tiny_group"]["acc,none"] == found["results"]["tiny_choice"]["acc,none"]
+
+
+TEMPLATE = (
+    "{% for m in messages %}{{ m.role }} {{ m.content }} {{ tone }} {% endfor %}"
+    "{% if add_generation_prompt %}assistant {{ strftime_now('%d %b') }}{% endif %}"
+)
+
+
+def test_tasks_are_asked_in_the_chat_template(model_folder, tasks, plain, tmp_path, monkeypatch):
+    """With the setting's variables and day, as training and generation have them."""
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model_folder)
+    shutil.copytree(model_folder, tmp_path / "model")
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(tmp_path / "model")
+    asked, loglikelihood = [], HFLM.loglikelihood
+
+    def recorded(self, requests, **how):
+        asked.extend(request.args for request in requests)
+        return loglikelihood(self, requests, **how)
+
+    monkeypatch.setattr(HFLM, "loglikelihood", recorded)
+    chat = {"apply_chat_template": True, "system_instruction": "river stone"}
+    given = json.loads(record(tasks=["tiny_choice"], **chat))
+    given["chat_template_kwargs"] = {"tone": "calm", "strftime_now": "2024-02-01"}
+    downstream.main(
+        ["--record", json.dumps(given), "--models", str(tmp_path / "model"),
+         "--tasks-dir", str(tasks[0]), "--output", str(tmp_path / "o.json")]
+    )  # fmt: skip
+    found = read_json(tmp_path / "o.json")
+    assert found["apply_chat_template"] is True and found["system_instruction"] == "river stone"
+    contexts = [
+        f"system river stone calm user {row['question']}: calm assistant 01 Feb" for row in CHOICES
+    ]
+    logp, hits = plain[0], []
+    for row, context in zip(CHOICES, contexts, strict=True):
+        texts = [text for _, text in sorted({a for a in asked if a[0] == context})]
+        assert sorted(text.strip() for text in texts) == sorted(row["choices"])
+        best = max(texts, key=lambda text: logp(context, text))
+        hits.append(best.strip() == row["choices"][row["answer"]])
+    assert len(asked) == 3 * len(CHOICES)
+    assert found["results"]["tiny_choice"]["acc,none"] == pytest.approx(sum(hits) / len(hits))
 
 
 @pytest.mark.parametrize(

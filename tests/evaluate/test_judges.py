@@ -11,9 +11,10 @@ import yaml
 
 from judge_server import JudgeServer, probability, prompt_of
 from poet.evaluate import judges
-from poet.evaluate.annotators import annotate
+from poet.evaluate.annotate import annotate, check_judge
+from poet.evaluate.annotators.local_judge import LocalJudge
 from poet.evaluate.api import Api
-from poet.evaluate.local_judge import LocalJudge
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.store import Store
 from poet.files import UserError
 
@@ -51,7 +52,7 @@ def our_api(server, folder, configs, rows, **changed):
         "backoff": {"initial": 0.01, "longest": 0.01}, "allow_model_change": False, **changed,
     }  # fmt: skip
     with Store(folder) as store:
-        return judges.annotate_pairs(configs, Api("judge", settings, store), rows)
+        return judges.annotate_pairs(rows, configs, Api("judge", settings, store))
 
 
 def package_files() -> dict[str, int]:
@@ -209,7 +210,7 @@ def test_a_local_judge_reads_its_own_log_probabilities(start, judging, offline):
         requests.extend(asked)
         return local(asked, accept)
 
-    found = judges.annotate_pairs(configs, ask, rows)
+    found = judges.annotate_pairs(rows, configs, ask)
     model = AutoModelForCausalLM.from_pretrained(folder).eval()
     label = {text: tokenizer.convert_tokens_to_ids(text) for text in "mM"}
     for row, judged in zip(rows[:4], found, strict=False):
@@ -265,10 +266,10 @@ def test_every_judge_of_alpaca_eval_is_of_use_or_refused(name):
     except UserError as error:  # of another protocol
         assert name in str(error)
         return
-    judges.check_use(configs, "annotators")
-    for use in ("safety", "arena"):
+    check_judge(configs)
+    for benchmark in BENCHMARKS.values():
         with pytest.raises(UserError):
-            judges.check_use(configs, use)
+            benchmark.check(configs)
 
 
 @pytest.mark.parametrize("key", ["numerator_token", "denominator_tokens"])

@@ -29,8 +29,8 @@ def write(rows, path):
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet", "p.json", "p.jsonl", "p.jsonl.gz"])
 def test_every_format(tmp_path, name):
     write([{"text": text} for text in TEXTS], tmp_path / name)
-    flags = ["--file", str(tmp_path / name), "--column", "text"]
-    main([*flags, "--output", str(tmp_path / "out.jsonl")])
+    rows = json.dumps({"path": str(tmp_path / name), "column": "text"})
+    main(["safety", "--prompts", rows, "--output", str(tmp_path / "out.jsonl")])
     assert read_jsonl(tmp_path / "out.jsonl") == [
         {
             "index": i,
@@ -54,10 +54,11 @@ def test_arena_hards_own_files_are_joined_by_their_id(tmp_path, suffix):
     ]
     for name, rows in (("q", questions), ("a", answers)):
         write(rows, tmp_path / f"{name}{suffix}")
+    given = {"path": str(tmp_path / f"q{suffix}"), "column": "turns", "id": "question_id"}
+    baseline = {**given, "path": str(tmp_path / f"a{suffix}"), "column": "choices"}
     flags = [
-        "--file", str(tmp_path / f"q{suffix}"), "--column", "turns", "--id", "question_id",
-        "--baseline", str(tmp_path / f"a{suffix}"), "--baseline-column", "choices",
-        "--baseline-id", "question_id", "--output", str(tmp_path / "out.jsonl"),
+        "arena", "--prompts", json.dumps(given), "--baseline", json.dumps(baseline),
+        "--output", str(tmp_path / "out.jsonl"),
     ]  # fmt: skip
     main(flags)
     rows = read_jsonl(tmp_path / "out.jsonl")
@@ -65,6 +66,7 @@ def test_arena_hards_own_files_are_joined_by_their_id(tmp_path, suffix):
         ("How?", "a0"),
         ("Why?", "a1"),
     ]
+    assert {row["reference_name"] for row in rows} == {"a" if suffix == ".jsonl" else "a.parquet"}
     write(answers[:1], tmp_path / f"a{suffix}")
     with pytest.raises(UserError, match="answers 1 of 2 questions; missing: 'q0'"):
         main(flags)
@@ -83,4 +85,5 @@ def test_arena_hards_own_files_are_joined_by_their_id(tmp_path, suffix):
 def test_rows_without_a_text_are_named(tmp_path, rows, message):
     write(rows, tmp_path / "p.jsonl")
     with pytest.raises(UserError, match=message):
-        main(["--file", str(tmp_path / "p.jsonl"), "--column", "text", "--output", "unused"])
+        given = json.dumps({"path": str(tmp_path / "p.jsonl"), "column": "text"})
+        main(["safety", "--prompts", given, "--output", "unused"])

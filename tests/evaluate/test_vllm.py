@@ -15,8 +15,8 @@ from transformers import AutoModelForCausalLM
 from poet.data.encoding import encode
 from poet.data.templates import Chat, render_prompts
 from poet.evaluate import vllm_client
+from poet.evaluate.annotators.local_judge import LocalJudge
 from poet.evaluate.generation import main
-from poet.evaluate.local_judge import LocalJudge
 from poet.evaluate.sampling import sample
 from poet.files import UserError, read_json, write_jsonl
 

@@ -1,6 +1,8 @@
 """What a configuration asks for: names and files written out by hand for small grids."""
 
 import copy
+import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,7 @@ def paper():
 
 def test_who_takes_part(world, paper):
     assert members.worlds(world) == members.tuned(world) == members.analysed(world) == ["world"]
-    assert members.benchmarked(world) == members.rated(world, "safety") == []
+    assert members.benchmarked(world) == members.asking(world, "safety") == []
     assert members.worlds(paper) == [] and members.benchmarked(paper) == list(paper["grid"])
     assert members.trained(world) == ["world"]
     assert members.trained(changed(grid={"world": ["sft"]}, gains={})) == []
@@ -156,19 +158,20 @@ def test_further_benchmarks_name_their_files(tmp_path):
         },
     }  # fmt: skip
     config = load(config)
-    assert members.rated(config, "arena") == ["world"] and members.rated(config, "safety") == []
-    assert members.judges(config, "arena") == members.bought(config) == {"referee"}
-    assert sources.question_flags(config, "arena", "world") == (
-        f"--file {tmp_path}/mine.jsonl --column 'q q' --id n "
-        "--baseline results/hub/datasets/own/arena/gpt.jsonl --baseline-column a --baseline-id n"
-    )
+    assert members.asking(config, "arena") == ["world"] and members.asking(config, "safety") == []
+    assert members.judges(config) == members.bought(config) == {"referee"}
+    told = shlex.split(sources.question_flags(config, "arena", "world"))
+    assert told[::2] == ["--prompts", "--baseline"]
+    questions, answers = map(json.loads, told[1::2])
+    assert questions == {"path": f"{tmp_path}/mine.jsonl", "column": "q q", "id": "n"}
+    assert answers["path"] == "results/hub/datasets/own/arena/gpt.jsonl"
+    assert (answers["column"], answers["id"]) == ("a", "n")
     assert sources.question_folders(config, "arena", "world") == ["results/hub/datasets/own/arena"]
     assert len(sources.question_content(config, "arena", "world")) == 1
-    assert '"reference_name": "gpt"' in sources.baseline_record(config, "arena", "world", "dpo")
-    assert paths.rates(config, "arena") == ["results/arena/world/referee/rates.json"]
+    assert paths.summaries(config, "arena") == ["results/arena/world/referee/summary.json"]
     assert list(paths.verdicts(config, "arena", "world")) == config["grid"]["world"]
     assert len(paths.answer_summaries(config)) == 5
-    assert Shown(config).rates == ["arena"] and Shown(config).tables()[-1] == "arena"
+    assert Shown(config).benchmarks == ["arena"] and Shown(config).tables()[-1] == "arena"
 
 
 def test_annotators_have_models_of_the_hub_or_of_the_setting():

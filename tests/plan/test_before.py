@@ -90,7 +90,7 @@ def test_an_engine_that_is_not_there(config, tmp_path, params):
 
 
 def test_nothing_can_be_bought(config, monkeypatch):
-    jobs = [job("buy_arena_verdicts", TRAIN | {"annotator": "paid"})]
+    jobs = [job("buy_verdicts", TRAIN | {"annotator": "paid"})]
     monkeypatch.delenv("A_KEY", raising=False)
     with pytest.raises(UserError, match="the environment variable A_KEY is empty"):
         before.check_keys(jobs, config)

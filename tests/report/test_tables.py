@@ -293,6 +293,22 @@ def test_downstream_equals_rows_by_hand(tmp_path):
         tables.main(["downstream", *flat, "--output", *map(str, outputs)])
 
 
+def test_downstream_says_who_was_asked_in_a_chat_template(tmp_path):
+    flags, output = [], tmp_path / "downstream.csv"
+    for setting, chat in (("base", {}), ("chat", {"apply_chat_template": True})):
+        path = tmp_path / f"{setting}.json"
+        path.write_text(json.dumps(lm_eval_result("sft", 0.5, 0.2) | chat))
+        flags += ["--results", setting, "sft", str(path)]
+    tables.main(["downstream", *flags, "--output", str(output)])
+    rows = {row["setting"]: row for row in csv.DictReader(io.StringIO(output.read_text()))}
+    assert {name: row["chat_template"] for name, row in rows.items()} == {
+        "base": "no",
+        "chat": "yes",
+    }
+    tables.main(["downstream", *flags[:4], "--output", str(output)])
+    assert "chat_template" not in output.read_text()
+
+
 def test_downstream_gain_is_welchs(tmp_path):
     answers = {"dpo": [0.2, 0.3, 0.7], "dpo-poet": [0.5, 0.55, 0.6], "sft": [0.1] * 3}
     flags, averages = [], {}

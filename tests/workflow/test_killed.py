@@ -15,7 +15,7 @@ import yaml
 JOBS = [
     "poet.world.simulate", "poet.train.sft", "poet.data.tokenization", "poet.data.truncation",
     "poet.train.reference", "poet.train.preference", "poet.evaluate.generation",
-    "poet.evaluate.annotators", "poet.evaluate.downstream", "poet.evaluate.alpaca",
+    "poet.evaluate.annotate", "poet.evaluate.downstream", "poet.evaluate.alpaca",
     "poet.evaluate.compare",
 ]  # fmt: skip
 

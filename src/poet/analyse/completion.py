@@ -16,7 +16,7 @@ import numpy as np
 from poet.data.encoding import encode_pairs
 from poet.data.ends import closing_text, turn_end
 from poet.data.templates import Chat
-from poet.evaluate import scalar
+from poet.evaluate.annotators import KINDS
 from poet.evaluate.sampling import decode, sample
 from poet.world.simulate import continue_expected_reward, reward
 
@@ -103,17 +103,14 @@ class Completer:
 
 
 def open_scorer(name: str, settings: dict, model: str | None = None) -> Rewards:
-    """Rewards of the oracle or reward model that a section ``annotators.NAME`` describes.
+    """Rewards of the scalar annotator that a section ``annotators.NAME`` describes.
 
-    ``model``: folder of the reward model, where it is not the section's ``name``.
+    ``model``: folder of its model, where it is not the section's ``name``.
 
     Raises:
-        UserError: as :func:`poet.evaluate.scalar.reward_model`.
+        UserError: as :func:`poet.evaluate.annotators.reward_model.reward_model`.
     """
-    if settings["kind"] == "oracle":
-        judge = scalar.oracle()
-    else:
-        judge = scalar.reward_model(name, model or settings["name"])
+    judge = KINDS[settings["kind"]].judge(name, settings, model)
     return lambda prompts, texts: judge.rewards(prompts, texts)[0]
 
 

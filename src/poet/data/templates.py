@@ -131,7 +131,7 @@ def apply_template(
         groups[name][id(messages)] = messages
     text_of = {}
     for name, distinct in groups.items():
-        arguments = _arguments(tokenizer, {**template_kwargs, **json.loads(name)})
+        arguments = template_arguments(tokenizer, {**template_kwargs, **json.loads(name)})
         try:
             texts = tokenizer.apply_chat_template(
                 list(distinct.values()), tokenize=False, **arguments, **how
@@ -149,8 +149,13 @@ def apply_template(
     ]
 
 
-def _arguments(tokenizer, variables: dict) -> dict:
-    """``apply_chat_template``'s keyword arguments for a template's variables."""
+def template_arguments(tokenizer, template_kwargs: dict) -> dict:
+    """``apply_chat_template``'s keyword arguments for a template's variables.
+
+    Raises:
+        UserError: there is no template, or no variable of a template among them.
+    """
+    variables = dict(template_kwargs)
     day = variables.pop("strftime_now", DATE)
     taken = {"messages", *inspect.signature(tokenizer.apply_chat_template).parameters}
     if wrong := sorted(variables.keys() & (taken - {"tools", "documents"})):

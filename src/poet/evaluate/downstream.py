@@ -1,7 +1,8 @@
 """Downstream tasks through lm-eval: does alignment cost the model what it knew?
 
 The harness itself evaluates (``lm_eval.simple_evaluate`` with its transformers backend), offline
-and, as in the paper, without a chat template. A result file is lm-eval's results JSON.
+and, as in the paper, without a chat template unless one is asked for. A result file is lm-eval's
+results JSON.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 from importlib import metadata
 from pathlib import Path
 
+from poet.data.templates import PROBE, apply_template, template_arguments
 from poet.files import UserError, cli, load_record, write_json
 from poet.hub.folders import as_hub, loading
 from poet.progress import track
@@ -19,53 +21,75 @@ from poet.provenance import provenance
 
 # What the harness adds about machine and moment; `provenance` says it without naming either.
 VOLATILE = ("samples", "pretty_env_info", "git_hash", "upper_git_hash", "date")
+CHAT = ("apply_chat_template", "system_instruction")  # as lm-eval calls them
 CPU_BATCH = 16  # where `auto` has no GPU memory to measure
 
 
-def evaluate(model: str, settings: dict, manager, **arguments) -> dict:
+def evaluate(model: str, record: dict, manager) -> dict:
     """lm-eval's results for one model folder.
 
     Args:
         model: a model folder with its tokenizer.
-        settings: ``tasks`` (names of tasks or groups), ``num_fewshot`` (task -> number;
-            a task that is absent keeps its own configuration's), ``batch_size`` (a number, or
-            ``auto``: as large as the GPU takes), and ``limit`` (documents per task, where not all).
+        record: resolved, with ``downstream``: ``tasks`` (names of tasks or groups), ``num_fewshot``
+            (task -> number; a task that is absent keeps its own configuration's), ``batch_size`` (a
+            number, or ``auto``: as large as the GPU takes), and where they are wanted lm-eval's
+            ``apply_chat_template`` and ``system_instruction``.
         manager: an ``lm_eval.tasks.TaskManager`` that knows the tasks.
-        arguments: ``from_pretrained``'s, see :func:`poet.hub.folders.loading`.
 
     Returns:
         lm-eval's results as its command writes them (``results``, ``versions``, ``configs``,
         ``n-shot``, ``n-samples``, ``task_hashes``, in ``config`` the few-shot and other seeds),
-        JSON-safe, without the samples; and ``backend``, what ran the model and in which precision.
+        JSON-safe, without the samples; ``backend``, what ran the model and in which precision; and
+        what was said of chat template and system prompt.
 
     Raises:
-        UserError: an unknown task, named with the known ones.
+        UserError: an unknown task, named with the known ones; or as :func:`chat_arguments`.
     """
     import torch
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
     from lm_eval.utils import handle_non_serializable
 
-    cuda = torch.cuda.is_available()
+    settings, cuda = record["downstream"], torch.cuda.is_available()
     dtype, device = ("bfloat16", "cuda") if cuda else ("float32", "cpu")
     size = settings["batch_size"]
     size = CPU_BATCH if size == "auto" and not cuda else size
-    lm = HFLM(pretrained=model, device=device, dtype=dtype, batch_size=size, **arguments)
+    lm = HFLM(pretrained=model, device=device, dtype=dtype, batch_size=size, **loading(record))
+    lm.chat_template_args |= chat_arguments(lm.tokenizer, record)
+    asked = {key: settings[key] for key in CHAT if key in settings}
     results = simple_evaluate(
         lm,
         # Built anew for each model: a task keeps its few-shot sampler's state.
         tasks=build(settings, manager),
         batch_size=size,
-        limit=settings.get("limit"),
         task_manager=manager,
+        **asked,
     )
     hashes = _task_hashes(results["samples"])
     kept = {key: value for key, value in results.items() if key not in VOLATILE}
     for config in kept["configs"].values():
         config["metadata"].pop("config_source", None)  # an absolute path
-    kept |= {"task_hashes": hashes, "model_source": "hf", "model_name": model}
+    kept |= {"task_hashes": hashes, "model_source": "hf", "model_name": model, **asked}
     kept["backend"] = f"lm-eval {metadata.version('lm-eval')} hf {dtype} {device}"
     return json.loads(json.dumps(kept, default=handle_non_serializable))
+
+
+def chat_arguments(tokenizer, record: dict) -> dict:
+    """How a chat template is applied where it is asked for: with the setting's variables and day.
+
+    lm-eval leaves a system prompt out that the template refuses; here it is an error.
+
+    Raises:
+        UserError: there is no chat template, or it takes no ``system_instruction``.
+    """
+    settings, variables = record["downstream"], record.get("chat_template_kwargs", {})
+    if not settings.get("apply_chat_template"):
+        return {}
+    messages = [*PROBE]
+    if "system_instruction" in settings:
+        messages.insert(0, {"role": "system", "content": settings["system_instruction"]})
+    apply_template(tokenizer, variables, [messages], add_generation_prompt=True)
+    return template_arguments(tokenizer, variables)
 
 
 def build(settings: dict, manager) -> list:
@@ -74,7 +98,7 @@ def build(settings: dict, manager) -> list:
     Set on the built objects, because an override by dict is not merged into a group (pitfall 21).
     Arguments and errors as :func:`evaluate`.
     """
-    names, num_fewshot = settings["tasks"], settings.get("num_fewshot") or {}
+    names, num_fewshot = settings["tasks"], settings["num_fewshot"]
     _known(names, manager.all_tasks, "tasks")
     _known(num_fewshot, names, "num_fewshot")
     built = []
@@ -136,7 +160,7 @@ def main(argv=None) -> None:
     results = {}
     with as_hub(dict(args.dataset)):
         for model in track(dict.fromkeys(args.models), label="downstream"):
-            results[model] = evaluate(model, record["downstream"], manager, **loading(record))
+            results[model] = evaluate(model, record, manager)
     made_by = provenance()
     for model, output in zip(args.models, args.output, strict=True):
         write_json({**results[model], "record": record, "provenance": made_by}, output)

@@ -17,6 +17,12 @@ from poet.files import UserError
 OURS = Path(__file__).parents[3] / "config" / "judges"
 # (requests, accept) -> one answer per request, see poet.evaluate.api.Api
 Ask = Callable[[Sequence[dict], Callable[[dict], None]], list[dict]]
+# JSON schema of a section's key ``judge``
+JUDGE = {
+    "type": "string", "minLength": 1, "format": "path",
+    "description": "a YAML file in alpaca-eval's format, one of config/judges, or one of "
+    "alpaca-eval's own",
+}  # fmt: skip
 PAIR = ("output_1", "output_2")  # places of a prompt template, and columns of its table
 # What alpaca-eval's openai_completions sends where a configuration does not say.
 _DEFAULTS = {"max_tokens": 2048, "top_p": 1.0, "temperature": 0.7}
@@ -106,20 +112,12 @@ def labels(configs: dict[str, dict]) -> list[str]:
     return list(dict.fromkeys([parser["numerator_token"], *parser["denominator_tokens"]]))
 
 
-def check_use(configs: dict[str, dict], use: str) -> None:
-    """Check that a judge is asked what it is used for: ``annotators``, ``safety`` or ``arena``.
+def check_places(configs: dict[str, dict], places: Sequence[str], use: str) -> None:
+    """Check that a judge's prompt template has the places that its use fills in.
 
     Raises:
-        UserError: its prompt template has no place for the answers, or it gives other verdicts.
+        UserError: naming one that it lacks.
     """
-    from poet.evaluate import arena
-
-    five = arena.is_arena(configs)
-    if use == "arena" and not five:
-        raise UserError(f"an arena's judge gives five verdicts ({arena.PARSER}), see arena_hard")
-    if use == "safety":
-        labels(configs)
-    places = {"safety": ("output",)}.get(use, arena.PLACES if five else PAIR)
     for name, config in configs.items():
         for place in places:
             if f"{{{place}}}" not in config["prompt_template"]:
@@ -129,14 +127,14 @@ def check_use(configs: dict[str, dict], use: str) -> None:
                 )
 
 
-def annotate_pairs(configs: dict[str, dict], ask: Ask, rows: Sequence[dict]) -> list[dict]:
+def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: Ask) -> list[dict]:
     """Judge pairs of outputs through alpaca-eval.
 
     Args:
-        configs: what :func:`load_judge` returns.
-        ask: who answers.
         rows: with instruction, output_1 and output_2; each distinct one is asked for once, and
             equal outputs are a draw without asking.
+        configs: what :func:`load_judge` returns.
+        ask: who answers.
 
     Returns:
         For each row its preference in [1, 2] and the answer behind it (columns empty for a draw).
@@ -260,6 +258,26 @@ def make_requests(template: str, table, batch_size: int = 1) -> list[dict]:
         texts, _ = utils.make_prompts(table, message["content"], batch_size)
         columns.append([{**message, "content": text.strip()} for text in texts])
     return [{"messages": list(turns)} for turns in zip(*columns, strict=True)]
+
+
+def ask_once(
+    configs: dict[str, dict], ask: Ask, texts: Sequence[tuple], places: Sequence[str], accept
+) -> dict[tuple, dict]:
+    """The answers of a judge about texts, each distinct tuple of which is asked about once.
+
+    Args:
+        configs: what :func:`load_judge` returns, of one judge.
+        texts: tuples that fill in the ``places`` of its prompt template.
+        accept: raises an exception for a choice that is no answer, see :data:`Ask`.
+    """
+    import pandas as pd
+
+    (config,) = configs.values()
+    distinct = list(dict.fromkeys(texts))
+    requests = make_requests(config["prompt_template"], pd.DataFrame(distinct, columns=places))
+    params = config["completions_kwargs"]
+    answers = ask([{**request, **params} for request in requests], accept)
+    return dict(zip(distinct, answers, strict=True))
 
 
 def text_of(choice: dict) -> str:

@@ -1,10 +1,16 @@
-"""Prompts of a further benchmark from any file of rows: safety prompts, or arena questions."""
+"""Prompts of a further benchmark from any file of rows, with the baseline's answers if it has one.
+
+A file is described as in the configuration (``path``, ``column``, ``id``).
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.prompts import read_rows
 from poet.files import UserError, cli, write_jsonl
 
@@ -18,31 +24,39 @@ def read_file(path: str | Path) -> list[dict]:
     if not str(path).endswith((".parquet", ".csv")):
         return read_rows(path)
     import pandas as pd
+    from pyarrow import parquet
 
     try:
-        table = pd.read_csv(path) if str(path).endswith(".csv") else pd.read_parquet(path)
+        if str(path).endswith(".csv"):
+            return pd.read_csv(path).to_dict(orient="records")
+        return parquet.read_table(path).to_pylist()
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
-    return table.to_dict(orient="records")
 
 
-def read_texts(path: str | Path, column: str, id_column: str | None) -> dict[str, str]:
-    """id -> text of every row, in the file's order; without an id column a text is its own id.
+def read_texts(rows: dict, columns: Sequence[str] = ()) -> dict[str, dict]:
+    """id -> ``text`` and further columns of every row, in the file's order.
+
+    Args:
+        rows: ``path``, ``column`` (a text, or turns or chat messages whose first is taken) and
+            ``id`` (the column that names a row; without it a text is its own id).
 
     Raises:
-        UserError: naming the row (from 0) without an id or a text, or with an id seen before.
+        UserError: naming the row (from 0) without an id, a text or a column, or with an id seen
+            before.
     """
+    path, column, named = rows["path"], rows["column"], rows.get("id")
     texts = {}
     for number, row in enumerate(read_file(path)):
         place = f"{path}, row {number}"
-        for name in (column, id_column or column):
+        for name in (column, named or column, *columns):
             if name not in row:
                 raise UserError(f"{place}: no column {name}; found {', '.join(map(str, row))}")
         text = _first_text(row[column], f"{place}, column {column}")
-        key = text if id_column is None else str(row[id_column])
+        key = text if named is None else str(row[named])
         if key in texts:
             raise UserError(f"{place}: {key[:60]!r} comes twice")
-        texts[key] = text
+        texts[key] = {"text": text, **{name: row[name] for name in columns}}
     if not texts:
         raise UserError(f"{path} holds no rows")
     return texts
@@ -62,50 +76,48 @@ def _first_text(found, place: str) -> str:
     return found
 
 
-def make_prompts(texts: dict[str, str], dataset: str, references: dict[str, str] | None):
-    """Rows as in prompts.jsonl; ``reference``, where there are any, is the baseline's answer.
+def make_prompts(questions: dict, columns: Sequence[str], baseline: dict | None) -> list[dict]:
+    """Rows as in prompts.jsonl, from descriptions of files.
+
+    Args:
+        columns: of the questions, which a judge reads.
+        baseline: its answers, which stand as ``reference``, by ``reference_name``: its file's.
 
     Raises:
-        UserError: naming prompts without a baseline's answer.
+        UserError: as :func:`read_texts`; the same prompt has several ids, or no baseline's answer.
     """
-    rows = [
-        {
-            "index": index,
-            "dataset": dataset,
-            "instruction": text,
-            "prompt": [{"role": "user", "content": text}],
-        }
-        for index, text in enumerate(texts.values())
-    ]
-    if references is not None:
-        if missing := [key for key in texts if key not in references]:
+    found = read_texts(questions, columns)
+    if len({row["text"] for row in found.values()}) < len(found):
+        raise UserError(f"{questions['path']}: the same prompt stands there under several ids")
+    prompts = []
+    for index, row in enumerate(found.values()):
+        text = row.pop("text")
+        message = {"role": "user", "content": text}
+        dataset = Path(questions["path"]).name
+        prompts.append({"index": index, "dataset": dataset, "instruction": text})
+        prompts[-1] |= {"prompt": [message], **row}
+    if baseline is not None:
+        answers, name = read_texts(baseline), Path(baseline["path"]).name.split(".json")[0]
+        if missing := [key for key in found if key not in answers]:
             raise UserError(
-                f"the baseline answers {len(texts) - len(missing)} of {len(texts)} questions; "
+                f"the baseline answers {len(found) - len(missing)} of {len(found)} questions; "
                 f"missing: {', '.join(repr(key[:60]) for key in missing[:5])}"
             )
-        for row, key in zip(rows, texts, strict=True):
-            row["reference"] = references[key]
-    return rows
+        for prompt, key in zip(prompts, found, strict=True):
+            prompt |= {"reference": answers[key]["text"], "reference_name": name}
+    return prompts
 
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--file", required=True, help=".json, .jsonl (.gz), .parquet or .csv")
-    parser.add_argument("--column", required=True, help="the text, or turns or messages with it")
-    parser.add_argument("--id", help="the column that names a row")
-    parser.add_argument("--baseline", help="file of the baseline's answers, likewise")
-    parser.add_argument("--baseline-column", help="the answers in it")
-    parser.add_argument("--baseline-id", help="the column that says which question is answered")
+    parser.add_argument("benchmark", choices=BENCHMARKS)
+    said = ".json, .jsonl (.gz), .parquet or .csv, as JSON: path, column, id"
+    parser.add_argument("--prompts", type=json.loads, required=True, help=said)
+    parser.add_argument("--baseline", type=json.loads, help="its answers, likewise")
     parser.add_argument("--output", required=True, help="prompts.jsonl")
     args = parser.parse_args(argv)
-    of_baseline = (args.baseline, args.baseline_column, args.baseline_id)
-    if any(of_baseline) and not (args.id and all(of_baseline)):
-        parser.error("--baseline, --baseline-column, --baseline-id and --id belong together")
-    texts = read_texts(args.file, args.column, args.id)
-    references = read_texts(*of_baseline) if args.baseline else None
-    if len(set(texts.values())) < len(texts):
-        raise UserError(f"{args.file}: the same prompt stands there under several ids")
-    write_jsonl(make_prompts(texts, Path(args.file).name, references), args.output)
+    columns = BENCHMARKS[args.benchmark].columns
+    write_jsonl(make_prompts(args.prompts, columns, args.baseline), args.output)
 
 
 if __name__ == "__main__":

@@ -6,23 +6,35 @@ import json
 from shlex import quote
 
 from poet.config_checks import scorer_of
+from poet.evaluate.annotators import KINDS
+from poet.evaluate.benchmarks.record import PROGRAM
 from poet.grid import members, paths
 from poet.grid.sources import hub_folder
 from poet.hub import lock, wanted
 from poet.local_inputs import content_of_annotator
 
 
+def section_of(config: dict, annotator: str) -> dict:
+    """Its section; empty for a benchmark's own program."""
+    return {} if annotator == PROGRAM else config["annotators"][annotator]
+
+
+def trained_here(section: dict) -> bool:
+    """Whether it is the reward model that is trained on the setting's own pairs."""
+    return section.get("kind") == "reward_model" and "name" not in section
+
+
 def model(config: dict, annotator: str, setting: str) -> list[str]:
     """The folder of an annotator's model: the hub's, the setting's own reward model, or none."""
-    section = config["annotators"][annotator]
-    if section["kind"] == "reward_model" and "name" not in section:
+    section = section_of(config, annotator)
+    if trained_here(section):
         return [f"results/models/{setting}/reward_model"]
     return hub_folder(config, section.get("name"))
 
 
 def settings(config: dict, annotator: str) -> str:
     """Its section as JSON, an unpinned revision looked up: its change re-runs a rule."""
-    section = dict(config["annotators"][annotator])
+    section = dict(section_of(config, annotator))
     if section.get("name") in wanted.repositories(config):
         section["revision"] = lock.pinned(config["lock"], section["name"], section.get("revision"))
     if section.get("backend") == "vllm":
@@ -32,16 +44,14 @@ def settings(config: dict, annotator: str) -> str:
 
 def content(config: dict, annotator: str) -> list[str]:
     """Digests of what it has on this machine: model, judge, annotations to replay."""
-    return content_of_annotator(config["annotators"][annotator])
+    return content_of_annotator(section_of(config, annotator))
 
 
 def check(config: dict, annotator: str, setting: str, use: str) -> list[str]:
     """What the rule check_judge says of a model or a replay; nothing of what is ours, or bought."""
-    section = config["annotators"][annotator]
-    loaded = section["kind"] in ("local_judge", "replay") or (
-        section["kind"] == "reward_model" and hub_folder(config, section.get("name"))
-    )
-    return [f"results/checks/{setting}/{use}/{annotator}.json"] if loaded else []
+    section = section_of(config, annotator)
+    checked = section and KINDS[section["kind"]].beforehand and not trained_here(section)
+    return [f"results/checks/{setting}/{use}/{annotator}.json"] if checked else []
 
 
 def prompts(setting: str, use: str) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from poet.config import resolve, sweep_cells
+from poet.evaluate.annotators import KINDS
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.methods.truncation import name_of
 from poet.report.tables import belongs
 
@@ -40,9 +42,9 @@ def analysed(config: dict) -> list[str]:
     return [name for name, of in _sections(config).items() if of.get("analysis")]
 
 
-def rated(config: dict, rate: str) -> list[str]:
+def asking(config: dict, benchmark: str) -> list[str]:
     """The settings that ask for a further benchmark."""
-    return [name for name, of in _sections(config).items() if of.get(rate)]
+    return [name for name, of in _sections(config).items() if benchmark in of]
 
 
 def trained(config: dict) -> list[str]:
@@ -57,12 +59,18 @@ def sweep(config: dict) -> dict:
 
 def bought(config: dict) -> set[str]:
     """The annotators behind a network."""
-    return {name for name, section in config["annotators"].items() if section["kind"] == "api"}
+    annotators = config["annotators"].items()
+    return {name for name, section in annotators if KINDS[section["kind"]].bought}
 
 
-def judges(config: dict, rate: str) -> set[str]:
-    """The annotators that a further benchmark is judged by."""
-    return {config["settings"][name][rate]["annotator"] for name in rated(config, rate)}
+def judge(config: dict, benchmark: str, setting: str) -> str:
+    """Who judges a further benchmark, an annotator or its own program, as it stands in paths."""
+    return BENCHMARKS[benchmark].annotator(config["settings"][setting][benchmark])
+
+
+def judges(config: dict) -> set[str]:
+    """All who judge further benchmarks."""
+    return {judge(config, name, setting) for name in BENCHMARKS for setting in asking(config, name)}
 
 
 def methods_of(config: dict, table: str, setting: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from poet.config_checks import RATES
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.grid import members
 
 Named = Mapping[str | tuple[str, ...], Sequence[str]]  # name, or names, -> its files
@@ -104,6 +104,12 @@ def tasks(config: dict, setting: str) -> list[str]:
     return [f"results/data/{setting}/tasks"] if setting in members.worlds(config) else []
 
 
+def chat_model(config: dict, setting: str) -> list[str]:
+    """The start model, where lm-eval asks in its chat template."""
+    asked = config["settings"][setting]["downstream"].get("apply_chat_template")
+    return [f"results/models/{setting}/sft"] if asked else []
+
+
 def tasks_check(config: dict, setting: str) -> list[str]:
     """What is said of lm-eval's tasks beforehand; the schema knows the world's."""
     return [] if tasks(config, setting) else [f"results/checks/{setting}/tasks.json"]
@@ -126,10 +132,10 @@ def annotations(
     return per_method(config, f"results/annotations/{setting}/{annotator}", methods)
 
 
-def verdicts(config: dict, rate: str, setting: str) -> dict[str, list[str]]:
+def verdicts(config: dict, benchmark: str, setting: str) -> dict[str, list[str]]:
     """Method -> the verdicts of a further benchmark on each of its seeds."""
-    annotator = config["settings"][setting][rate]["annotator"]
-    return per_method(config, f"results/{rate}/{setting}/{annotator}", config["grid"][setting])
+    folder = f"results/{benchmark}/{setting}/{members.judge(config, benchmark, setting)}"
+    return per_method(config, folder, config["grid"][setting])
 
 
 def method_scores(
@@ -178,20 +184,20 @@ def results_of(config: dict, setting: str) -> list[str]:
     ]
 
 
-def rates(config: dict, rate: str) -> list[str]:
+def summaries(config: dict, benchmark: str) -> list[str]:
     """A summary of a further benchmark per setting that asks for it."""
     return [
-        f"results/{rate}/{name}/{config['settings'][name][rate]['annotator']}/rates.json"
-        for name in members.rated(config, rate)
+        f"results/{benchmark}/{setting}/{members.judge(config, benchmark, setting)}/summary.json"
+        for setting in members.asking(config, benchmark)
     ]
 
 
 def answer_summaries(config: dict) -> list[str]:
     """What says how the answers to the prompts of further benchmarks were made."""
     return [
-        f"results/{rate}/{setting}/answers/{method}/summary.json"
-        for rate in RATES
-        for setting in members.rated(config, rate)
+        f"results/{benchmark}/{setting}/answers/{method}/summary.json"
+        for benchmark in BENCHMARKS
+        for setting in members.asking(config, benchmark)
         for method in config["grid"][setting]
     ]
 

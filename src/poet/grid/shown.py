@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from poet.config_checks import RATES
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.grid import judging, members, paths
 
 VARIANTS = ("ablation", "baselines")
@@ -52,9 +52,8 @@ class Shown:
             for name in members.worlds(config)
             if "sft" in grid[name] and all(map(has, (files := paths.language(config, name))[2:]))
         }
-        self.rates = [
-            rate for rate in RATES if (files := paths.rates(config, rate)) and all(map(has, files))
-        ]
+        summaries = {name: paths.summaries(config, name) for name in BENCHMARKS}
+        self.benchmarks = [name for name in self.complete(summaries) if summaries[name]]
 
     def complete(self, named: paths.Named) -> paths.Named:
         """Of names and their files, those of which every file is at hand."""
@@ -147,7 +146,7 @@ class Shown:
             *(["downstream"] if self.downstream else []),
             *(["prefix"] if prefixes else []),
             *(["language"] if self.language else []),
-            *self.rates,
+            *self.benchmarks,
         ]
 
     def figures(self) -> list[str]:

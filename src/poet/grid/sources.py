@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from shlex import quote
 
-from poet.config import resolve, stage
 from poet.digests import digest
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.grid.paths import given
 from poet.hub import lock, wanted
 from poet.local_inputs import content_of_model
@@ -85,49 +85,37 @@ def task_datasets(config: dict, setting: str) -> dict[str, list[str]]:
     return {name: hub_folder(config, f"datasets/{name}") for name in names}
 
 
-def question_files(config: dict, rate: str, setting: str) -> dict[str, dict]:
+def question_files(config: dict, benchmark: str, setting: str) -> dict[str, dict]:
     """The sections on a benchmark's prompts, and on the baseline's answers, if it has one."""
-    section = config["settings"][setting][rate]
-    return {name: section[name] for name in ("prompts", "baseline") if name in section}
+    section = config["settings"][setting][benchmark]
+    return {name: section[name] for name in BENCHMARKS[benchmark].files}
 
 
-def question_folders(config: dict, rate: str, setting: str) -> list[str]:
+def question_folders(config: dict, benchmark: str, setting: str) -> list[str]:
     """The hub's folders that they name."""
     return [
         folder
-        for rows in question_files(config, rate, setting).values()
+        for rows in question_files(config, benchmark, setting).values()
         if "dataset" in rows
         for folder in hub_folder(config, f"datasets/{rows['dataset']}")
     ]
 
 
-def question_content(config: dict, rate: str, setting: str) -> list[str]:
+def question_content(config: dict, benchmark: str, setting: str) -> list[str]:
     """Digests of the files of this machine that they name."""
-    files = question_files(config, rate, setting).values()
+    files = question_files(config, benchmark, setting).values()
     return [digest(rows["path"]) for rows in files if "path" in rows]
 
 
-def question_flags(config: dict, rate: str, setting: str) -> str:
-    """What poet.evaluate.questions is told of them: files, columns of texts and of row names."""
+def question_flags(config: dict, benchmark: str, setting: str) -> str:
+    """What poet.evaluate.questions is told of them: the sections, with the path of each file."""
     found = []
-    for name, rows in question_files(config, rate, setting).items():
-        file, prefix = ("file", "") if name == "prompts" else (name, f"{name}-")
-        told = {
-            file: rows_file(rows),
-            f"{prefix}column": rows["column"],
-            f"{prefix}id": rows.get("id"),
-        }
-        found += [given(f"--{flag}", value and quote(value)) for flag, value in told.items()]
-    return " ".join(flag for flag in found if flag)
+    for name, rows in question_files(config, benchmark, setting).items():
+        told = json.dumps({**rows, "path": rows_file(rows)}, sort_keys=True)
+        found.append(given(f"--{name}", quote(told)))
+    return " ".join(found)
 
 
 def rows_file(rows: dict) -> str:
     """The file that a section names, here or in a folder of the hub's."""
     return rows.get("path") or f"results/hub/datasets/{rows['dataset']}/{rows['file']}"
-
-
-def baseline_record(config: dict, rate: str, setting: str, method: str) -> str:
-    """The record of annotating against a benchmark's baseline, which is named after its file."""
-    record = stage(resolve(config, setting, method), "annotate")
-    name = Path(rows_file(config["settings"][setting][rate]["baseline"])).name.split(".json")[0]
-    return json.dumps({**record, "reference_name": name}, sort_keys=True)

@@ -30,6 +30,19 @@ def loading(record: dict) -> dict:
     return {key: record[key] for key in _LOADING if record.get(key)}
 
 
+def check_chat_template(folder: Path, where: str, who: str) -> None:
+    """Check that a model's folder has a chat template, which ``who`` needs.
+
+    Raises:
+        UserError: ``where``, and that there is none.
+    """
+    patterns, settings = ("chat_template.*", "additional_chat_templates/*"), {}
+    if (folder / "tokenizer_config.json").is_file():
+        settings = read_json(folder / "tokenizer_config.json")
+    if not settings.get("chat_template") and not any(any(folder.glob(each)) for each in patterns):
+        raise UserError(f"{where}: its tokenizer has no chat template; {who} needs one")
+
+
 def named_tokenizer(name: str):
     """The tokenizer of a program's flag ``--tokenizer``, a folder or a hub's id.
 

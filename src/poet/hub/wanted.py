@@ -46,23 +46,21 @@ def repositories(config: dict) -> dict[str, dict]:
             ask(f"datasets/{of['dataset']}", of["revision"], ALPACAEVAL_FILES)
         for name, revision in setting.get("downstream", {}).get("datasets", {}).items():
             ask(f"datasets/{name}", revision, DATA_FILES)
-        for rows in (rows for rate in _rates(setting) for rows in rate.values()):
-            if "dataset" in rows:
+        for rows in (rows for section in _sections(setting) for rows in section.values()):
+            if isinstance(rows, dict) and "file" in rows:  # of a benchmark
                 ask(f"datasets/{rows['dataset']}", rows["revision"], (rows["file"],))
     return found
 
 
 def _judges(config: dict) -> list[dict]:
-    settings = config["settings"].values()
-    used = {name for setting in settings for name in setting["annotators"]}
-    used |= {rate["annotator"] for setting in settings for rate in _rates(setting)}
-    used |= {setting.get("analysis", {}).get("annotator") for setting in settings} - {None}
-    return [config["annotators"][name] for name in sorted(used)]
+    used = set()
+    for setting in config["settings"].values():
+        used |= {*setting["annotators"], *(each.get("annotator") for each in _sections(setting))}
+    return [config["annotators"][name] for name in sorted(used - {None})]
 
 
-def _rates(setting: dict) -> list[dict]:
-    """A setting's sections on further benchmarks: who judges, and files of prompts."""
-    return [setting[name] for name in ("safety", "arena") if name in setting]
+def _sections(setting: dict) -> list[dict]:
+    return [section for section in setting.values() if isinstance(section, dict)]
 
 
 def check(config: dict, source: str) -> None:

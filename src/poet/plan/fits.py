@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 
 from poet.config import resolve
+from poet.evaluate.annotators import KINDS
 from poet.files import UserError
 from poet.hub import lock
 from poet.plan.architecture import SHAPES, Architecture
@@ -26,7 +27,7 @@ BYTES = {  # rule -> the least per parameter
     "sft": TRAINING, "train": TRAINING, "train_reward_model": TRAINING, "reference": WEIGHTS,
     "generate": WEIGHTS, "answer_questions": WEIGHTS, "evaluate_downstream": WEIGHTS,
     "measure_prefixes": WEIGHTS, "measure_reward_gap": WEIGHTS, "validate": WEIGHTS,
-    "annotate": AS_STORED, "judge_safety": AS_STORED,
+    "annotate": AS_STORED, "judge_answers": AS_STORED,
 }  # fmt: skip
 
 
@@ -71,8 +72,8 @@ def _needed(job: Asked, config: dict, shapes: dict) -> tuple[str, int]:
     if job.rule == "train" and record.get("lora"):
         least = WEIGHTS
     if "annotator" in job.wildcards:
-        annotator = config["annotators"][job.wildcards["annotator"]]
-        if annotator["kind"] not in ("reward_model", "local_judge"):
+        annotator = config["annotators"].get(job.wildcards["annotator"])
+        if annotator is None or not KINDS[annotator["kind"]].loads:
             return name, 0
         name = annotator.get("name", name)
     if name == record["model"] and record["scratch"]:

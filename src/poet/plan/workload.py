@@ -16,6 +16,7 @@ from sys import maxsize
 
 from poet.config import resolve, sweep_cells
 from poet.data import preferences
+from poet.evaluate.annotators import KINDS
 from poet.files import read_json
 from poet.hub import lock
 from poet.methods.truncation import TRUNCATIONS
@@ -24,9 +25,9 @@ from poet.plan.architecture import Architecture
 SECONDS = (  # rules that take seconds, or minutes of a CPU
     "simulate", "load", "load_chats", "take_model", "take_gamed", "read_questions",
     "check_tasks", "check_questions", "check_judge", "tokenize", "truncate", "diagnose_pairs",
-    "score", "rate", "compare",
+    "score", "summarise", "compare",
     "tabulate_main", "tabulate_variants", "tabulate_downstream", "tabulate_prefix",
-    "tabulate_rates", "tabulate_language", "tabulate_sweep",
+    "tabulate_benchmark", "tabulate_language", "tabulate_sweep",
     "draw_scores", "draw_lengths", "draw_training", "draw_analysis",
     "collect_cautions", "write_manifest", "write_page",
 )  # fmt: skip
@@ -141,16 +142,19 @@ class Workload:
         return Work("generation", cells * record["data"]["test_pairs"] * tokens)
 
     def annotate(self, job: Job) -> Work:
-        annotator = self.config["annotators"][job.wildcards["annotator"]]
+        annotator = self.config["annotators"].get(job.wildcards["annotator"])
+        if annotator is None:  # a benchmark's own program judges
+            return Work()
+        kind = KINDS[annotator["kind"]]
         calls = self._prompts(job) * len(self.config["seeds"])
         tokens = self.of["judge_tokens"]
-        if annotator["kind"] == "api":
+        if kind.bought:
             self._assume(f"{tokens['prompt']} + {tokens['completion']} tokens per verdict assumed")
             dollars = sum(annotator["price"][side] * tokens[side] for side in tokens) / 1e6
             if not dollars:
                 self._assume(f"{job.wildcards['annotator']} costs nothing, by its `price`")
             return Work(calls=calls, dollars=calls * dollars)
-        if annotator["kind"] not in ("reward_model", "local_judge"):
+        if not kind.loads:
             return Work()
         shape = self.shape(annotator.get("name")) or self._model(self._record(job))
         read = calls * tokens["prompt"]
@@ -257,9 +261,8 @@ MEASURES: dict[str, Callable[[Workload, Job], Work]] = {
     "answer_questions": Workload.generate,
     "annotate": Workload.annotate,
     "buy_annotations": Workload.annotate,
-    "judge_safety": Workload.annotate,
-    "buy_safety_verdicts": Workload.annotate,
-    "buy_arena_verdicts": Workload.annotate,
+    "judge_answers": Workload.annotate,
+    "buy_verdicts": Workload.annotate,
     "evaluate_downstream": Workload.evaluate_downstream,
     "measure_prefixes": Workload.measure_prefixes,
     "measure_reward_gap": Workload.measure_reward_gap,

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import yaml
 
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.prompts import read_rows
 from poet.files import UserError, cli, publish, read_json, write_jsonl
 
@@ -22,7 +23,7 @@ from poet.files import UserError, cli, publish, read_json, write_jsonl
 PARTS = (
     "annotations/**/*.json", "scores/**/*.json", "generations/**/*.json", "downstream/**/*.json",
     "analysis/**/*.json", "analysis/**/*.csv", "models/**/train.json", "benchmarks/**/*.tsv",
-    "safety/**/rates.json", "arena/**/rates.json",
+    *(f"{name}/*/*/summary.json" for name in BENCHMARKS),
     "data/*/prompts.jsonl", "data/*/gamed.csv", "data/*/corpus.parquet", "manifest.json",
 )  # fmt: skip
 

@@ -25,7 +25,8 @@ def rows_of(results: dict[tuple[str, str], list[dict]], gains=()) -> list[dict]:
     ``*_se_seeds``, the standard deviation over seeds divided by the root of their number. Results
     of one model count once (``sft`` is one model whatever the seed). ``average`` is over tasks, of
     ``acc_norm`` where a task has it and of its first metric elsewhere: on the paper's six tasks,
-    the metrics of the Open LLM Leaderboard v1.
+    the metrics of the Open LLM Leaderboard v1. ``chat_template`` says who was asked in the model's
+    own, where any was.
 
     Args:
         results: (setting, method) -> one lm-eval result per seed, in the order of the rows.
@@ -41,10 +42,15 @@ def rows_of(results: dict[tuple[str, str], list[dict]], gains=()) -> list[dict]:
             "One table has one: evaluate the older models again (delete their files below "
             "results/downstream)."
         )
+    asked_in_template = any(
+        r.get("apply_chat_template") for seeds in results.values() for r in seeds
+    )
     rows, averages = [], {}
     for (setting, method), of_seeds in results.items():
         models = list({result["model_name"]: result for result in of_seeds}.values())
         row = {"setting": setting, "method": method, "n_seeds": str(len(models))}
+        if asked_in_template:
+            row["chat_template"] = "yes" if models[0].get("apply_chat_template") else "no"
         row |= dict.fromkeys(("average", *GAIN), "")
         primary = []
         for task in _top_level(models[0]):

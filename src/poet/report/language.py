@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from poet.evaluate.annotators import pair_up
+from poet.evaluate.annotate import pair_up
 from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, over_prompts
 from poet.files import cli, named_files

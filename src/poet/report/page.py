@@ -15,8 +15,9 @@ import hashlib
 import re
 from pathlib import Path
 
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import UserError, cli, named_files, publish, read_json
-from poet.report import headline, language, rates, tables
+from poet.report import benchmarks, headline, language, tables
 from poet.report.answers import bundle, packed
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -28,8 +29,7 @@ TITLES = {
     "baselines": ("Token-level baselines", "variants"),
     "downstream": ("Downstream tasks", "downstream"),
     "prefix": ("Quality of prefixes", "prefix"),
-    "safety": ("Safety rate", "rates"),
-    "arena": ("Arena-Hard", "rates"),
+    **{name: (benchmark.title, name) for name, benchmark in BENCHMARKS.items()},
     "language": ("The start model's language", "language"),
     "win-rates": ("Win rates", "win-rates"),
     "lc-length": ("Length control against length", "lc-length"),
@@ -74,8 +74,8 @@ def table(path: str | Path) -> dict:
 
 
 def _layout(name: str, columns: list[str]):
-    if name in rates.NAMES:
-        return rates.layout(rates.NAMES[name])
+    if name in BENCHMARKS:
+        return benchmarks.layout(BENCHMARKS[name])
     return language.LAYOUT if name == "language" else tables.layout(name, columns)
 
 
@@ -108,7 +108,10 @@ def _titled(name: str) -> dict:
         raise UserError(f"{name}: the page has no title for it; known: {', '.join(TITLES)}")
     title, caption = TITLES[known]
     setting = name.removeprefix(known).removeprefix("-")
-    text = (CAPTIONS / f"{caption}.rst").read_text(encoding="utf-8")
+    if caption in BENCHMARKS:
+        text = BENCHMARKS[caption].caption
+    else:
+        text = (CAPTIONS / f"{caption}.rst").read_text(encoding="utf-8")
     body = publish_parts(text, writer="html5", settings_overrides={"report_level": 4})["body"]
     return {
         "id": name,

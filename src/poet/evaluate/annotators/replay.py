@@ -5,23 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 from os.path import commonprefix
 
-from poet.evaluate.alpaca import COLUMNS
+from poet.evaluate.annotators.kind import Judge, Kind
 from poet.evaluate.prompts import read_rows, require
 from poet.files import UserError
 
+SCHEMA = {
+    "required": ["files"],
+    "properties": {
+        "files": {
+            "type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1,
+            "format": "path", "description": "alpaca-eval's annotations, .json or .json.gz",
+        },
+        "allow_model_change": {
+            "type": "boolean", "default": False,
+            "description": "verdicts of several judges in one table",
+        },
+    },
+}  # fmt: skip
 
-def replay(files: Sequence[str], allow_model_change: bool = False):
-    """A judge (see :mod:`poet.evaluate.annotators`) that looks its verdicts up.
+
+def replay(name: str, settings: dict, model: None) -> Judge:
+    """A judge of pairs that looks its verdicts up.
 
     Args:
-        files: ``.json`` or ``.json.gz``; the rows of all are put together.
-        allow_model_change: take verdicts of several annotators into one table.
+        settings: ``files``, whose rows are put together, and ``allow_model_change``: take verdicts
+            of several annotators into one table.
 
     Raises:
         UserError: a file is no annotations file, or the verdicts are of several annotators.
     """
-    verdicts, known = _read(files, allow_model_change)
-    source = ", ".join(map(str, files))
+    verdicts, known = _read(settings)
+    source = ", ".join(map(str, settings["files"]))
 
     def judge(prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
         return [_found(verdicts, known, row, source) for row in rows]
@@ -29,23 +43,28 @@ def replay(files: Sequence[str], allow_model_change: bool = False):
     return judge
 
 
-def check(files: Sequence[str], allow_model_change: bool, prompts: Sequence[dict]) -> None:
+def beforehand(name: str, settings: dict, model: None, rows: Sequence[dict], needs) -> dict:
     """Check what of a replay is known before there are answers: prompts and their references.
 
     Raises:
         UserError: as :func:`replay`, and naming a prompt that has no verdict whatever is answered.
     """
-    verdicts, known = _read(files, allow_model_change)
+    files = settings["files"]
+    verdicts, known = _read(settings)
     judged = {pair[:2] for pair in verdicts}
-    for prompt in prompts:
+    for prompt in rows:
         instruction, reference = prompt["instruction"], prompt["reference"]
         if (instruction, reference) not in judged:
             row = {"instruction": instruction, "output_1": reference}
             raise UserError(_difference(known.get(instruction), row, ", ".join(map(str, files))))
+    return {"files": files}
 
 
-def _read(files: Sequence[str], allow_model_change: bool) -> tuple[dict[tuple, dict], dict]:
+def _read(settings: dict) -> tuple[dict[tuple, dict], dict]:
     """(instruction, output_1, output_2) -> its row, and instruction -> one of its rows."""
+    from poet.evaluate.alpaca import COLUMNS
+
+    files = settings["files"]
     verdicts: dict[tuple, dict] = {}
     known: dict[str, dict] = {}
     for file in files:
@@ -57,7 +76,7 @@ def _read(files: Sequence[str], allow_model_change: bool) -> tuple[dict[tuple, d
             if verdicts.setdefault(pair, row)["preference"] != row["preference"]:
                 raise UserError(f"{file}: two verdicts on one pair, {row['instruction'][:60]!r}")
     found = sorted({str(row["annotator"]) for row in verdicts.values()})
-    if len(found) > 1 and not allow_model_change:
+    if len(found) > 1 and not settings["allow_model_change"]:
         raise UserError(
             f"{', '.join(map(str, files))}: verdicts of {' and of '.join(found)}; one table would "
             "hold several judges. Choose one, or allow it (allow_model_change: true)."
@@ -89,3 +108,6 @@ def _difference(other: dict | None, row: dict, source: str) -> str:
         f"  to judge, from character {start}:  {ours[start : start + 60]!r}\n"
         "A verdict holds for the outputs it was given on; annotate these anew."
     )
+
+
+REPLAY = Kind("replay", SCHEMA, judge=replay, beforehand=beforehand)

@@ -1,29 +1,27 @@
-"""Annotate a method's outputs against the reference outputs: one interface for every judge.
+"""Annotate a method's outputs against the reference outputs, whoever judges.
 
-A judge is a function (rows of prompts.jsonl, pairs) -> one dict per pair, with ``preference`` in
-[1, 2] (2: the model is better) and whatever else it tells. The rows come out in alpaca-eval's
-``annotations.json`` format, and every prompt is annotated or the program fails.
+The rows come out in alpaca-eval's ``annotations.json`` format, and every prompt is annotated or
+the program fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-from poet.evaluate import scalar
+from poet.evaluate import judges
+from poet.evaluate.annotators import KINDS
+from poet.evaluate.annotators.kind import Judge
+from poet.evaluate.benchmarks import arena
 from poet.evaluate.prompts import read_rows, require
 from poet.files import UserError, cli, load_record, write_json
 from poet.provenance import version
 
-KINDS = ("oracle", "reward_model", "local_judge", "api", "replay")
-Judge = Callable[[Sequence[dict], Sequence[dict]], list[dict]]
 
-
-def pair_up(prompts: Sequence[dict], generations: Sequence[dict], source, reference_name: str):
-    """Rows to annotate, in the prompts' order: the reference as output 1, the generation as 2.
+def match(prompts: Sequence[dict], generations: Sequence[dict], source) -> list[dict]:
+    """The generation of each prompt, in the prompts' order.
 
     Raises:
         UserError: a prompt has no generation or several, or a generation belongs to no prompt.
@@ -34,7 +32,7 @@ def pair_up(prompts: Sequence[dict], generations: Sequence[dict], source, refere
         if row["index"] in by_index:
             raise UserError(f"{source}: two generations for prompt {row['index']}; expected one")
         by_index[row["index"]] = row
-    pairs = []
+    matched = []
     for prompt in prompts:
         made = by_index.pop(prompt["index"], None)
         if made is None or made["instruction"] != prompt["instruction"]:
@@ -44,20 +42,30 @@ def pair_up(prompts: Sequence[dict], generations: Sequence[dict], source, refere
                 f"  expected: {prompt['instruction'][:60]!r}\n  found: {found}\n"
                 "Generate again from the same prompts."
             )
-        pairs.append(
-            {
-                "instruction": prompt["instruction"],
-                "output_1": prompt["reference"],
-                "generator_1": reference_name,
-                "output_2": made["output"],
-                "generator_2": made["generator"],
-                "index": prompt["index"],
-                "dataset": prompt["dataset"],
-            }
-        )
+        matched.append(made)
     if by_index:
         raise UserError(f"{source}: generations for unknown prompts {sorted(by_index)[:5]}")
-    return pairs
+    return matched
+
+
+def pair_up(prompts: Sequence[dict], generations: Sequence[dict], source, reference_name: str):
+    """Rows to annotate, in the prompts' order: the reference as output 1, the generation as 2.
+
+    Raises:
+        UserError: as :func:`match`.
+    """
+    return [
+        {
+            "instruction": prompt["instruction"],
+            "output_1": prompt["reference"],
+            "generator_1": reference_name,
+            "output_2": made["output"],
+            "generator_2": made["generator"],
+            "index": prompt["index"],
+            "dataset": prompt["dataset"],
+        }
+        for prompt, made in zip(prompts, match(prompts, generations, source), strict=True)
+    ]
 
 
 def annotate(name: str, judge: Judge, prompts: Sequence[dict], methods: Sequence[list[dict]]):
@@ -113,7 +121,7 @@ def usage(name: str, kind: str, methods: Sequence[list[dict]]) -> dict:
 
 @contextmanager
 def open_judge(name: str, settings: dict, model: str | None) -> Iterator[Judge]:
-    """The judge that a section ``annotators.NAME`` of the configuration describes.
+    """The judge of pairs that a section ``annotators.NAME`` of the configuration describes.
 
     Args:
         model: folder of its model, where the section names none (the reward model trained on the
@@ -122,55 +130,45 @@ def open_judge(name: str, settings: dict, model: str | None) -> Iterator[Judge]:
     Raises:
         UserError: see the judges' modules.
     """
-    kind = settings["kind"]
-    if kind == "oracle":
-        yield scalar.oracle()
-    elif kind == "reward_model":
-        yield scalar.reward_model(name, model or settings["name"])
-    elif kind == "replay":
-        from poet.evaluate.replay import replay
+    kind = KINDS[settings["kind"]]
+    if kind.judge:
+        yield kind.judge(name, settings, model)
+        return
+    configs = judges.load_judge(settings["judge"])
+    reading = arena if arena.is_arena(configs) else judges
+    with kind.ask(name, settings, configs, model) as ask:
 
-        yield replay(settings["files"], settings["allow_model_change"])
-    else:
-        from poet.evaluate import arena, judges
+        def judge(prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
+            return reading.annotate_pairs(rows, configs, ask)
 
-        configs = judges.load_judge(settings["judge"])
-        way = arena if arena.is_arena(configs) else judges
-        with open_ask(name, settings, configs, model) as ask:
-            yield lambda prompts, rows: way.annotate_pairs(configs, ask, rows)
+        yield judge
 
 
-@contextmanager
-def open_ask(
-    name: str, settings: dict, configs: dict, model: str | None = None
-) -> Iterator[Callable]:
-    """Who answers a language model judge's requests: a local model, or a server with its store.
+def check_judge(configs: dict[str, dict]) -> None:
+    """Check that a language model judge is asked about pairs.
 
-    ``model``: the folder of the local one, where it is the hub's.
+    Raises:
+        UserError: its prompt template has no places for both outputs.
     """
-    from poet.evaluate.judges import labels
+    places = arena.PLACES if arena.is_arena(configs) else judges.PAIR
+    judges.check_places(configs, places, "annotators")
 
-    if settings["kind"] == "local_judge":
-        from poet.evaluate.local_judge import LocalJudge
 
-        commit = f"@{settings['revision']}" if "revision" in settings else ""
-        folder, size = model or settings["name"], settings["batch_size"]
-        called, python = settings["name"] + commit, settings.get("vllm_python")
-        yield LocalJudge(name, folder, labels(configs), size, called, python)
-    else:
-        from poet.evaluate.api import Api
-        from poet.evaluate.store import Store
+def start_torch(kind: str, record: dict) -> None:
+    """Say how many threads torch may use, where a judge of this kind loads a model."""
+    if KINDS[kind].loads:
+        import torch
 
-        with Store(Path(settings["store"]) / name) as store:
-            yield Api(name, settings, store)
+        torch.set_num_threads(record["torch_threads"])
 
 
 def parse(parser: argparse.ArgumentParser, argv=None) -> argparse.Namespace:
-    """What every judging program is told: annotator, answers of every seed, where to write."""
+    """What every judging program is told: annotator, prompts, answers per seed, where to write."""
     parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
     parser.add_argument("--settings", required=True, help="its section there, as JSON")
     parser.add_argument("--model", help="folder of its model, where it is not the section's `name`")
+    parser.add_argument("--prompts", required=True, help="prompts.jsonl")
     parser.add_argument("--generations", required=True, nargs="+", help="one file per seed")
     parser.add_argument("--output", required=True, nargs="+", help="one file per seed")
     parser.add_argument("--usage", required=True, help="JSON file: calls, tokens and price")
@@ -180,9 +178,15 @@ def parse(parser: argparse.ArgumentParser, argv=None) -> argparse.Namespace:
     return args
 
 
+def write(methods: Sequence[list[dict]], kind: str, args: argparse.Namespace) -> None:
+    """Write what a judging program found, a file per seed, and what it took."""
+    for rows, path in zip(methods, args.output, strict=True):
+        write_json(rows, path)
+    write_json(usage(args.annotator, kind, methods), args.usage)
+
+
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--prompts", required=True, help="prompts.jsonl with references")
     args = parse(parser, argv)
     record, settings = load_record(args.record), json.loads(args.settings)
     prompts = read_rows(args.prompts)
@@ -191,15 +195,10 @@ def main(argv=None) -> None:
         pair_up(prompts, read_rows(path), path, record["reference_name"])
         for path in args.generations
     ]
-    if settings["kind"] in ("reward_model", "local_judge"):
-        import torch
-
-        torch.set_num_threads(record["torch_threads"])
+    start_torch(settings["kind"], record)
     with open_judge(args.annotator, settings, args.model) as judge:
         annotated = annotate(args.annotator, judge, prompts, methods)
-    for rows, path in zip(annotated, args.output, strict=True):
-        write_json(rows, path)
-    write_json(usage(args.annotator, settings["kind"], annotated), args.usage)
+    write(annotated, settings["kind"], args)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from poet.evaluate import judges
+from poet.evaluate.benchmarks.record import Benchmark, Metric, Verdicts, share
+from poet.files import UserError
 
 PARSER = "five_level_verdict"  # what a judge's configuration calls this reading
 PLACES = ("answer_a", "answer_b")  # of a judge's prompt template
@@ -44,30 +47,23 @@ def read_verdict(choice: dict) -> str:
     return found.pop()
 
 
-def annotate_pairs(configs: dict[str, dict], ask: judges.Ask, rows: Sequence[dict]) -> list[dict]:
+def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: judges.Ask) -> list[dict]:
     """Judge pairs of outputs in both orders.
 
     Args:
+        rows: with instruction, output_1 (the baseline's) and output_2 (the model's).
         configs: what :func:`poet.evaluate.judges.load_judge` returns, of one judge.
         ask: who answers.
-        rows: with instruction, output_1 (the baseline's) and output_2 (the model's).
 
     Returns:
         For each row ``verdicts`` (with the baseline as A, with the model as A), ``wins`` and
         ``battles`` of the model, and the preference in [1, 2]: 1 + wins / battles.
     """
-    import pandas as pd
-
-    (config,) = configs.values()
-    texts = list(dict.fromkeys((r["instruction"], r["output_1"], r["output_2"]) for r in rows))
-    games = texts + [(instruction, model, baseline) for instruction, baseline, model in texts]
-    table = pd.DataFrame(games, columns=["instruction", *PLACES])
-    requests = judges.make_requests(config["prompt_template"], table)
-    params = config["completions_kwargs"]
-    answers = ask([{**request, **params} for request in requests], read_verdict)
-    pairs = zip(answers[: len(texts)], answers[len(texts) :], strict=True)
-    found = {text: _judged(*pair) for text, pair in zip(texts, pairs, strict=True)}
-    return [found[row["instruction"], row["output_1"], row["output_2"]] for row in rows]
+    texts = [(row["instruction"], row["output_1"], row["output_2"]) for row in rows]
+    swapped = [(instruction, model, baseline) for instruction, baseline, model in texts]
+    places = ("instruction", *PLACES)
+    found = judges.ask_once(configs, ask, texts + swapped, places, read_verdict)
+    return [_judged(found[a], found[b]) for a, b in zip(texts, swapped, strict=True)]
 
 
 def _judged(model_second: dict, model_first: dict) -> dict:
@@ -84,9 +80,14 @@ def _judged(model_second: dict, model_first: dict) -> dict:
     }
 
 
-def shares(wins, battles, counts):
-    """Share of battles won on draws of prompts: [P], [P], [draws, P] -> [draws]."""
-    return (counts @ wins) / (counts @ battles)
+def check_judge(configs: dict[str, dict]) -> None:
+    if not is_arena(configs):
+        raise UserError(f"an arena's judge gives five verdicts ({PARSER}), see arena_hard")
+
+
+def score(verdicts: Verdicts):
+    """Percent of battles won; a prompt is drawn with both its verdicts."""
+    return share(verdicts, "wins", "battles")
 
 
 def elo_gap(share: float) -> float:
@@ -94,3 +95,25 @@ def elo_gap(share: float) -> float:
     if share in (0.0, 1.0):
         return math.inf if share else -math.inf
     return 400 * math.log10(share / (1 - share))
+
+
+def details(verdicts: Verdicts, won: float) -> dict:
+    """The strength over the baseline, and how often each verdict was given."""
+    counts = Counter(verdict for rows in verdicts for row in rows for verdict in row["verdicts"])
+    return {"elo_gap": elo_gap(won / 100), "verdicts": dict(counts)}
+
+
+ARENA = Benchmark(
+    name="arena",
+    title="Arena-Hard",
+    measures="the share of battles won against the baseline's answers, which a judge of five-level "
+    "verdicts compares in both orders (a clear win counts three battles, a tie half)",
+    judge=annotate_pairs,
+    verdict=("wins", "battles", "verdicts"),
+    metrics=(Metric("arena_score", score),),
+    annotators=("api",),
+    places=PLACES,
+    check_judge=check_judge,
+    baseline=True,
+    details=details,
+)

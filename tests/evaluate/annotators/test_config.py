@@ -10,7 +10,7 @@ from poet.config import load
 from poet.files import UserError
 from poet.local_inputs import check
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 API = {
     "kind": "api",
     "judge": "weighted_alpaca_eval_gpt4_turbo",

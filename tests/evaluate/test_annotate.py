@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poet.evaluate.annotators import annotate, main, pair_up
-from poet.evaluate.scalar import bradley_terry, reward_model
+from poet.evaluate.annotate import annotate, main, pair_up
+from poet.evaluate.annotators.reward_model import bradley_terry, reward_model
 from poet.files import UserError, read_json, write_json, write_jsonl
 from poet.provenance import version
 from poet.world import simulate as world
@@ -165,7 +165,9 @@ def tiny_reward_model(tmp_path_factory) -> str:
     return str(folder)
 
 
-def test_reward_model_in_batches_gives_the_logits_of_single_conversations(tiny_reward_model):
+def test_reward_model_in_batches_gives_the_logits_of_single_conversations(
+    tiny_reward_model, monkeypatch
+):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -175,7 +177,8 @@ def test_reward_model_in_batches_gives_the_logits_of_single_conversations(tiny_r
         {"instruction": prompt["instruction"], "output_1": "c", "output_2": output}
         for prompt, output in zip(prompts, outputs, strict=True)
     ]
-    judged = reward_model("rm", tiny_reward_model, batch_size=3)(prompts, rows)
+    monkeypatch.setattr("poet.evaluate.annotators.reward_model.BATCH_SIZE", 3)
+    judged = reward_model("rm", {}, tiny_reward_model)(prompts, rows)
     found = [row["reward_2"] for row in judged]
     assert not any(row["reward_cut"] for row in judged)
     model = AutoModelForSequenceClassification.from_pretrained(tiny_reward_model).eval()
@@ -213,7 +216,7 @@ def test_long_conversations_are_cut_where_training_cut_them(
     outputs = ["a b " * 50, " ".join(["c"] * (limit - 4)), " ".join(["c"] * (limit - 3))]
     for row, output in zip(generations, outputs, strict=True):
         row["output"] = output
-    judge = reward_model("rm", str(tmp_path))
+    judge = reward_model("rm", {"name": str(tmp_path)}, None)
     rows = annotate("rm", judge, prompts, [pair_up(prompts, generations, "g", "ref")])[0]
     assert f"rm: 2 of 6 conversations are longer than {limit} tokens" in capsys.readouterr().err
     assert [row["reward_cut"] for row in rows] == [True, False, True]
@@ -233,7 +236,7 @@ def test_reward_model_refuses_what_it_cannot_read(tiny_reward_model, tmp_path):
     )
     two.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="has 2 outputs"):
-        reward_model("rm", str(tmp_path))
+        reward_model("rm", {"name": str(tmp_path)}, None)
 
 
 def test_the_program_with_a_reward_model_scores_all_seeds(tiny_reward_model, tmp_path):

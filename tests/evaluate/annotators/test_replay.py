@@ -6,9 +6,9 @@ import json
 import pytest
 
 from poet.evaluate.alpaca import align, score
-from poet.evaluate.annotators import annotate, main
+from poet.evaluate.annotate import annotate, main
+from poet.evaluate.annotators.replay import replay
 from poet.evaluate.prompts import read_rows
-from poet.evaluate.replay import replay
 from poet.files import UserError, read_json, write_json, write_jsonl
 
 
@@ -18,6 +18,10 @@ def annotation(i, **change):
         "output_2": f"out {i}", "generator_2": "m", "annotator": "judge", "preference": 1 + i / 10,
         **change,
     }  # fmt: skip
+
+
+def replayed(*files):
+    return replay("r", {"files": files, "allow_model_change": False}, None)
 
 
 def pairs(n):
@@ -31,7 +35,7 @@ def test_rows_are_found_by_instruction_and_outputs_whatever_their_order(tmp_path
     write_json([annotation(i) for i in (3, 1)], tmp_path / "a.json")
     rows = [annotation(i) for i in (0, 2)] + [annotation(2, output_2="b", preference=2)]
     (tmp_path / "b.json.gz").write_bytes(gzip.compress(json.dumps(rows).encode()))
-    judge = replay([tmp_path / "a.json", tmp_path / "b.json.gz"])
+    judge = replayed(tmp_path / "a.json", tmp_path / "b.json.gz")
     (found,) = annotate("r", judge, [], [pairs(4)])
     assert [row["preference"] for row in found] == [1.0, 1.1, 1.2, 1.3]
     assert {(row["annotator"], row["judge_model"]) for row in found} == {("r", "judge")}
@@ -50,13 +54,13 @@ def test_rows_are_found_by_instruction_and_outputs_whatever_their_order(tmp_path
 def test_what_was_not_annotated_is_an_error(tmp_path, change, message):
     write_json([annotation(0), annotation(1, **change)], tmp_path / "a.json")
     with pytest.raises(UserError, match=message):
-        annotate("r", replay([tmp_path / "a.json"]), [], [pairs(2)])
+        annotate("r", replayed(tmp_path / "a.json"), [], [pairs(2)])
 
 
 def test_two_verdicts_on_one_pair_are_an_error(tmp_path):
     write_json([annotation(0), annotation(0, preference=2)], tmp_path / "a.json")
     with pytest.raises(UserError, match="two verdicts on one pair, 'i0'"):
-        replay([tmp_path / "a.json"])
+        replayed(tmp_path / "a.json")
 
 
 def test_real_annotations_replayed_score_as_published(shared, tmp_path):

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
-from poet.data.model_limits import check_positions, positions, text_config
-from poet.files import UserError
+from poet.data.model_limits import Need, check_class, check_positions, positions, text_config
+from poet.evaluate.annotators.kind import Kind
+from poet.evaluate.judges import JUDGE, labels, load_judge, make_requests
+from poet.files import UserError, read_json
+from poet.hub.folders import check_chat_template
+from poet.hub.lock import is_hub_id
 from poet.progress import track
+
+SCHEMA = {
+    "required": ["name"],
+    "properties": {
+        "name": {
+            "type": "string", "minLength": 1, "format": "path",
+            "description": "hub id or folder of any causal LM with a chat template",
+        },
+        "revision": {"$ref": "#/$defs/revision"},
+        "judge": {**JUDGE, "default": "weighted_alpaca_eval_gpt4_turbo"},
+        "backend": {"enum": ["transformers", "vllm"], "default": "transformers"},
+        "batch_size": {"$ref": "#/$defs/count", "default": 4},
+    },
+}  # fmt: skip
 
 
 class LocalJudge:
@@ -151,3 +171,59 @@ def _next_log_probs(model, ids: list[list[int]]):
 def _without_system(messages: list[dict]) -> list[dict]:
     system, user, *rest = messages
     return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+
+
+@contextmanager
+def ask(name: str, settings: dict, configs: dict, model: str | None) -> Iterator[LocalJudge]:
+    """The model in ``model``, the hub's, or in the section's ``name``."""
+    commit = f"@{settings['revision']}" if "revision" in settings else ""
+    yield LocalJudge(
+        name, model or settings["name"], labels(configs), settings["batch_size"],
+        settings["name"] + commit, settings.get("vllm_python"),
+    )  # fmt: skip
+
+
+def check_folder(folder: Path, where: str) -> None:
+    """Refuse a folder that is no judge's, without loading it.
+
+    Raises:
+        UserError: ``where``, and that it has no chat template, or writes no text.
+    """
+    check_chat_template(folder, where, "a judge")
+    check_class(read_json(folder / "config.json"), folder, where)
+
+
+def check(annotator: dict, configs: dict, where: str) -> None:
+    if not is_hub_id(annotator["name"]):
+        check_folder(Path(annotator["name"]), f"{where}.name is {annotator['name']}")
+    labels(configs)
+    (config,) = configs.values()
+    if not config["prompt_template"].lstrip().startswith("<|im_start|>"):
+        raise UserError(
+            f"{where}.judge is {annotator['judge']}: its prompt template is no ChatML; "
+            "expected chat messages, <|im_start|>user ... <|im_end|>"
+        )
+
+
+def beforehand(
+    name: str, settings: dict, model: str | None, rows: Sequence[dict], needs: list[Need]
+) -> dict:
+    """Look at the tokenizer, and at the positions for the longest question with its reference."""
+    import pandas as pd
+
+    folder, called = model or settings["name"], settings["name"]
+    check_folder(Path(folder), f"annotators.{name}.name is {called}")
+    configs = load_judge(settings["judge"])
+    judge = LocalJudge(name, folder, labels(configs), model_name=called)
+    table = pd.DataFrame({"instruction": [row["instruction"] for row in rows]})
+    table["output"] = table["output_2"] = ""
+    table["output_1"] = [row.get("reference") or "" for row in rows]
+    (config,) = configs.values()
+    asked = make_requests(config["prompt_template"], table)
+    longest = max(map(len, judge.encode([each["messages"] for each in asked])))
+    where = f"annotators.{name}, whose prompt holds the judge's, a question and a reference"
+    check_positions(judge.positions, needs, called, where, longest)
+    return {"model": called, "longest": longest}
+
+
+LOCAL_JUDGE = Kind("local_judge", SCHEMA, ask=ask, loads=True, check=check, beforehand=beforehand)

@@ -1,0 +1,143 @@
+"""A reward model as a judge: a published one, or the one trained on the setting's pairs."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from poet.evaluate.annotators.kind import Kind
+from poet.evaluate.annotators.scalar import Scalar
+from poet.files import UserError, read_json
+from poet.hub.folders import check_chat_template
+from poet.hub.lock import is_hub_id
+
+BATCH_SIZE = 16
+SCHEMA = {
+    "dependentRequired": {"revision": ["name"]},
+    "properties": {
+        "name": {
+            "type": "string", "minLength": 1, "format": "path",
+            "description": "hub id or folder; without it, the one trained on the setting's pairs",
+        },
+        "revision": {"$ref": "#/$defs/revision"},
+    },
+}  # fmt: skip
+
+
+def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
+    """Any sequence classifier with one output: preference = 1 + sigmoid(r2 - r1), Bradley-Terry.
+
+    Conversations are cut where its training cut them: at the tokenizer's ``model_max_length``, or
+    at the model's positions where those are fewer or the tokenizer knows no limit.
+
+    Args:
+        name: the annotator's, for messages.
+        settings: its section; its ``name`` is the model's folder where ``model`` is none.
+        model: folder of the model and its tokenizer, whose chat template is used.
+
+    Raises:
+        UserError: the model has several outputs, or the tokenizer no chat template.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    from poet.data.templates import row_options, template_of
+    from poet.evaluate.reward_model import encode
+    from poet.evaluate.reward_model import rewards as score
+    from poet.hub.folders import model_path, whole_model
+
+    model = model or settings["name"]
+    folder = model_path(model)
+    trained = Path(folder) / "train.json"  # one of the workflow's own; else there is none
+    record = read_json(trained).get("record", {}) if trained.is_file() else {}
+    variables = record.get("chat_template_kwargs", {})
+    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
+    classifier = whole_model(AutoModelForSequenceClassification, folder, dtype="auto")
+    if classifier.config.num_labels != 1:
+        raise UserError(
+            f"{model} has {classifier.config.num_labels} outputs; expected a reward model with one"
+        )
+    template_of(tokenizer)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    # The classifier reads its score at the last token that is no padding.
+    classifier.config.pad_token_id = tokenizer.pad_token_id
+    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+    positions = getattr(classifier.config.get_text_config(), "max_position_embeddings", None)
+    # A tokenizer that knows no limit says 1e30.
+    limit = min(int(tokenizer.model_max_length), positions or sys.maxsize)
+
+    def rewards(prompts: Sequence[dict], outputs: Sequence[str]) -> tuple[list[float], list[bool]]:
+        conversations = [
+            [*prompt["prompt"], {"role": "assistant", "content": output}]
+            for prompt, output in zip(prompts, outputs, strict=True)
+        ]
+        options = [*map(row_options, prompts)]
+        sequences, was_cut = encode(tokenizer, conversations, limit, variables, options)
+        if any(was_cut):
+            print(
+                f"{name}: {sum(was_cut)} of {len(was_cut)} conversations are longer than {limit} "
+                "tokens; the reward model reads that much of them",
+                file=sys.stderr,
+            )
+        return score(classifier, sequences, BATCH_SIZE, name), was_cut
+
+    def preference(instruction, output_1, output_2, reward_1, reward_2) -> float:
+        return bradley_terry(reward_1, reward_2)
+
+    return Scalar(rewards, preference)
+
+
+def bradley_terry(reward_1: float, reward_2: float) -> float:
+    """1 + the probability that answer 2 is better, from the difference of their rewards."""
+    gap = reward_2 - reward_1
+    odds = math.exp(-abs(gap))  # never overflows
+    return 1 + (1 if gap >= 0 else odds) / (1 + odds)
+
+
+def unfit(annotator: dict, setting: dict) -> str | None:
+    if "name" not in annotator and "reward_model" not in setting:
+        return (
+            "needs a `name` (hub id or folder), or a section `reward_model` in the setting to "
+            "train one on its pairs"
+        )
+    return None
+
+
+def check_folder(folder: Path, where: str) -> None:
+    """Refuse a folder that is no reward model's, without loading it.
+
+    Raises:
+        UserError: ``where``, and that it has no chat template, no classifier's head or several
+            outputs.
+    """
+    check_chat_template(folder, where, "a judge")
+    config = read_json(folder / "config.json")
+    made_for = config.get("architectures") or ["ForSequenceClassification"]
+    if not any("ForSequenceClassification" in each for each in made_for):
+        raise UserError(
+            f"{where}, whose config.json names {', '.join(made_for)}; expected a sequence "
+            "classifier, because the head of another kind of model would not be read"
+        )
+    outputs = len(config.get("id2label") or ()) or config.get("num_labels", 2)
+    if outputs != 1:
+        raise UserError(f"{where}, with {outputs} outputs; expected a reward model with one")
+
+
+def check(annotator: dict, configs: None, where: str) -> None:
+    if "name" in annotator and not is_hub_id(annotator["name"]):
+        check_folder(Path(annotator["name"]), f"{where}.name is {annotator['name']}")
+
+
+def beforehand(name: str, settings: dict, model: str | None, rows, needs) -> dict:
+    where = f"annotators.{name}.name is {settings['name']}"
+    check_folder(Path(model or settings["name"]), where)
+    return {"model": settings["name"]}
+
+
+REWARD_MODEL = Kind(
+    "reward_model", SCHEMA, judge=reward_model, scalar=True, loads=True, unfit=unfit, check=check,
+    beforehand=beforehand,
+)  # fmt: skip

@@ -1,0 +1,52 @@
+"""Judges by rewards, one for each answer: the embedded world's oracle, and reward models.
+
+They are deterministic and see no order, so alpaca-eval's random swap of the outputs, which guards
+against a judge's position bias, would change nothing; equal outputs are a draw by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scalar:
+    """A judge of pairs (:data:`poet.evaluate.annotators.kind.Judge`) by rewards.
+
+    Attributes:
+        rewards: (rows of prompts.jsonl, one output each) -> rewards, and for each whether the
+            annotator read the text only in part (None where it always reads everything).
+        preference: (instruction, output_1, output_2, reward_1, reward_2) -> [1, 2].
+    """
+
+    rewards: Callable[[Sequence[dict], Sequence[str]], tuple[Sequence[float], list[bool] | None]]
+    preference: Callable[[str, str, str, float, float], float]
+
+    def __call__(self, prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
+        """Preference and both rewards of each row, each distinct answer scored once.
+
+        ``reward_cut`` (was either answer read only in part) is there where the annotator tells.
+        """
+        prompt_of = {prompt["instruction"]: prompt for prompt in prompts}
+        columns = ("output_1", "output_2")
+        answers = list(dict.fromkeys((row["instruction"], row[c]) for row in rows for c in columns))
+        values, was_cut = self.rewards(
+            [prompt_of[instruction] for instruction, _ in answers], [text for _, text in answers]
+        )
+        rewards = dict(zip(answers, map(float, values), strict=True))
+        cut = dict(zip(answers, was_cut, strict=True)) if was_cut is not None else None
+        judged = []
+        for row in rows:
+            pair = [(row["instruction"], row[column]) for column in columns]
+            first, second = (rewards[answer] for answer in pair)
+            texts = row["instruction"], row["output_1"], row["output_2"]
+            judged.append(
+                {
+                    "preference": self.preference(*texts, first, second),
+                    "reward_1": first,
+                    "reward_2": second,
+                    **({} if cut is None else {"reward_cut": any(cut[a] for a in pair)}),
+                }
+            )
+        return judged
