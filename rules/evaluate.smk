@@ -286,7 +286,7 @@ if not ARCHIVED:
             gpu=0,
         shell:
             "python -m poet.devices {resources.gpu} "
-            "poet.evaluate.verdicts {wildcards.benchmark} --record {params.record:q} "
+            "poet.evaluate.annotate --benchmark {wildcards.benchmark} --record {params.record:q} "
             "--annotator {wildcards.annotator} --settings {params.settings:q} {params.model} "
             "--prompts {input.prompts} --generations {input.generations} "
             "--output {output.verdicts} --usage {output.usage} 2>&1 | tee {log} >&2"
