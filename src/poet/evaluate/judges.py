@@ -12,17 +12,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from poet.evaluate.records import PATH
 from poet.files import UserError
 
 OURS = Path(__file__).parents[3] / "config" / "judges"
 # (requests, accept) -> one answer per request, see poet.evaluate.api.Api
 Ask = Callable[[Sequence[dict], Callable[[dict], None]], list[dict]]
 # JSON schema of a section's key ``judge``
-JUDGE = {
-    "type": "string", "minLength": 1, "format": "path",
-    "description": "a YAML file in alpaca-eval's format, one of config/judges, or one of "
-    "alpaca-eval's own",
-}  # fmt: skip
+_SAID = "a YAML file in alpaca-eval's format, one of config/judges, or one of alpaca-eval's own"
+JUDGE = {**PATH, "description": _SAID}
 PAIR = ("output_1", "output_2")  # places of a prompt template, and columns of its table
 # What alpaca-eval's openai_completions sends where a configuration does not say.
 _DEFAULTS = {"max_tokens": 2048, "top_p": 1.0, "temperature": 0.7}

@@ -16,9 +16,10 @@ import numpy as np
 from poet.evaluate import statistics
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import Benchmark, Metric, Verdicts
+from poet.evaluate.compare import gain_columns, parse
 from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, known
-from poet.files import UserError, cli, named_files, write_json
+from poet.files import UserError, cli, write_json
 
 
 def interval(metric: Metric, score: Score) -> dict:
@@ -64,23 +65,15 @@ def _models(row: dict) -> list[str]:
     return [name for name in found if name]
 
 
-def gains(metric: str, scores: dict[str, Score], pairs: Sequence[tuple[str, str]]) -> list[dict]:
+def gains(
+    metric: str, scores: dict[str, dict[str, Score]], pairs: Sequence[tuple[str, str]]
+) -> list[dict]:
     """Paired comparisons on the same prompts; Holm's correction runs over ``pairs``."""
-    found = [statistics.paired(scores[method], scores[baseline]) for method, baseline in pairs]
-    corrected = statistics.holm([result.p_value for result in found])
+    sides = [[scores[name][metric] for name in pair] for pair in pairs]
+    found = gain_columns([statistics.paired(*pair) for pair in sides])
     return [
-        {
-            "metric": metric,
-            "method": method,
-            "baseline": baseline,
-            "gain": float(result.gain),
-            "ci_low": known(result.low),
-            "ci_high": known(result.high),
-            "p_value": known(result.p_value),
-            "p_holm": known(p_holm),
-            "interval": result.interval,
-        }
-        for (method, baseline), result, p_holm in zip(pairs, found, corrected, strict=True)
+        {"metric": metric, "method": method, "baseline": baseline, **columns}
+        for (method, baseline), columns in zip(pairs, found, strict=True)
     ]
 
 
@@ -107,20 +100,9 @@ def _prompts(rows: Sequence[dict]) -> list[tuple]:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("benchmark", choices=BENCHMARKS)
-    parser.add_argument("--setting", required=True)
-    parser.add_argument("--annotator", required=True, help="its name in the configuration")
-    parser.add_argument(
-        "--method", required=True, action="append", nargs="+", metavar=("METHOD", "FILE"),
-        help="verdicts, a file per seed",
-    )  # fmt: skip
-    parser.add_argument(
-        "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
-    )
-    parser.add_argument("--output", required=True)
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     benchmark = BENCHMARKS[args.benchmark]
-    given = named_files(args.method, "--method")
-    methods = {name: read_method(files, benchmark) for name, files in given.items()}
+    methods = {name: read_method(files, benchmark) for name, files in args.method.items()}
     first, *others = methods
     for name in others:
         if _prompts(methods[name][0]) != _prompts(methods[first][0]):
@@ -129,16 +111,14 @@ def main(argv=None) -> None:
         name: {metric.name: metric.score(verdicts) for metric in benchmark.metrics}
         for name, verdicts in methods.items()
     }
-    found = []
-    for metric in benchmark.metrics:
-        of_methods = {name: of[metric.name] for name, of in scores.items()}
-        found += gains(metric.name, of_methods, args.gain)
     result = {
         "setting": args.setting,
         "annotator": args.annotator,
         "benchmark": benchmark.name,
         "methods": {name: summary(benchmark, scores[name], methods[name]) for name in methods},
-        "gains": found,
+        "gains": [
+            gain for metric in benchmark.metrics for gain in gains(metric.name, scores, args.gain)
+        ],
     }
     write_json(result, args.output)
 

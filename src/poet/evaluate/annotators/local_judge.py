@@ -9,6 +9,7 @@ from pathlib import Path
 from poet.data.model_limits import Need, check_class, check_positions, positions, text_config
 from poet.evaluate.annotators.kind import Kind
 from poet.evaluate.judges import JUDGE, labels, load_judge, make_requests
+from poet.evaluate.records import COUNT, PATH, REVISION
 from poet.files import UserError, read_json
 from poet.hub.folders import check_chat_template
 from poet.hub.lock import is_hub_id
@@ -17,16 +18,13 @@ from poet.progress import track
 SCHEMA = {
     "required": ["name"],
     "properties": {
-        "name": {
-            "type": "string", "minLength": 1, "format": "path",
-            "description": "hub id or folder of any causal LM with a chat template",
-        },
-        "revision": {"$ref": "#/$defs/revision"},
-        "judge": {**JUDGE, "default": "weighted_alpaca_eval_gpt4_turbo"},
+        "name": PATH | {"description": "hub id or folder of any causal LM with a chat template"},
+        "revision": REVISION,
+        "judge": JUDGE | {"default": "weighted_alpaca_eval_gpt4_turbo"},
         "backend": {"enum": ["transformers", "vllm"], "default": "transformers"},
-        "batch_size": {"$ref": "#/$defs/count", "default": 4},
+        "batch_size": COUNT | {"default": 4},
     },
-}  # fmt: skip
+}
 
 
 class LocalJudge:

@@ -7,21 +7,17 @@ from os.path import commonprefix
 
 from poet.evaluate.annotators.kind import Judge, Kind
 from poet.evaluate.prompts import read_rows, require
+from poet.evaluate.records import FLAG, TEXT
 from poet.files import UserError
 
+_FILES = {"type": "array", "items": TEXT, "minItems": 1, "format": "path"}
 SCHEMA = {
     "required": ["files"],
     "properties": {
-        "files": {
-            "type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1,
-            "format": "path", "description": "alpaca-eval's annotations, .json or .json.gz",
-        },
-        "allow_model_change": {
-            "type": "boolean", "default": False,
-            "description": "verdicts of several judges in one table",
-        },
+        "files": _FILES | {"description": "alpaca-eval's annotations, .json or .json.gz"},
+        "allow_model_change": FLAG | {"description": "verdicts of several judges in one table"},
     },
-}  # fmt: skip
+}
 
 
 def replay(name: str, settings: dict, model: None) -> Judge:

@@ -9,21 +9,17 @@ from pathlib import Path
 
 from poet.evaluate.annotators.kind import Kind
 from poet.evaluate.annotators.scalar import Scalar
+from poet.evaluate.records import PATH, REVISION
 from poet.files import UserError, read_json
 from poet.hub.folders import check_chat_template
 from poet.hub.lock import is_hub_id
 
 BATCH_SIZE = 16
+_NAME = "hub id or folder; without it, the one trained on the setting's pairs"
 SCHEMA = {
     "dependentRequired": {"revision": ["name"]},
-    "properties": {
-        "name": {
-            "type": "string", "minLength": 1, "format": "path",
-            "description": "hub id or folder; without it, the one trained on the setting's pairs",
-        },
-        "revision": {"$ref": "#/$defs/revision"},
-    },
-}  # fmt: skip
+    "properties": {"name": PATH | {"description": _NAME}, "revision": REVISION},
+}
 
 
 def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
