@@ -39,23 +39,20 @@ def check_trained_template(chat: Chat, model: str, tokens_info: str | None) -> s
             or what it writes depends on the day.
     """
     check_template(chat.tokenizer, chat.template_kwargs)
-    found = template_hash(chat.tokenizer)
+    sha, variables = template_hash(chat.tokenizer), chat.template_kwargs
     info = read_json(tokens_info) if tokens_info else {}
-    trained = info.get("chat_template_sha256", found)
-    if found != trained:
-        raise UserError(
-            f"{model} would generate with another chat template than it was trained with.\n"
-            f"  expected: {trained} (SHA-256, in {tokens_info})\n  found:    {found}\n"
-            "Train it again, or give it back the tokenizer of its start model."
-        )
-    variables = info.get("chat_template_kwargs", chat.template_kwargs)
-    if variables != chat.template_kwargs:
-        raise UserError(
-            f"{model} would generate with other chat_template_kwargs than it was trained with.\n"
-            f"  expected: {variables} (in {tokens_info})\n  found:    {chat.template_kwargs}\n"
-            "Train it again, or set them back."
-        )
-    return found
+    checked = {
+        "chat_template_sha256": (sha, "another chat template", "give it its start model's"),
+        "chat_template_kwargs": (variables, "other chat_template_kwargs", "set them back"),
+    }
+    for key, (found, what, mend) in checked.items():
+        if (trained := info.get(key, found)) != found:
+            raise UserError(
+                f"{model} would generate with {what} than it was trained with.\n"
+                f"  expected: {trained} ({key} in {tokens_info})\n  found:    {found}\n"
+                f"Train it again, or {mend}."
+            )
+    return sha
 
 
 def answer(

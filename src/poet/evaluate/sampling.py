@@ -86,9 +86,8 @@ def sample_continuous(
     from transformers.generation import ContinuousBatchingConfig
 
     stop, cache, size = sampling["stop_token_ids"], {}, sampling["batch_size"]
-    if (
-        model.device.type == "cpu"
-    ):  # the library would fill the machine's memory, as it does a GPU's
+    # The library would fill the machine's memory, as it does a GPU's.
+    if model.device.type == "cpu":
         longest = max(map(len, ids))
         pages = -(-(longest + sampling["max_new_tokens"]) // PAGE)
         cache = {"num_blocks": size * pages, "max_batch_tokens": max(longest, size)}
