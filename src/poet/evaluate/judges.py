@@ -144,16 +144,9 @@ def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: Ask) -> 
 
     class Annotator(PairwiseAnnotator):
         def _initialize_annotators(self):
-            return {
-                name: single(
-                    ask,
-                    seed=self.seed,
-                    annotation_column=self.annotation_key,
-                    completion_column=self.completion_key,
-                    **config,
-                )
-                for name, config in configs.items()
-            }
+            common = {"seed": self.seed, "annotation_column": self.annotation_key}
+            common["completion_column"] = self.completion_key
+            return {name: single(ask, **common, **config) for name, config in configs.items()}
 
     # caching_path=None: the default caches inside alpaca-eval's package folder (pitfall 18)
     annotator = Annotator(
@@ -166,15 +159,12 @@ def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: Ask) -> 
     found = annotator.annotate_pairs(texts, chunksize=None)
     if any(f[k] != t[k] for f, t in zip(found, texts, strict=True) for k in t):
         raise RuntimeError("alpaca-eval returned other rows than it was given")
-    return [_columns(row) for row in found]
-
-
-def _columns(found: dict) -> dict:
-    answer = found.get("preference_answer")
-    return {
-        "preference": found["preference"],
-        **answer_columns(answer if isinstance(answer, dict) else {}),  # NaN for a draw
-    }
+    answers = [row.get("preference_answer") for row in found]
+    answers = [answer if isinstance(answer, dict) else {} for answer in answers]  # NaN for a draw
+    return [
+        {"preference": row["preference"], **answer_columns(answer)}
+        for row, answer in zip(found, answers, strict=True)
+    ]
 
 
 def answer_columns(answer: dict) -> dict:
