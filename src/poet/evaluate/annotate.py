@@ -124,15 +124,14 @@ def usage(name: str, kind: str, methods: Sequence[list[dict]]) -> dict:
 
     An answer that serves several rows counts once. Answers that were refused are in no row.
     """
-    rows = [row for annotated in methods for row in annotated]
-    answers = [answer for row in rows for answer in row.get("answers", [row])]
+    answers = judges.answers_of(methods)
     asked = {answer["request"]: answer for answer in answers if answer.get("request")}
     counted = list(asked.values()) or [a for a in answers if a.get("prompt_tokens") is not None]
     return {
         "annotator": name,
         "kind": kind,
-        "judge_models": sorted({a["judge_model"] for a in answers if a.get("judge_model")}),
-        "n_annotations": len(rows),
+        "judge_models": judges.judge_models(answers),
+        "n_annotations": sum(map(len, methods)),
         "n_calls": len(asked),
         "prompt_tokens": sum(answer["prompt_tokens"] for answer in counted),
         "completion_tokens": sum(answer["completion_tokens"] for answer in counted),

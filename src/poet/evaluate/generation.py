@@ -19,7 +19,7 @@ from poet.data.ends import closing_text, with_ends
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.template_checks import check_template
 from poet.data.templates import Chat, template_hash
-from poet.evaluate.sampling import closed, described, load_model, sample, sample_continuous
+from poet.evaluate.sampling import described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 from poet.hub.folders import loading
 
@@ -111,15 +111,14 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
         found, engine = answer(record, sampling, ids, tokenizer, model, seeds, vllm_python)
         closing = closing_text(chat)
         for seed, (answers, seconds) in zip(seeds, found, strict=True):
-            answers = closed(chat, answers)
             name = f"{record['setting']}/{record['method']}/seed-{seed}"
-            rows[model, seed] = [
+            made = rows[model, seed] = [
                 {key: prompt[key] for key in ("index", "dataset", "instruction")}
                 | {"generator": name, **text}
                 for prompt, text in zip(prompts, described(chat, answers), strict=True)
             ]
-            reasons = Counter(reason for _, reason in answers)
-            thoughts = sum(bool(_THOUGHTS.search(row["output"])) for row in rows[model, seed])
+            reasons = Counter(row["finish_reason"] for row in made)
+            thoughts = sum(bool(_THOUGHTS.search(row["output"])) for row in made)
             runs.append(
                 {
                     "generator": name,
@@ -127,7 +126,7 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
                     "chat_template_sha256": template,
                     "n_prompts": len(ids),
                     "prompt_tokens": sum(map(len, ids)),
-                    "new_tokens": sum(len(tokens) for tokens, _ in answers),
+                    "new_tokens": sum(row["n_tokens"] for row in made),
                     "seconds": round(seconds, 3),
                     "stop_token_ids": sampling["stop_token_ids"],
                     **({"stop_text": closing} if closing else {}),

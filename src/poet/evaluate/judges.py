@@ -179,6 +179,15 @@ def answer_columns(answer: dict) -> dict:
     }
 
 
+def answers_of(methods: Sequence[list[dict]]) -> list[dict]:
+    """The answers behind annotated rows, of every seed: a row's ``answers``, or itself."""
+    return [answer for rows in methods for row in rows for answer in row.get("answers", [row])]
+
+
+def judge_models(answers: Sequence[dict]) -> list[str]:
+    return sorted({answer["judge_model"] for answer in answers if answer.get("judge_model")})
+
+
 def import_quietly() -> None:
     """Import alpaca-eval without its warnings, and without the log level that it sets."""
     with warnings.catch_warnings():

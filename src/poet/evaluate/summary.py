@@ -17,6 +17,7 @@ from poet.evaluate import statistics
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import Benchmark, Metric, Verdicts
 from poet.evaluate.compare import gain_columns, parse
+from poet.evaluate.judges import answers_of, judge_models
 from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, known
 from poet.files import UserError, cli, write_json
@@ -51,18 +52,11 @@ def summary(benchmark: Benchmark, scores: dict[str, Score], verdicts: Verdicts) 
         "metrics": values,
         "n_seeds": len(verdicts),
         "n_prompts": len(verdicts[0]),
-        "judge_models": sorted(
-            {name for rows in verdicts for row in rows for name in _models(row)}
-        ),
+        "judge_models": judge_models(answers_of(verdicts)),
     }
     if benchmark.details:
         row |= benchmark.details(verdicts, values[benchmark.metrics[0].name]["value"])
     return row
-
-
-def _models(row: dict) -> list[str]:
-    found = [answer.get("judge_model") for answer in row.get("answers", [row])]
-    return [name for name in found if name]
 
 
 def gains(
