@@ -167,12 +167,10 @@ def score(
         if fitted:
             own = list(fitted[0].feature_names_in_).index(OWN_TERM)
             strength, degenerate = float(fitted[0].C_[0]), fitted[0].coef_[0][own] == 0
-    lc_key, lc_error_key = LC_KEYS[kind]
     scores = {
         "win_rate": float(metrics["win_rate"]),
         "standard_error": float(metrics["standard_error"]),
-        lc_key: float(lc),
-        lc_error_key: float(lc_error),
+        **dict(zip(LC_KEYS[kind], (float(lc), float(lc_error)), strict=True)),
         "degenerate": bool(degenerate),
         "discrete_win_rate": float(metrics["discrete_win_rate"]),
         "avg_length": int(frame["output_2"].str.len().mean()),

@@ -106,15 +106,14 @@ def annotate(name: str, judge: Judge, prompts: Sequence[dict], methods: Sequence
     annotated = []
     for row, found in zip(rows, judge(prompts, rows), strict=True):
         annotated.append({**row, "annotator": name, **found})
-        if "preference" not in found:
-            continue
-        preference = found["preference"]
-        if not isinstance(preference, int | float) or not 1 <= preference <= 2:
-            raise UserError(
-                f"prompt {row['index']}: the annotator's preference is {preference};"
-                f" expected a number in [1, 2] for {row['instruction'][:60]!r}"
-            )
-        annotated[-1]["preference"] = float(preference)
+        if "preference" in found:
+            preference = found["preference"]
+            if not isinstance(preference, int | float) or not 1 <= preference <= 2:
+                raise UserError(
+                    f"prompt {row['index']}: the annotator's preference is {preference};"
+                    f" expected a number in [1, 2] for {row['instruction'][:60]!r}"
+                )
+            annotated[-1]["preference"] = float(preference)
     remaining = iter(annotated)
     return [[next(remaining) for _ in of_seed] for of_seed in methods]
 

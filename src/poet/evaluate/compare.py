@@ -62,15 +62,12 @@ def read_scores(files: dict[str, list[str]]) -> dict[str, list[dict]]:
         UserError: a file is no such scores, has nothing to compare, or is on other prompts, or by
             another length control, than the first.
     """
-    scores = {name: [_read_score(path) for path in paths] for name, paths in files.items()}
-    kinds: dict[tuple, str] = {}
-    for name, paths in files.items():
-        for path, score in zip(paths, scores[name], strict=True):
-            kinds.setdefault((score["lc_kind"], score["compared"]["prompts"]), path)
+    found = {path: _read_score(path) for paths in files.values() for path in paths}
+    kinds = {(one["lc_kind"], one["compared"]["prompts"]): path for path, one in found.items()}
     if len(kinds) > 1:
         both = " and ".join(f"{path} ({kind}, prompts {of})" for (kind, of), path in kinds.items())
         raise UserError(f"{both} cannot be compared; expected one length control and one benchmark")
-    return scores
+    return {name: [found[path] for path in paths] for name, paths in files.items()}
 
 
 def _read_score(path: str) -> dict:

@@ -24,10 +24,14 @@ from poet.files import UserError, cli, write_json
 
 
 def interval(metric: Metric, score: Score) -> dict:
-    """The value of a score, with its bounds."""
+    """The value of a score, with its bounds; Wilson's where a prompt is hit or not."""
+    from scipy.stats import binomtest
+
     low, high = statistics.over_prompts_and_seeds(score)
     if metric.binary and (score.n_seeds == 1 or np.isnan(low)):
-        low, high = wilson(score.replicates[0] > 50)
+        hits = score.replicates[0] > 50
+        found = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+        low, high = 100 * found.low, 100 * found.high
     least, most = metric.bounds
     return {
         "value": float(score.value),
@@ -35,14 +39,6 @@ def interval(metric: Metric, score: Score) -> dict:
         "ci_high": known(np.minimum(high, most)),
         "interval": score.interval,
     }
-
-
-def wilson(hits: np.ndarray) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, percent."""
-    from scipy.stats import binomtest
-
-    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return 100 * found.low, 100 * found.high
 
 
 def summary(benchmark: Benchmark, scores: dict[str, Score], verdicts: Verdicts) -> dict:

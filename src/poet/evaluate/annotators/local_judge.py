@@ -96,7 +96,10 @@ class LocalJudge:
         try:
             return encode(self.tokenizer, render_prompts(chat, conversations))
         except UserError:  # a template without a system role (Gemma's): it opens the user's turn
-            merged = [_without_system(messages) for messages in conversations]
+            merged = [
+                [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+                for system, user, *rest in conversations
+            ]
             return encode(self.tokenizer, render_prompts(chat, merged))
 
     def _read_with_vllm(self, ids: list[list[int]]) -> list[list[float]]:
@@ -137,16 +140,12 @@ class LocalJudge:
             for label, value in zip(self.tokens, log_probs, strict=True)
         ]
         best = max(top, key=lambda entry: entry["logprob"])
-        return {
-            "model": self.model_name,
-            "choice": {
-                "message": {"role": "assistant", "content": best["token"]},
-                "logprobs": {"content": [{**best, "top_logprobs": top}]},
-            },
-            "prompt_tokens": n_tokens,
-            "completion_tokens": 1,
-            "price": 0.0,
+        choice = {
+            "message": {"role": "assistant", "content": best["token"]},
+            "logprobs": {"content": [{**best, "top_logprobs": top}]},
         }
+        counts = {"prompt_tokens": n_tokens, "completion_tokens": 1, "price": 0.0}
+        return {"model": self.model_name, "choice": choice, **counts}
 
 
 def _next_log_probs(model, ids: list[list[int]]):
@@ -164,11 +163,6 @@ def _next_log_probs(model, ids: list[list[int]]):
             logits_to_keep=1,
         ).logits[:, -1]
     return torch.log_softmax(logits.double(), -1)
-
-
-def _without_system(messages: list[dict]) -> list[dict]:
-    system, user, *rest = messages
-    return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
 
 
 @contextmanager
