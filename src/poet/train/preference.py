@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-
-from poet.files import cli, load_record, write_json
+from poet.files import cli, record_parser
 from poet.hub.folders import loading, whole_model
 from poet.train.arguments import add_run_flags
 from poet.train.requirements import check_optimizer
@@ -83,25 +81,21 @@ def make_trainer(record: dict, table, model_folder, folder):
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Preference training of one method and seed.")
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "model folder")
     parser.add_argument("--tokens", required=True, help="truncated tokens (parquet)")
     parser.add_argument("--reference", required=True, help="reference.parquet of the full tokens")
     parser.add_argument("--model", required=True, help="folder of the start model")
-    parser.add_argument("--output", required=True, help="model folder")
     add_run_flags(parser)
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
 
     import pyarrow.parquet as pq
     import torch
 
-    from poet.provenance import provenance
-    from poet.train.card import last_numbers, write_card
     from poet.train.checkpoints import Checkpoints, file_digest
     from poet.train.onednn import choose, from_metadata, products
     from poet.train.reference import attach
-    from poet.train.run import explained, history, publish_once, run, save_model
+    from poet.train.run import explained, publish_model, run
 
     torch.set_num_threads(record["torch_threads"])
     # `attach` proves that the reference is of this start model.
@@ -117,15 +111,10 @@ def main(argv=None) -> None:
         with products(chosen["by"]):
             run(trainer, checkpoints, args)
             trainer.evaluate()
-    log = history(trainer)
-    name = f"{record['setting']}: {record['method']}, seed {record['seed']}"
-    pairs = {s: len(getattr(trainer, f"{s}_dataset")) for s in ("train", "eval")}
-    with publish_once(args.output) as folder:
-        save_model(trainer, args.model, folder)
-        report = {"record": record, "log_history": log, "matrix_products": chosen}
-        report["provenance"] = provenance()
-        write_json(report, folder / "train.json")
-        write_card(folder, name, record, pairs, last_numbers(log))
+    title = f"{record['method']}, seed {record['seed']}"
+    pairs = {"train": len(trainer.train_dataset), "eval": len(trainer.eval_dataset)}
+    found = {"matrix_products": chosen}
+    publish_model(args.output, trainer, args.model, title, record, pairs, found)
     checkpoints.remove()
 
 

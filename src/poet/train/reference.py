@@ -7,13 +7,12 @@ reference model's; ``attach`` refuses a cache of other tokens, other rows or ano
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from poet.data.truncation import prefixes
-from poet.files import UserError, cli, load_record, publish
+from poet.files import UserError, cli, publish, record_parser
 from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
 
@@ -140,13 +139,11 @@ def attach(tokens, reference, model_folder: str | Path):
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Per-token reference log-probabilities.")
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "reference.parquet")
     parser.add_argument("--tokens", required=True, help="tokens.parquet (full pairs)")
     parser.add_argument("--model", required=True, help="folder of the reference model")
-    parser.add_argument("--output", required=True, help="reference.parquet")
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
 
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -8,16 +8,14 @@ pairs, whose prompts it has not seen.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from poet.data.ends import Stray
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.templates import Chat, row_options, template_of
 from poet.evaluate.reward_model import encode, rewards
-from poet.files import UserError, cli, load_record, write_json
+from poet.files import UserError, cli, record_parser
 from poet.methods import SIDES
-from poet.provenance import provenance
 from poet.train.arguments import add_run_flags
 
 
@@ -127,22 +125,19 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: JSON or a file of it")
+    parser = record_parser(__doc__, "folder of the reward model")
     parser.add_argument("--pairs", required=True, help="pairs.parquet with both splits")
     parser.add_argument("--base", required=True, help="folder of the model to start from")
-    parser.add_argument("--output", required=True, help="output: folder of the reward model")
     add_run_flags(parser)
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
     settings = record["reward_model"]
 
     import torch
 
-    from poet.train.card import last_numbers, write_card
     from poet.train.checkpoints import Checkpoints, file_digest
     from poet.train.reference import model_digest
-    from poet.train.run import explained, history, publish_once, run, save_model
+    from poet.train.run import explained, publish_model, run
 
     torch.set_num_threads(record["torch_threads"])
     tokenizer = load_tokenizer(args.base, settings["max_length"])
@@ -155,14 +150,10 @@ def main(argv: list[str] | None = None) -> None:
         run(trainer, checkpoints, args)
         both = splits["test"]["chosen_ids"] + splits["test"]["rejected_ids"]
         values = rewards(trainer.model, both, settings["per_device_batch_size"], "test pairs")
-    log, title = history(trainer), f"{record['setting']}: reward model"
     summary = accuracy(values[: len(values) // 2], values[len(values) // 2 :])
     tokenizer.model_max_length = settings["max_length"]  # for whoever scores with this model
-    with publish_once(args.output) as folder:
-        save_model(trainer, args.base, folder)
-        report = {"record": record, "provenance": provenance(), **summary, "data": counts}
-        write_json({**report, "log_history": log}, folder / "train.json")
-        write_card(folder, title, record, counts, {**last_numbers(log), **summary})
+    found = {**summary, "data": counts}
+    publish_model(args.output, trainer, args.base, "reward model", record, counts, found, summary)
     checkpoints.remove()
 
 

@@ -10,9 +10,11 @@ from signal import Signals
 
 from transformers import TrainerCallback
 
-from poet.files import UserError, publish, remove
+from poet.files import UserError, publish, remove, write_json
 from poet.hub.folders import whole_model
 from poet.progress import track
+from poet.provenance import provenance
+from poet.train.card import last_numbers, write_card
 from poet.train.checkpoints import Checkpoints, Saver, is_main
 from poet.train.requirements import check_reporting
 
@@ -122,23 +124,38 @@ def explained(setting: str, section: str) -> Iterator[None]:
         ) from None
 
 
-@contextmanager
-def publish_once(path: str | Path) -> Iterator[Path]:
-    """A new folder that is published as ``path``; that of all but the main process is dropped."""
-    if is_main():
-        with publish(path) as folder:
-            folder.mkdir()
-            yield folder
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
+def publish_model(
+    path: str | Path,
+    trainer,
+    base: str | Path,
+    title: str,
+    record: dict,
+    counts: dict,
+    found: dict,
+    numbers: dict[str, float] | None = None,
+) -> None:
+    """Publish a finished training as a folder: model, tokenizer, ``train.json`` and the card.
 
-
-def save_model(trainer, base: str | Path, folder: Path) -> None:
-    """Save model and tokenizer as ``from_pretrained`` takes them; LoRA is merged into ``base``.
-
-    Every process calls it: on several, the weights are gathered first.
+    Args:
+        base: folder of the model that was trained.
+        counts: what was read, for the card.
+        found: what ``train.json`` has beside record, log and provenance.
+        numbers: what the card has beside the log's last numbers.
     """
+    log = history(trainer)
+    numbers = {**last_numbers(log), **(numbers or {})}
+    # Every process saves, since the weights of several are gathered; the main one's is published.
+    with publish(path) if is_main() else tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        folder.mkdir(exist_ok=True)
+        _save_model(trainer, base, folder)
+        report = {"record": record, **found, "log_history": log, "provenance": provenance()}
+        write_json(report, folder / "train.json")
+        write_card(folder, f"{record['setting']}: {title}", record, counts, numbers)
+
+
+def _save_model(trainer, base: str | Path, folder: Path) -> None:
+    """Save model and tokenizer as ``from_pretrained`` takes them; LoRA is merged into ``base``."""
     import torch
     from peft import PeftModel
 

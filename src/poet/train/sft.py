@@ -6,7 +6,6 @@ is by :mod:`poet.train.start`.
 
 from __future__ import annotations
 
-import argparse
 from array import array
 
 import torch
@@ -17,7 +16,7 @@ from poet.data.ends import Stray
 from poet.data.model_limits import add_needs, check_ids, largest_id
 from poet.data.pairs import BadRow, refuse_bad
 from poet.data.templates import Chat, row_options
-from poet.files import UserError, cli, load_record, write_json
+from poet.files import UserError, cli, record_parser
 from poet.train.arguments import add_run_flags
 
 BATCH = 1000  # conversations rendered and tokenized at a time
@@ -185,23 +184,19 @@ def make_trainer(record: dict, model, tokenizer, dataset, folder):
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Train the start model of a setting.")
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "model folder")
     parser.add_argument("--corpus", required=True, help="corpus.parquet: prompt, completion")
     parser.add_argument("--base", help="folder of the hub's model, where the record names one")
-    parser.add_argument("--output", required=True, help="model folder")
     add_needs(parser)
     add_run_flags(parser)
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
 
     import pyarrow.parquet as pq
 
-    from poet.provenance import provenance
-    from poet.train.card import last_numbers, write_card
     from poet.train.checkpoints import Checkpoints, file_digest
     from poet.train.reference import model_digest
-    from poet.train.run import explained, history, publish_once, run, save_model
+    from poet.train.run import explained, publish_model, run
 
     settings = record["sft"]
     torch.set_num_threads(settings.get("torch_threads", record["torch_threads"]))
@@ -222,12 +217,8 @@ def main(argv=None) -> None:
         trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
         run(trainer, checkpoints, args)
     counts = {"examples": len(corpus), "dropped": dropped, "examples_used": len(dataset)}
-    log = history(trainer)
-    with publish_once(args.output) as folder:
-        save_model(trainer, model.name_or_path, folder)
-        report = {"record": record, **counts, "log_history": log, "provenance": provenance()}
-        write_json(report, folder / "train.json")
-        write_card(folder, f"{record['setting']}: start model", record, counts, last_numbers(log))
+    base = model.name_or_path
+    publish_model(args.output, trainer, base, "start model", record, counts, counts)
     checkpoints.remove()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +16,7 @@ from poet.data.model_limits import (
     text_config,
 )
 from poet.data.template_checks import check_template
-from poet.files import UserError, cli, load_record, publish, read_json, write_json
+from poet.files import UserError, cli, publish, read_json, record_parser, write_json
 from poet.hub.folders import loadable, model_path
 
 
@@ -78,13 +77,11 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "model folder")
     parser.add_argument("--base", help="folder of the hub's model, where the record names one")
     add_needs(parser)
-    parser.add_argument("--output", required=True, help="model folder")
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
 
     from poet.provenance import provenance
 
