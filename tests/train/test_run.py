@@ -17,9 +17,8 @@ from poet.data.ends import configured_ends
 from poet.files import UMASK, UserError, read_json, write_json
 from poet.train import preference
 from poet.train.arguments import common_arguments
-from poet.train.card import write_card
 from poet.train.checkpoints import SIGNALS
-from poet.train.run import explained
+from poet.train.run import explained, write_card
 from poet.train.trainer import PreferenceTrainer
 from training_runs import arguments, make_inputs, record_of
 

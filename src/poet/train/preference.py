@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from poet.files import cli, record_parser
 from poet.hub.folders import loading, whole_model
-from poet.train.arguments import add_run_flags
-from poet.train.requirements import check_optimizer
+from poet.train.arguments import add_run_flags, check_optimizer, common_arguments
 
 
 def make_arguments(record: dict, forward: str, folder):
@@ -15,8 +14,6 @@ def make_arguments(record: dict, forward: str, folder):
         UserError: the optimizer asks for a package that is not installed.
     """
     from trl import DPOConfig
-
-    from poet.train.arguments import common_arguments
 
     check_optimizer(record["optim"])
     # Packed, the token budget limits what goes through the model at once.

@@ -16,7 +16,7 @@ from poet.data.templates import Chat, row_options, template_of
 from poet.evaluate.reward_model import encode, rewards
 from poet.files import UserError, cli, record_parser
 from poet.methods import SIDES
-from poet.train.arguments import add_run_flags
+from poet.train.arguments import add_run_flags, common_arguments
 
 
 def accuracy(chosen: list[float], rejected: list[float]) -> dict:
@@ -101,7 +101,6 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    from poet.train.arguments import common_arguments
     from poet.train.run import ProgressLines
 
     sizes = settings["global_batch_size"], settings["per_device_batch_size"]

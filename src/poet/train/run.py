@@ -1,7 +1,8 @@
-"""One training run: resumed, logged, its memory errors explained, its model saved whole."""
+"""One training run: resumed, logged, its memory errors explained, its model published."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,12 +15,21 @@ from poet.files import UserError, publish, remove, write_json
 from poet.hub.folders import whole_model
 from poet.progress import track
 from poet.provenance import provenance
-from poet.train.card import last_numbers, write_card
+from poet.train.arguments import check_reporting
 from poet.train.checkpoints import Checkpoints, Saver, is_main
-from poet.train.requirements import check_reporting
 
-# Not the same in two runs of the same training.
-_CLOCK = ("_runtime", "_per_second", "num_tokens")
+# Endings of what is not the same in two runs of the same training.
+CLOCK = ("_runtime", "_per_second", "num_tokens")
+# Numbers of the log worth a line: key -> what it says.
+NUMBERS = {
+    "loss": "training loss (last logged mean)",
+    "mean_token_accuracy": "share of training tokens predicted right (last logged mean)",
+    "rewards/margins": "reward margin of training pairs (last logged mean)",
+    "rewards/accuracies": "share of training pairs ranked right (last logged mean)",
+    "eval_loss": "loss on test pairs",
+    "eval_rewards/margins": "reward margin of test pairs",
+    "eval_rewards/accuracies": "share of test pairs ranked right",
+}
 
 
 class ProgressLines(TrainerCallback):
@@ -91,15 +101,6 @@ def _report(trainer, flags, resumed: bool) -> None:
                     events.unlink()
 
 
-def history(trainer) -> list[dict]:
-    """The trainer's log without clock times: the same for a resumed and an undisturbed run."""
-    return [
-        {name: value for name, value in row.items() if not name.endswith(_CLOCK)}
-        for row in trainer.state.log_history
-        if "train_runtime" not in row  # the summary of this process, not of the run
-    ]
-
-
 @contextmanager
 def explained(setting: str, section: str) -> Iterator[None]:
     """Turn running out of memory, on a GPU or not, into what to change in the configuration.
@@ -136,14 +137,21 @@ def publish_model(
 ) -> None:
     """Publish a finished training as a folder: model, tokenizer, ``train.json`` and the card.
 
+    The log is without clock times: the same for a resumed and an undisturbed run.
+
     Args:
         base: folder of the model that was trained.
         counts: what was read, for the card.
         found: what ``train.json`` has beside record, log and provenance.
         numbers: what the card has beside the log's last numbers.
     """
-    log = history(trainer)
-    numbers = {**last_numbers(log), **(numbers or {})}
+    log = [
+        {name: value for name, value in row.items() if not name.endswith(CLOCK)}
+        for row in trainer.state.log_history
+        if "train_runtime" not in row  # the summary of this process, not of the run
+    ]
+    last = {name: value for row in log for name, value in row.items()}
+    shown = {text: round(float(last[name]), 4) for name, text in NUMBERS.items() if name in last}
     # Every process saves, since the weights of several are gathered; the main one's is published.
     with publish(path) if is_main() else tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -151,7 +159,7 @@ def publish_model(
         _save_model(trainer, base, folder)
         report = {"record": record, **found, "log_history": log, "provenance": provenance()}
         write_json(report, folder / "train.json")
-        write_card(folder, f"{record['setting']}: {title}", record, counts, numbers)
+        write_card(folder, f"{record['setting']}: {title}", record, counts, shown | (numbers or {}))
 
 
 def _save_model(trainer, base: str | Path, folder: Path) -> None:
@@ -168,3 +176,41 @@ def _save_model(trainer, base: str | Path, folder: Path) -> None:
             PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)
             trainer.processing_class.save_pretrained(folder)
     remove(folder / "training_args.bin")  # a pickle
+
+
+def write_card(
+    folder: Path, title: str, record: dict, counts: dict[str, int], numbers: dict[str, float]
+) -> None:
+    """Write ``README.md``: the hub's header, the record, what was read, what came out.
+
+    Base model and data set stand in the header where they are ids on the hub. It names no licence:
+    that follows from theirs.
+    """
+    from huggingface_hub import ModelCardData
+
+    header = ModelCardData(
+        library_name="transformers",
+        tags=["trl", "poet"],
+        base_model=_hub_id(record.get("model")),
+        datasets=_hub_id(record.get("dataset")),
+    )
+    tables = {"Method": record, "Data": counts, "Numbers": numbers}
+    sections = [f"## {heading}\n\n{_table(values)}" for heading, values in tables.items() if values]
+    parts = [f"---\n{header.to_yaml()}\n---", f"# {title}", *sections]
+    parts.append("Log and versions are in `train.json`.\n")
+    (folder / "README.md").write_text("\n\n".join(parts), encoding="utf-8")
+
+
+def _hub_id(name: str | None) -> str | None:
+    if not name or name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).exists():
+        return None
+    return name
+
+
+def _table(values: dict) -> str:
+    rows = [
+        f"| {name} | {value if isinstance(value, str) else json.dumps(value)} |"
+        for name, value in values.items()
+        if value is not None
+    ]
+    return "\n".join(["| | |", "|---|---|", *rows])

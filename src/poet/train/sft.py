@@ -17,7 +17,7 @@ from poet.data.model_limits import add_needs, check_ids, largest_id
 from poet.data.pairs import BadRow, refuse_bad
 from poet.data.templates import Chat, row_options
 from poet.files import UserError, cli, record_parser
-from poet.train.arguments import add_run_flags
+from poet.train.arguments import add_run_flags, common_arguments
 
 BATCH = 1000  # conversations rendered and tokenized at a time
 
@@ -155,7 +155,6 @@ def make_trainer(record: dict, model, tokenizer, dataset, folder):
     """TRL's SFTTrainer for a record on a tokenized corpus; ``folder`` is for checkpoints."""
     from trl import SFTConfig
 
-    from poet.train.arguments import common_arguments
     from poet.train.run import ProgressLines
 
     settings = record["sft"]
