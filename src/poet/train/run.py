@@ -9,7 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
 
-from transformers import TrainerCallback
+import torch
+from huggingface_hub import ModelCardData
+from peft import PeftModel
+from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations import get_reporting_integration_callbacks
 
 from poet.files import UserError, publish, remove, write_json
 from poet.hub.folders import whole_model
@@ -42,33 +46,30 @@ class ProgressLines(TrainerCallback):
         self.label = label
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = None
-        if state.is_world_process_zero:
-            self.bar = track(total=state.max_steps, label=self.label)
-            self.bar.update(state.global_step)
+        self.bar = track(total=state.max_steps, label=self.label, shown=state.is_world_process_zero)
+        self.bar.update(state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.bar is not None:
-            self.bar.update(1)
+        self.bar.update()
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if self.bar is not None and "loss" in (logs or {}):
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "loss" in logs:
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.4f}", refresh=False)
 
     def on_train_end(self, args, state, control, **kwargs):
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
 
 
-def run(trainer, checkpoints: Checkpoints, flags) -> None:
+def run(trainer, label: str, checkpoints: Checkpoints, flags) -> None:
     """Train from the last checkpoint, or from the start; ``flags``: see ``add_run_flags``.
+
+    ``label`` is what the progress is of.
 
     Raises:
         UserError: stopped by a signal; a checkpoint of another run.
     """
-    from transformers import PrinterCallback
-
     saver = Saver(checkpoints, flags.save_steps)
+    trainer.add_callback(ProgressLines(label))
     trainer.add_callback(saver)
     trainer.remove_callback(PrinterCallback)  # the log is kept in train.json
     checkpoints.hold()
@@ -88,8 +89,6 @@ def run(trainer, checkpoints: Checkpoints, flags) -> None:
 
 def _report(trainer, flags, resumed: bool) -> None:
     """Add the integrations that the flags name; a run from the start gets a fresh TensorBoard."""
-    from transformers.integrations import get_reporting_integration_callbacks
-
     check_reporting(flags.report_to)
     for callback in get_reporting_integration_callbacks(flags.report_to):
         trainer.add_callback(callback)
@@ -108,8 +107,6 @@ def explained(setting: str, section: str) -> Iterator[None]:
     Raises:
         UserError: naming the keys.
     """
-    import torch
-
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -164,9 +161,6 @@ def publish_model(
 
 def _save_model(trainer, base: str | Path, folder: Path) -> None:
     """Save model and tokenizer as ``from_pretrained`` takes them; LoRA is merged into ``base``."""
-    import torch
-    from peft import PeftModel
-
     trained = trainer.accelerator.unwrap_model(trainer.model)
     adapted = isinstance(trained, PeftModel)
     with tempfile.TemporaryDirectory(prefix="adapter-") as adapter:
@@ -186,8 +180,6 @@ def write_card(
     Base model and data set stand in the header where they are ids on the hub. It names no licence:
     that follows from theirs.
     """
-    from huggingface_hub import ModelCardData
-
     header = ModelCardData(
         library_name="transformers",
         tags=["trl", "poet"],

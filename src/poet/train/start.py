@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from poet.data.ends import configured_ends
@@ -18,6 +19,7 @@ from poet.data.model_limits import (
 from poet.data.template_checks import check_template
 from poet.files import UserError, cli, publish, read_json, record_parser, write_json
 from poet.hub.folders import loadable, model_path
+from poet.provenance import provenance
 
 
 def load_tokenizer(record: dict, folder: str | Path):
@@ -64,16 +66,13 @@ def take(tokenizer, source: Path, folder: Path, shared: bool) -> None:
     folder.mkdir()
     for file in source.iterdir():
         if file.suffix in (".safetensors", ".json", ".py"):
-            link = shared and file.suffix == ".safetensors"
-            (_link_or_copy if link else shutil.copyfile)(file, folder / file.name)
+            target = folder / file.name
+            if shared and file.suffix == ".safetensors":
+                with suppress(OSError):  # another file system, or one without hard links
+                    os.link(file, target)
+            if not target.exists():
+                shutil.copyfile(file, target)
     tokenizer.save_pretrained(folder)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 def main(argv=None) -> None:
@@ -82,9 +81,6 @@ def main(argv=None) -> None:
     add_needs(parser)
     args = parser.parse_args(argv)
     record = args.record
-
-    from poet.provenance import provenance
-
     source = model_path(args.base or record["model"])
     tokenizer = load_tokenizer(record, source)
     check_start(record, source, tokenizer, args.needs)
