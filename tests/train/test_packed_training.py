@@ -45,6 +45,7 @@ def rows():
 
 def trainer_of(model, start, rows, folder, forward, objective="dpo", **kwargs):
     per_device = None if forward == "packed" else BATCH // 2
+    sizes = {"global_batch_size": BATCH, "per_device_batch_size": per_device}
     return PreferenceTrainer(
         model=model,
         args=DPOConfig(
@@ -53,7 +54,7 @@ def trainer_of(model, start, rows, folder, forward, objective="dpo", **kwargs):
             num_train_epochs=1,
             max_length=None,
             seed=3,
-            **{**common_arguments(BATCH, per_device), "logging_steps": 1},
+            **{**common_arguments(sizes), "logging_steps": 1},
         ),
         forward=forward,
         objective=objective,

@@ -24,18 +24,17 @@ def add_run_flags(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def common_arguments(
-    global_batch_size: int,
-    per_device_batch_size: int | None,
-    dtype: str = "float32",
-    gradient_checkpointing: bool = False,
-) -> dict:
+def common_arguments(settings: dict) -> dict:
     """Arguments of transformers' Trainer: batch sizes, precision and our quiet logging.
 
     The gradient accumulation makes the global batch (examples per optimizer step) the same on any
     number of processes; without a per-device size each process takes its whole share at once.
-    Weights are float32 always; ``dtype`` bfloat16 asks for autocast, which is
-    given where the hardware has it.
+    Weights are float32 always; ``dtype`` bfloat16 asks for autocast, which is given where the
+    hardware has it.
+
+    Args:
+        settings: with ``global_batch_size`` and ``per_device_batch_size`` (None: without); perhaps
+            ``dtype`` and ``gradient_checkpointing``.
 
     Raises:
         UserError: devices x per-device size does not divide the global batch.
@@ -43,20 +42,21 @@ def common_arguments(
     import torch
 
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    per_device = per_device_batch_size or max(1, global_batch_size // processes)
+    batch_size = settings["global_batch_size"]
+    per_device = settings["per_device_batch_size"] or max(1, batch_size // processes)
     at_once = per_device * processes
-    if global_batch_size % at_once:
+    if batch_size % at_once:
         raise UserError(
-            f"global_batch_size {global_batch_size} is not a multiple of {processes} processes x "
+            f"global_batch_size {batch_size} is not a multiple of {processes} processes x "
             f"per_device_batch_size {per_device}; choose a size that divides it"
         )
     cuda = torch.cuda.is_available()
     return {
         "per_device_train_batch_size": per_device,
         "per_device_eval_batch_size": per_device,
-        "gradient_accumulation_steps": global_batch_size // at_once,
-        "bf16": dtype == "bfloat16" and cuda and torch.cuda.is_bf16_supported(),
-        "gradient_checkpointing": gradient_checkpointing,  # TRL's default is True
+        "gradient_accumulation_steps": batch_size // at_once,
+        "bf16": settings.get("dtype") == "bfloat16" and cuda and torch.cuda.is_bf16_supported(),
+        "gradient_checkpointing": settings.get("gradient_checkpointing", False),  # TRL's: True
         "logging_steps": 5,
         "save_strategy": "no",  # poet.train.checkpoints decides
         "report_to": "none",  # poet.train.run adds what the flags name

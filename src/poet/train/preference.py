@@ -29,12 +29,7 @@ def make_arguments(record: dict, forward: str, folder):
         optim=record["optim"],
         max_length=None,  # applied in the tokenization
         seed=record["seed"],
-        **common_arguments(
-            record["global_batch_size"],
-            per_device,
-            record["dtype"],
-            record["gradient_checkpointing"],
-        ),
+        **common_arguments({**record, "per_device_batch_size": per_device}),
     )
 
 

@@ -101,7 +101,6 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    sizes = settings["global_batch_size"], settings["per_device_batch_size"]
     arguments = RewardConfig(
         output_dir=str(folder),
         learning_rate=settings["learning_rate"],
@@ -110,7 +109,7 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
         seed=settings["seed"],
         max_length=None,  # TRL would drop longer pairs; these are cut already
         # Saves memory, costs time.
-        **common_arguments(*sizes, gradient_checkpointing=torch.cuda.is_available()),
+        **common_arguments({**settings, "gradient_checkpointing": torch.cuda.is_available()}),
     )
     return RewardTrainer(
         model=str(base),

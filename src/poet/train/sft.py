@@ -154,7 +154,6 @@ def make_trainer(record: dict, model, tokenizer, dataset, folder):
     """TRL's SFTTrainer for a record on a tokenized corpus; ``folder`` is for checkpoints."""
 
     settings = record["sft"]
-    sizes = ("global_batch_size", "per_device_batch_size", "dtype", "gradient_checkpointing")
     args = SFTConfig(
         output_dir=str(folder),
         learning_rate=settings["learning_rate"],
@@ -167,7 +166,7 @@ def make_trainer(record: dict, model, tokenizer, dataset, folder):
         max_length=settings["max_length"] if settings["packing"] else None,
         packing=settings["packing"],
         seed=record["sft_seed"],
-        **common_arguments(*(settings[name] for name in sizes)),
+        **common_arguments(settings),
     )
     return StartTrainer(
         model=model,
