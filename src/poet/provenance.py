@@ -13,34 +13,25 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-# What is imported under one name may be installed under another.
-PACKAGES = {
-    "poet": "poet-workflow",
-    "torch": "torch",
-    "transformers": "transformers",
-    "trl": "trl",
-    "datasets": "datasets",
-    "alpaca_eval": "alpaca-eval",
-    "lm_eval": "lm-eval",
-    "snakemake": "snakemake",
-}
+PACKAGES = ("torch", "transformers", "trl", "datasets", "alpaca_eval", "lm_eval", "snakemake")
 
 
 def provenance() -> dict:
     """Where the running program's output comes from; no time, host name, home path or environment.
 
     Returns:
-        What :func:`version` says; ``versions`` of python and of :data:`PACKAGES`, None where not
+        What :func:`version` says; ``versions`` of python, poet and :data:`PACKAGES`, None where not
         installed; ``hardware``: CPU model, logical cores, memory in GiB and GPU names, None where
         torch was not imported; ``command``, the program and its arguments without machine paths.
     """
-    found = {name: _installed(distribution) for name, distribution in PACKAGES.items()}
+    found = {"poet": _installed("poet-workflow"), **{name: _installed(name) for name in PACKAGES}}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    torch = sys.modules.get("torch")
     hardware = {
         "cpu": _cpu("model name"),
         "cores": os.cpu_count(),
         "memory_gib": round(memory / 2**30, 1),
-        "gpus": _gpus(),
+        "gpus": torch and [*map(torch.cuda.get_device_name, range(torch.cuda.device_count()))],
     }
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
@@ -135,8 +126,3 @@ def _cpu(key: str) -> str:
             if name.strip() == key:
                 return value.strip()
     return platform.processor() or platform.machine()
-
-
-def _gpus() -> list[str] | None:
-    if torch := sys.modules.get("torch"):
-        return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

@@ -25,13 +25,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from poet.data.tokenization import IDS
 from poet.methods import SIDES
 from poet.train.packing import make_pack, pack_pairs, packed_size, unsupported
 
-COLUMNS = [
-    "prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps",
-    "pair_hash",
-]  # fmt: skip
+COLUMNS = [*IDS, *(f"ref_{name}_logps" for name in SIDES), "pair_hash"]
 
 
 def pad_right(rows: Sequence[Sequence], fill: float, dtype: torch.dtype) -> Tensor:
@@ -96,7 +94,7 @@ def padded(model, batch: dict[str, Tensor]) -> Tensor:
 
 def pack_rows(examples: list[dict], pad_token_id: int | None, token_budget: int) -> dict:
     """Pairs that share their prompt, in rows of at most ``token_budget`` tokens: a part per row."""
-    pairs = [tuple(list(pair[name]) for name in COLUMNS[:3]) for pair in examples]
+    pairs = [tuple(list(pair[name]) for name in IDS) for pair in examples]
     rows = pack_pairs([packed_size(*map(len, pair)) for pair in pairs], token_budget)
     parts = [
         {

@@ -12,6 +12,11 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from poet.data.truncation import prefixes
 from poet.files import UserError, cli, publish, record_parser
 from poet.hub.folders import loading, whole_model
@@ -40,9 +45,6 @@ def compute(
     :func:`poet.train.packing.add_packed_forward`; without, ``batch_size`` counts responses, padded
     with ``pad``, and ``model`` has TRL's fused head.
     """
-    import numpy as np
-    import pyarrow as pa
-
     ids = {n: tokens[f"{n}_ids"].combine_chunks() for n in ("prompt", *SIDES)}
     lengths = {n: column.value_lengths().to_numpy() for n, column in ids.items()}
     ends = {n: np.concatenate([[0], np.cumsum(lengths[n])]) for n in SIDES}
@@ -62,8 +64,6 @@ def compute(
 
 def _packed(model, ids: dict, lengths: dict, token_budget: int) -> Iterator[tuple]:
     """(side, row, log-probabilities) of every response, from rows of whole pairs."""
-    import numpy as np
-
     from poet.train.packing import packed_logps
 
     order = np.argsort(sum(lengths.values()), kind="stable").tolist()
@@ -76,7 +76,6 @@ def _packed(model, ids: dict, lengths: dict, token_budget: int) -> Iterator[tupl
 
 def _padded(model, ids: dict, lengths: dict, batch_size: int, pad) -> Iterator[tuple]:
     """The same from batches of single responses, of like lengths to waste little on padding."""
-    import numpy as np
     import torch
 
     from poet.train.forward import pad_sequences, padded, response_mask
@@ -105,7 +104,6 @@ def attach(tokens, reference, model_folder: str | Path):
     Raises:
         UserError: the cache belongs to other rows, other tokens or another model.
     """
-    import pyarrow.compute as pc
 
     def refuse(what: str) -> None:
         raise UserError(
@@ -139,8 +137,6 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     record = args.record
 
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.utils import add_fused_lm_head

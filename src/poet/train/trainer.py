@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from trl import DPOTrainer
 
+from poet.data.tokenization import IDS
 from poet.methods import SIDES
 from poet.methods.objectives import OBJECTIVES, Responses, weighted_sum
 from poet.methods.weighting import token_weights
@@ -108,7 +109,7 @@ class PreferenceTrainer(DPOTrainer):
     def _get_train_sampler(self, train_dataset=None) -> SortedBatches:
         data = self.train_dataset if train_dataset is None else train_dataset
         table = data.with_format("arrow")[:]
-        prompt, chosen, rejected = (pc.list_value_length(table[name]) for name in COLUMNS[:3])
+        prompt, chosen, rejected = (pc.list_value_length(table[name]) for name in IDS)
         lengths = pc.add(prompt, pc.max_element_wise(chosen, rejected)).to_pylist()
         args = self.args
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
