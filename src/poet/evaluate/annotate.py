@@ -189,6 +189,8 @@ def main(argv=None) -> None:
     parser.add_argument("--output", required=True, nargs="+", help="one file per seed")
     parser.add_argument("--usage", required=True, help="JSON file: calls, tokens and price")
     args = parser.parse_args(argv)
+    if len(args.generations) != len(args.output):
+        parser.error(f"{len(args.generations)} generations, but {len(args.output)} outputs")
     record, settings, prompts = load_record(args.record), args.settings, read_rows(args.prompts)
     benchmark = BENCHMARKS.get(args.benchmark)
     methods = [

@@ -247,6 +247,9 @@ def main(argv=None) -> None:
     n_prompts = len(first["compared"]["answer"])
     methods = {name: load_method(of_seeds) for name, of_seeds in scores.items()}
     true_reward = args.kind == "oracle"
+    lacking = [name for name, method in methods.items() if method.reward is None]
+    if true_reward and lacking:
+        raise UserError(f"no rewards in the oracle's scores of {', '.join(lacking)}")
     result = {
         "setting": args.setting,
         "annotator": args.annotator,
