@@ -42,13 +42,12 @@ from poet.analyse.completion import open_scorer
 from poet.analyse.expected_order import Scorer, as_it_stands, expected_order, oracle
 from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.analyse.recommendation import markdown, recommend
-from poet.data.containers import BadRow
 from poet.data.encoding import encode_both
-from poet.data.ends import Stray, defect, stray_text
+from poet.data.ends import Stray, defect
 from poet.data.layout import TRL, Layout, add_flags
 from poet.data.messages import OPTIONS
 from poet.data.pairs import collect, digest, plain, read_rows, refuse_bad
-from poet.data.templates import Chat, row_options, template_of
+from poet.data.templates import Chat, template_of
 from poet.evaluate.prompts import read_instructions
 from poet.files import UserError, cli, load_record, write_csv, write_json
 from poet.methods import SIDES
@@ -100,15 +99,14 @@ def without_defects(
     """
     stray, good, bad = Stray(chat), [], []
     for number, pair in enumerate(pairs, start=1):
-        wrong = stray_text(stray.in_messages, pair)
+        wrong = defect(stray.in_messages, pair)
         # Only what is nearly the same text may be the same tokens.
         if not wrong and plain(text_of(pair, SIDES[0])) == plain(text_of(pair, SIDES[1])):
-            rows = {name: [pair[name]] for name in ("prompt", *SIDES)}
-            (ids,) = encode_both(chat, {**rows, "options": [row_options(pair)]})
+            (ids,) = encode_both(chat, [pair])
             wrong = defect(stray.in_messages, pair, ids)
         if wrong:
             asked = pair["prompt"][-1]["content"][:60]
-            bad.append((f"pair {number} (prompt {asked!r})", BadRow(*wrong)))
+            bad.append((f"pair {number} (prompt {asked!r})", wrong))
         else:
             good.append(pair)
     return good, refuse_bad(bad, len(good), source, bad_rows)

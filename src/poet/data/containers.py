@@ -51,8 +51,11 @@ class BadRow(Exception):
     """One row that cannot be used: the ``reason`` it is counted under, and what was ``found``."""
 
     def __init__(self, reason: str, found: object = None):
-        self.reason = reason
-        super().__init__(reason if found is None else f"{reason}; found {str(found)[:100]!r}")
+        self.reason, self.found = reason, found if found is None else str(found)[:100]
+        super().__init__(self.reason, self.found)  # what a process hands on
+
+    def __str__(self) -> str:
+        return self.reason if self.found is None else f"{self.reason}; found {self.found!r}"
 
 
 Rows = Iterator[tuple[str, dict | BadRow]]

@@ -6,6 +6,7 @@ The length policies ``keep_start`` and ``paper`` differ here in what a response 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os.path import commonprefix
 
 from poet.data.templates import (
@@ -18,6 +19,7 @@ from poet.data.templates import (
     with_system,
 )
 from poet.files import UserError
+from poet.methods import SIDES
 
 
 def encode(tokenizer, texts: list[str]) -> list[list[int]]:
@@ -94,16 +96,13 @@ def encode_texts(
     return prompt_ids, response_ids
 
 
-def encode_both(chat: Chat, rows: dict[str, list]) -> list[tuple[list[int], list[int], list[int]]]:
-    """Token ids of prompt, chosen and rejected of every pair, before length limits.
-
-    ``rows`` holds the pairs' messages as columns of those names, and, where
-    any row says something to the template, ``options``: see ``row_options``.
-    """
-    n, options = len(rows["prompt"]), rows.get("options")
-    prompts, responses = encode_pairs(
-        chat, rows["prompt"] * 2, rows["chosen"] + rows["rejected"], options and options * 2
-    )
+def encode_both(chat: Chat, rows: Sequence[dict]) -> list[tuple[list[int], list[int], list[int]]]:
+    """Token ids of prompt, chosen and rejected of every pair, before length limits."""
+    n = len(rows)
+    prompts = [row["prompt"] for row in rows]
+    responses = [row[side] for side in SIDES for row in rows]
+    options = [*map(row_options, rows)]
+    prompts, responses = encode_pairs(chat, prompts * 2, responses, options * 2)
     pairs = []
     for p, q, c, r in zip(prompts[:n], prompts[n:], responses[:n], responses[n:], strict=True):
         if p != q:  # a boundary that merged: what both have in common is the prompt

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from poet.data.containers import BadRow
 from poet.data.templates import PROBE, PROBE_ANSWER, Chat
 from poet.files import UserError, read_json
 from poet.methods import SIDES
@@ -134,27 +135,21 @@ def early_eos(tokenizer, text: str) -> str | None:
     return eos if eos in text.rstrip().removesuffix(eos) else None
 
 
-def stray_text(stray: Callable[[object], str | None], pair: dict) -> tuple[str, object] | None:
-    """What of :func:`defect` is seen without tokens: a control token's text in a response."""
-    for side in SIDES:
-        if token := stray(pair[side]):
-            return f"{side} has the text of a special token, which would be that token", token
-    return None
-
-
 def defect(
-    stray: Callable[[object], str | None], pair: dict, ids: tuple
-) -> tuple[str, object] | None:
-    """Why a pair's tokens would not be its answers, as reason and what was found; None if not so.
+    stray: Callable[[object], str | None], pair: dict, ids: tuple | None = None
+) -> BadRow | None:
+    """Why a pair's tokens would not be its answers; None if they are.
 
     Args:
         stray: what finds control tokens' texts in a response, :meth:`Stray.in_messages`.
         pair: with the responses ``chosen`` and ``rejected``.
-        ids: token ids of prompt, chosen and rejected.
+        ids: token ids of prompt, chosen and rejected; without them only texts are looked at.
     """
-    if found := stray_text(stray, pair):
-        return found
-    if ids[1] == ids[2]:
+    for side in SIDES:
+        if token := stray(pair[side]):
+            reason = f"{side} has the text of a special token, which would be that token"
+            return BadRow(reason, token)
+    if ids and ids[1] == ids[2]:
         text = pair["chosen"] if isinstance(pair["chosen"], str) else pair["chosen"][-1]["content"]
-        return "chosen and rejected have the same tokens", text
+        return BadRow("chosen and rejected have the same tokens", text)
     return None
