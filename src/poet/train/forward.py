@@ -19,12 +19,12 @@ as above, each with ``rows`` [pairs of the part], the places of its pairs among 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from poet.methods import SIDES
 from poet.train.packing import make_pack, pack_pairs, packed_size, unsupported
@@ -37,8 +37,10 @@ COLUMNS = [
 
 def pad_right(rows: Sequence[Sequence], fill: float, dtype: torch.dtype) -> Tensor:
     """Rows of numbers as a tensor [rows, longest row]."""
-    tensors = [torch.as_tensor(row, dtype=dtype) for row in rows]
-    return pad_sequence(tensors, batch_first=True, padding_value=fill)
+    out = torch.full((len(rows), max(map(len, rows))), fill, dtype=dtype)
+    for row, values in zip(out, rows, strict=True):
+        row[: len(values)] = torch.as_tensor(values, dtype=dtype)
+    return out
 
 
 def response_mask(responses: Sequence[Sequence]) -> Tensor:
@@ -128,12 +130,21 @@ def packed(model, batch: dict) -> Tensor:
     return model(pack=batch["pack"])
 
 
-FORWARDS = {"padded": (PairCollator, padded), "packed": (PackedCollator, packed)}
+class Forward(NamedTuple):
+    collator: type[Collator]
+    logps: Callable[..., Tensor]
+
+
+FORWARDS = {
+    "padded": Forward(PairCollator, padded),
+    "packed": Forward(PackedCollator, packed),
+}
 
 
 def choose_forward(name: str, config) -> str:
     """``name``; or ``padded``, with a message, where the model's configuration cannot be packed."""
     reason = unsupported(config) if name == "packed" else None
-    if reason:
-        print(f"note: pairs are padded and not packed, since {reason}", file=sys.stderr)
-    return "padded" if reason else name
+    if reason is None:
+        return name
+    print(f"note: pairs are padded and not packed, since {reason}", file=sys.stderr)
+    return "padded"

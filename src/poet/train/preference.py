@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-import json
-
 from poet.files import cli, load_record, write_json
 from poet.hub.folders import loading, whole_model
 from poet.train.arguments import add_run_flags
@@ -56,6 +54,7 @@ def make_trainer(record: dict, table, model_folder, folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from poet.train.forward import COLUMNS, choose_forward
+    from poet.train.run import ProgressLines
     from poet.train.trainer import PreferenceTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
@@ -79,6 +78,7 @@ def make_trainer(record: dict, table, model_folder, folder):
         eval_dataset=splits["test"],
         processing_class=tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", **lora) if lora else None,
+        callbacks=[ProgressLines(f"{record['setting']}/{record['method']}/seed-{record['seed']}")],
     )
 
 
@@ -99,8 +99,8 @@ def main(argv=None) -> None:
     from poet.provenance import provenance
     from poet.train.card import last_numbers, write_card
     from poet.train.checkpoints import Checkpoints, file_digest
-    from poet.train.onednn import choose, products
-    from poet.train.reference import PRODUCTS_KEY, attach
+    from poet.train.onednn import choose, from_metadata, products
+    from poet.train.reference import attach
     from poet.train.run import explained, history, publish_once, run, save_model
 
     torch.set_num_threads(record["torch_threads"])
@@ -112,11 +112,10 @@ def main(argv=None) -> None:
     with explained(record["setting"], "preference"):
         trainer = make_trainer(record, table, args.model, checkpoints.folder)
         width = trainer.model.get_input_embeddings().weight.shape[1]
-        earlier = json.loads(reference.schema.metadata.get(PRODUCTS_KEY, b"null"))
+        earlier = from_metadata(reference.schema.metadata)
         chosen = choose(record.get("matrix_products", "auto"), width, earlier)
         with products(chosen["by"]):
-            label = f"{record['setting']}/{record['method']}/seed-{record['seed']}"
-            run(trainer, label, checkpoints, args)
+            run(trainer, checkpoints, args)
             trainer.evaluate()
     log = history(trainer)
     name = f"{record['setting']}: {record['method']}, seed {record['seed']}"

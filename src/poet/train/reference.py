@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,8 +17,7 @@ from poet.files import UserError, cli, load_record, publish
 from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
 
-# Metadata of the cache: the digest of the model, and the outcome of poet.train.onednn.choose.
-MODEL_KEY, PRODUCTS_KEY = b"poet.reference_model", b"poet.matrix_products"
+MODEL_KEY = b"poet.reference_model"
 
 
 def model_digest(folder: str | Path) -> str:
@@ -157,7 +155,7 @@ def main(argv=None) -> None:
     from trl.trainer.utils import add_fused_lm_head
 
     from poet.train.forward import choose_forward
-    from poet.train.onednn import choose, products
+    from poet.train.onednn import as_metadata, choose, products
     from poet.train.packing import add_packed_forward
 
     torch.set_num_threads(record["torch_threads"])
@@ -182,8 +180,7 @@ def main(argv=None) -> None:
             record["token_budget"] if packed else None,
         )
     out = pa.table({"pair_hash": table["pair_hash"], **columns})
-    about = {MODEL_KEY: model_digest(args.model), PRODUCTS_KEY: json.dumps(chosen)}
-    out = out.replace_schema_metadata(about)
+    out = out.replace_schema_metadata({MODEL_KEY: model_digest(args.model), **as_metadata(chosen)})
     with publish(args.output) as temporary:
         pq.write_table(out, temporary)
 

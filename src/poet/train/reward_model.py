@@ -104,6 +104,7 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
     from trl import RewardConfig, RewardTrainer
 
     from poet.train.arguments import common_arguments
+    from poet.train.run import ProgressLines
 
     sizes = settings["global_batch_size"], settings["per_device_batch_size"]
     arguments = RewardConfig(
@@ -121,6 +122,7 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
         args=arguments,
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict(pairs),
+        callbacks=[ProgressLines("reward model")],
     )
 
 
@@ -150,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
     with explained(record["setting"], "reward_model"):
         trainer = make_trainer(args.base, tokenizer, splits["train"], settings, checkpoints.folder)
-        run(trainer, "reward model", checkpoints, args)
+        run(trainer, checkpoints, args)
         both = splits["test"]["chosen_ids"] + splits["test"]["rejected_ids"]
         values = rewards(trainer.model, both, settings["per_device_batch_size"], "test pairs")
     log, title = history(trainer), f"{record['setting']}: reward model"

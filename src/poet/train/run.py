@@ -30,24 +30,26 @@ class ProgressLines(TrainerCallback):
         self.label = label
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = track(total=state.max_steps, label=self.label, shown=state.is_world_process_zero)
-        self.bar.update(state.global_step)
+        self.bar = None
+        if state.is_world_process_zero:
+            self.bar = track(total=state.max_steps, label=self.label)
+            self.bar.update(state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.bar.update()
+        if self.bar is not None:
+            self.bar.update(1)
 
-    def on_log(self, args, state, control, logs, **kwargs):
-        if "loss" in logs:
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.bar is not None and "loss" in (logs or {}):
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.4f}", refresh=False)
 
     def on_train_end(self, args, state, control, **kwargs):
-        self.bar.close()
+        if self.bar is not None:
+            self.bar.close()
 
 
-def run(trainer, label: str, checkpoints: Checkpoints, flags) -> None:
+def run(trainer, checkpoints: Checkpoints, flags) -> None:
     """Train from the last checkpoint, or from the start; ``flags``: see ``add_run_flags``.
-
-    ``label`` is what the progress is of.
 
     Raises:
         UserError: stopped by a signal; a checkpoint of another run.
@@ -55,7 +57,6 @@ def run(trainer, label: str, checkpoints: Checkpoints, flags) -> None:
     from transformers import PrinterCallback
 
     saver = Saver(checkpoints, flags.save_steps)
-    trainer.add_callback(ProgressLines(label))
     trainer.add_callback(saver)
     trainer.remove_callback(PrinterCallback)  # the log is kept in train.json
     checkpoints.hold()

@@ -157,6 +157,7 @@ def make_trainer(record: dict, model, tokenizer, dataset, folder):
     from trl import SFTConfig
 
     from poet.train.arguments import common_arguments
+    from poet.train.run import ProgressLines
 
     settings = record["sft"]
     sizes = ("global_batch_size", "per_device_batch_size", "dtype", "gradient_checkpointing")
@@ -179,6 +180,7 @@ def make_trainer(record: dict, model, tokenizer, dataset, folder):
         args=args,
         train_dataset=dataset,
         processing_class=tokenizer,
+        callbacks=[ProgressLines(f"sft {record['setting']}")],
     )
 
 
@@ -218,7 +220,7 @@ def main(argv=None) -> None:
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
     with explained(record["setting"], "sft"):
         trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
-        run(trainer, f"sft {record['setting']}", checkpoints, args)
+        run(trainer, checkpoints, args)
     counts = {"examples": len(corpus), "dropped": dropped, "examples_used": len(dataset)}
     log = history(trainer)
     with publish_once(args.output) as folder:
