@@ -174,21 +174,38 @@ def collect(
         UserError: no rows; a column that all rows lack; a file of another format; bad rows, unless
             ``bad_rows`` is "drop" and something is left.
     """
-    pairs, bad, columns = [], [], set()
-    for place, row in rows:
-        try:
-            if isinstance(row, BadRow):
-                raise row
-            columns |= row.keys()
-            pairs.append(read(row, layout))
-        except BadRow as problem:
-            bad.append((place, problem))
-    if not pairs and not bad:
-        raise UserError(f"{source} is empty. Expected one preference pair per row.")
+    columns: set[str] = set()
+
+    def read_row(row: dict) -> dict:
+        columns.update(row)
+        return read(row, layout)
+
+    pairs, bad = read_each(rows, source, "preference pair", read_row)
     check_columns(columns, source, layout)
     dropped = refuse_bad(bad, len(pairs), source, bad_rows)
     check_together(pairs, source)
     return pairs, dropped
+
+
+def read_each(
+    rows: Iterable[tuple[str, dict | BadRow]], source: str, kind: str, read: Callable[[dict], dict]
+) -> tuple[list[dict], list[tuple[str, BadRow]]]:
+    """What ``read`` makes of the rows, and those that cannot be used, with their places.
+
+    Raises:
+        UserError: there are no rows.
+    """
+    good, bad = [], []
+    for place, row in rows:
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            good.append(read(row))
+        except BadRow as problem:
+            bad.append((place, problem))
+    if not good and not bad:
+        raise UserError(f"{source} is empty. Expected one {kind} per row.")
+    return good, bad
 
 
 def check_columns(columns: set[str], source: str, layout: Layout) -> None:

@@ -20,8 +20,8 @@ from poet.data.messages import OPTIONS, REASONING
 from poet.data.pairs import collect, digest, read_rows
 from poet.data.split import draw, name_prompts, require_prompts, subsample, test_prompts
 from poet.data.together import differs_in_space
-from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
-from poet.hub.folders import alpacaeval_prompts
+from poet.files import UserError, cli, load_record, publish, write_json, write_jsonl
+from poet.hub.folders import alpacaeval_prompts, load_rows
 from poet.methods import SIDES
 
 CHECKED = Path(".snakemake/poet-checked.json")  # where the workflow remembers passed checks
@@ -40,7 +40,7 @@ def check(data: dict, cache: str | Path | None = None) -> dict:
         UserError: as :func:`read_split` and :func:`require_prompts`.
     """
     path = Path(data["path"])
-    known = _load_cache(cache)
+    known = digests.remembered(cache) if cache is not None else {}
     name = f"{path.resolve()} {digest(data)}"
     modules = sorted(Path(__file__).parent.glob("*.py"))
     stamp = [digest(*(module.read_text() for module in modules))]
@@ -62,20 +62,15 @@ def check(data: dict, cache: str | Path | None = None) -> dict:
     return summary
 
 
-def _load_cache(cache: str | Path | None) -> dict:
-    try:
-        return read_json(cache) if cache is not None else {}
-    except (OSError, ValueError):  # absent or damaged: check again
-        return {}
-
-
 def load(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:
     """What :func:`read_split` gives, the pairs shuffled by hash."""
     pairs, read = read_split(data, folder)
-    for pair in pairs:
+
+    def place(pair: dict) -> str:
         options = [pair[name] for name in OPTIONS if name in pair]
-        pair["order"] = digest(data["seed"], [*(pair.get(name) for name in _IDENTITY), *options])
-    return sorted(pairs, key=lambda pair: pair["order"]), read
+        return digest(data["seed"], [*(pair.get(name) for name in _IDENTITY), *options])
+
+    return sorted(pairs, key=place), read
 
 
 def read_split(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:
@@ -118,14 +113,10 @@ def read_split(data: dict, folder: str | None = None) -> tuple[list[dict], dict]
 def _sources(data: dict, folder: str | None) -> dict:
     if data["kind"] == "file":
         return {"train": (data["path"], read_rows(data["path"]))}
-    from poet.hub.folders import load_rows
-
-    sources = {}
-    for part, split in data["splits"].items():
-        rows = load_rows(folder, split)
-        numbered = ((f"row {number}", row) for number, row in enumerate(rows, start=1))
-        sources[part] = f"{data['dataset']}, split {split}", numbered
-    return sources
+    return {
+        part: (f"{data['dataset']}, split {split}", load_rows(folder, split))
+        for part, split in data["splits"].items()
+    }
 
 
 def evaluation_prompts(pairs: list[dict], max_prompts: int, seed: int, source: str) -> list[dict]:
@@ -202,14 +193,13 @@ def write_parquet(rows: list[dict], path: str | Path, columns: dict[str, str]) -
     message = pyarrow.struct([(key, text) for key in ("role", "content", *thoughts)])
     kinds = {"messages": pyarrow.list_(message), "string": text, "json": text}
     schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
-    arrays = []
-    for name, kind in columns.items():
-        values = [row.get(name) for row in rows]
-        if kind == "json":
-            values = [v if v is None else json.dumps(v, ensure_ascii=False) for v in values]
-        arrays.append(pyarrow.array(values, kinds[kind]))
+    values = [name for name, kind in columns.items() if kind == "json"]
+    rows = [
+        row | {n: json.dumps(row[n], ensure_ascii=False) for n in values if n in row}
+        for row in rows
+    ]
     with publish(path) as temporary:
-        parquet.write_table(pyarrow.table(arrays, schema=schema), temporary)
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema), temporary)
 
 
 def main(argv: list[str] | None = None) -> None:
