@@ -8,9 +8,7 @@ from poet.files import cli, read_json
 from poet.methods import SIDES
 
 ORDER_KEPT = 91.4  # percent; the weaker of the paper's data sets, where POET still helped
-LITTLE_DROPPED = (
-    5.0  # percent of the response tokens: with less, POET is nearly the standard method
-)
+LITTLE_DROPPED = 5.0  # percent of the response tokens: below, POET is nearly the standard method
 LENGTH_CUE = 65.0  # percent of the pairs
 IDENTICAL = 2.0  # percent of the pairs
 LIMITED = 10.0  # percent of the pairs

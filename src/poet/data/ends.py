@@ -60,23 +60,18 @@ def with_ends(sampling: dict, chat: Chat, folder: str | Path) -> dict:
 
 
 def configured_ends(folder: str | Path) -> list[int]:
-    """``eos_token_id`` of a model's folder, as transformers' own generate reads it.
+    """``eos_token_id`` of a model's folder that was checked, as transformers' generate reads it.
 
     It stands in ``generation_config.json``; without that file, in ``config.json``.
 
     Raises:
-        UserError: it is no token id and no list of them, or the file no JSON object.
+        UserError: it is no token id and no list of them.
     """
     files = (Path(folder) / f"{name}.json" for name in ("generation_config", "config"))
     path = next(filter(Path.is_file, files), None)
     if path is None:
         return []
-    try:
-        found = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}). Copy the model's anew.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: found {str(found)[:60]}, expected a JSON object.")
+    found = read_json(path)
     ends = found.get("eos_token_id", (found.get("text_config") or {}).get("eos_token_id"))
     ends = ends if isinstance(ends, list) else [ends]
     if any(type(end) not in (int, type(None)) for end in ends):

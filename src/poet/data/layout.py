@@ -46,8 +46,6 @@ class Layout:
 
     def kept(self, row: dict) -> dict:
         """A raw row without the columns to ignore."""
-        if not self.ignored:
-            return row
         return {name: value for name, value in row.items() if name not in self.ignored}
 
     def read(self, row: dict) -> dict:
