@@ -18,9 +18,9 @@ import argparse
 import hashlib
 import os
 from array import array
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from itertools import count
 from multiprocessing import get_context
 
 from poet.data.encoding import encode_both, encode_prompts
@@ -120,13 +120,11 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
     chat = Chat.of(tokenizer, record)
     shared = (chat, record, schema, source)
     pool = ProcessPoolExecutor(workers, get_context("fork"), _set_up, shared)
-    counts: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
-    bad: list[tuple[str, BadRow]] = []
+    counts, splits, bad = Counter(), Counter(), []
     with pool, pq.ParquetFile(source) as file, publish(target) as temporary:
         total = -(-file.metadata.num_rows // BATCH)
         with pq.ParquetWriter(temporary, schema) as writer:
-            batches = _in_order(pool, file.iter_batches(BATCH), 2 * workers)
+            batches = pool.map(_tokenize_batch, file.iter_batches(BATCH), count(0, BATCH))
             for table, cuts, left_out in track(batches, total, f"tokenize {record['setting']}"):
                 writer.write_table(table)
                 counts.update(cuts)
@@ -145,17 +143,6 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
         "chat_template_sha256": template_hash(tokenizer),
         "chat_template_kwargs": chat.template_kwargs,
     }
-
-
-def _in_order(pool: Executor, batches: Iterable, ahead: int) -> Iterator:
-    """Results of :func:`_tokenize_batch`, of which at most ``ahead`` wait to be taken."""
-    waiting: deque = deque()
-    for number, batch in enumerate(batches):
-        waiting.append(pool.submit(_tokenize_batch, batch, number * BATCH))
-        if len(waiting) == ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _set_up(*shared) -> None:
