@@ -9,13 +9,13 @@ first answer; all that follows is the completion, whose answers are what is lear
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import partial
 
 from poet.data.containers import BadRow
 from poet.data.formats import TRANSCRIPT, from_value, given, is_messages_text, system_of
 from poet.data.layout import WrongFormat, is_content, lost_columns
-from poet.data.messages import OPTIONS, is_blank, messages_of, read_options
+from poet.data.messages import is_blank, messages_of, read_options
 from poet.data.pairs import read_each, read_rows, refuse_bad, with_system
 from poet.data.preferences import write_parquet
 from poet.files import cli, load_record, write_json
@@ -68,19 +68,6 @@ def read_chat(row: dict, ignored: Collection[str] = ()) -> dict:
     return {"prompt": prompt, "completion": completion, **read_options(row)}
 
 
-def collect(
-    rows: Iterable, source: str, bad_rows: str, ignored: Collection[str]
-) -> tuple[list[dict], dict[str, int]]:
-    """Conversations in the rows' order, and how many rows were dropped for which reason.
-
-    Raises:
-        UserError: no rows; bad rows, unless ``bad_rows`` is "drop" and something is left; a row of
-            which a column would be lost.
-    """
-    chats, bad = read_each(rows, source, "conversation", partial(read_chat, ignored=ignored))
-    return chats, dict(sorted(refuse_bad(bad, len(chats), source, bad_rows).items()))
-
-
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
@@ -92,9 +79,9 @@ def main(argv=None) -> None:
     source = settings["dataset"]
     rows = load_rows(args.folder, settings["split"]) if args.folder else read_rows(source)
     ignored = settings.get("ignored_columns") or ()
-    chats, dropped = collect(rows, source, settings["bad_rows"], ignored)
-    columns = dict.fromkeys(("prompt", "completion"), "messages")
-    write_parquet(chats, args.output, {**columns, **dict.fromkeys(OPTIONS, "json")})
+    chats, bad = read_each(rows, source, "conversation", partial(read_chat, ignored=ignored))
+    dropped = dict(sorted(refuse_bad(bad, len(chats), source, settings["bad_rows"]).items()))
+    write_parquet(chats, args.output, ("prompt", "completion"))
     write_json({"source": source, "chats": len(chats), "dropped": dropped}, args.summary)
 
 

@@ -12,6 +12,7 @@ import json
 import os
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from poet import digests
@@ -23,6 +24,7 @@ from poet.data.together import differs_in_space
 from poet.files import UserError, cli, load_record, publish, write_json, write_jsonl
 from poet.hub.folders import alpacaeval_prompts, load_rows
 from poet.methods import SIDES
+from poet.provenance import code
 
 CHECKED = Path(".snakemake/poet-checked.json")  # where the workflow remembers passed checks
 _IDENTITY = ("prompt", *SIDES, "dataset")
@@ -33,8 +35,8 @@ def check(data: dict, cache: str | Path | None = None) -> dict:
 
     rows, pairs, prompts, dropped: { reason: count }, evaluation_prompts. A passed check is
     remembered in the JSON file ``cache`` by the section, the file's stamp
-    (:func:`poet.digests.stamp`) and the text of this package's modules, so that the next start
-    does not read the file.
+    (:func:`poet.digests.stamp`) and the package's code, so that the next start does not read the
+    file.
 
     Raises:
         UserError: as :func:`read_split` and :func:`require_prompts`.
@@ -42,8 +44,7 @@ def check(data: dict, cache: str | Path | None = None) -> dict:
     path = Path(data["path"])
     known = digests.remembered(cache) if cache is not None else {}
     name = f"{path.resolve()} {digest(data)}"
-    modules = sorted(Path(__file__).parent.glob("*.py"))
-    stamp = [digest(*(module.read_text() for module in modules))]
+    stamp = [code()]
     if os.path.isfile(path):  # and may be seen
         stamp += digests.stamp(path)
         if known.get(name, {}).get("stamp") == stamp:
@@ -178,24 +179,24 @@ def lengths(pairs: list[dict]) -> dict:
     }
 
 
-def write_parquet(rows: list[dict], path: str | Path, columns: dict[str, str]) -> None:
-    """Write ``rows`` atomically; ``columns`` maps a name to "messages", "string" or "json".
+def write_parquet(
+    rows: list[dict], path: str | Path, messages: Sequence[str], texts: Sequence[str] = ()
+) -> None:
+    """Write ``rows`` atomically: columns of ``messages``, of ``texts``, and OPTIONS as JSON.
 
-    Messages have a field of REASONING only if some message has it; where it is absent they read
-    back with None. A json column holds the text of a value, or null.
+    What a row lacks is null. Messages have a field of REASONING only if some message has it; where
+    it is absent they read back with None.
     """
     import pyarrow
     from pyarrow import parquet
 
-    text = pyarrow.string()
-    lists = [row[name] for row in rows for name in columns if columns[name] == "messages"]
-    thoughts = [key for key in REASONING if any(key in m for messages in lists for m in messages)]
+    text, lists = pyarrow.string(), [row[name] for row in rows for name in messages]
+    thoughts = [key for key in REASONING if any(key in m for of in lists for m in of)]
     message = pyarrow.struct([(key, text) for key in ("role", "content", *thoughts)])
-    kinds = {"messages": pyarrow.list_(message), "string": text, "json": text}
-    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
-    values = [name for name, kind in columns.items() if kind == "json"]
+    kinds = dict.fromkeys(messages, pyarrow.list_(message))
+    schema = pyarrow.schema({**kinds, **dict.fromkeys((*texts, *OPTIONS), text)})
     rows = [
-        row | {n: json.dumps(row[n], ensure_ascii=False) for n in values if n in row}
+        row | {n: json.dumps(row[n], ensure_ascii=False) for n in OPTIONS if n in row}
         for row in rows
     ]
     with publish(path) as temporary:
@@ -240,12 +241,9 @@ def main(argv: list[str] | None = None) -> None:
         "differ_in_white_space_only": sum(map(differs_in_space, pairs)),
         "lengths": lengths(pairs),
     }
-    options = dict.fromkeys(OPTIONS, "json")
-    columns = dict.fromkeys(("prompt", *SIDES), "messages")
-    names = dict.fromkeys(("prompt_id", "split", "key", "instruction"), "string")
-    write_parquet(pairs, args.pairs, {**columns, **names, **options})
-    columns = dict.fromkeys(("prompt", "completion"), "messages")
-    write_parquet(examples, args.corpus, {**columns, **options})
+    names = ("prompt_id", "split", "key", "instruction")
+    write_parquet(pairs, args.pairs, ("prompt", *SIDES), names)
+    write_parquet(examples, args.corpus, ("prompt", "completion"))
     write_jsonl(prompts, args.prompts)
     write_json(summary, args.summary)
 
