@@ -92,7 +92,8 @@ def encode_texts(
                 start = len(prompt_ids[row])
             else:
                 full, start = _encode_alone(tokenizer, response_texts[row]), 0
-        response_ids.append(_with_eos(full[start:], tokenizer.eos_token_id))
+        ids, eos = full[start:], tokenizer.eos_token_id
+        response_ids.append(ids if ids[-1:] == [eos] else [*ids, eos])
     return prompt_ids, response_ids
 
 
@@ -163,7 +164,3 @@ def _encode_alone(tokenizer, text: str) -> list[int]:
         if full[: len(before)] == before:
             return full[len(before) :]
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _with_eos(ids: list[int], eos: int) -> list[int]:
-    return ids if ids and ids[-1] == eos else [*ids, eos]

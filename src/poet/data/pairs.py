@@ -26,7 +26,7 @@ from pathlib import Path
 
 from poet.data import containers
 from poet.data.containers import BadRow, Rows
-from poet.data.formats import FORMATS, given, no_prompt
+from poet.data.formats import FORMATS, given, no_prompt, refuse_other_texts
 from poet.data.layout import TRL, Layout, WrongFormat, is_read
 from poet.data.messages import check_unicode, is_blank, messages_of, read_options
 from poet.data.together import check_together, repeats_prompt
@@ -54,7 +54,8 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
         BadRow: saying what is wrong.
     """
     row = layout.kept(row)
-    found = layout.read(row)
+    refuse_other_texts(row, layout.format)
+    found = FORMATS[layout.format].read(row)
     prompt = found.get("prompt")
     if prompt is None and any(isinstance(found.get(side), str) for side in SIDES):
         raise BadRow(no_prompt(row, FORMATS[layout.format].prompt[0]))

@@ -84,7 +84,8 @@ def read_split(data: dict, folder: str | None = None) -> tuple[list[dict], dict]
         UserError: as :func:`poet.data.pairs.collect` and
             :func:`poet.hub.folders.load_rows`, and if a split is left without prompts.
     """
-    parts, dropped, layout = {}, Counter(), Layout.of(data)
+    parts, dropped = {}, Counter()
+    layout = Layout(data.get("format", "trl"), tuple(data.get("ignored_columns", ())))
     for part, (source, rows) in _sources(data, folder).items():
         parts[part], reasons = collect(rows, source, data["bad_rows"], layout)
         dropped += reasons

@@ -15,9 +15,8 @@ from itertools import combinations, permutations, product
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from poet.files import UserError, cli, load_record, publish, write_jsonl
+from poet.files import UserError, cli, load_record, publish, write_csv, write_jsonl
 from poet.world.language import (
     ATTRIBUTES,
     INSTRUCTIONS,
@@ -268,8 +267,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _write_parquet(pairs + simulate_pairs(test, variant, seed, "test"), flags.pairs)
     _write_parquet(simulate_corpus(sft, variant, seed), flags.corpus)
     write_jsonl(prompts, flags.prompts)
-    with publish(flags.gamed) as temporary:
-        pd.DataFrame(gamed).to_csv(temporary, index=False)
+    write_csv(gamed, flags.gamed)
     with publish(flags.tasks) as temporary:
         temporary.mkdir()
         write_tasks(temporary, flags.tasks)
