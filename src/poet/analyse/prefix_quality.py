@@ -129,8 +129,7 @@ def main(argv=None) -> None:
     result = {
         "setting": setting,
         "annotator": args.annotator,
-        "completions": settings["completions"],
-        "order_completions": settings["order_completions"],
+        **{name: settings[name] for name in ("completions", "order_completions")},
         "pairs": of_pairs,
         "own": own,
     }

@@ -17,7 +17,7 @@ LIMITED = 10.0  # percent of the pairs
 def recommend(diagnosis: dict) -> dict:
     """``verdict`` (suits | little effect | unclear | risky) and ``reasons``, sentences."""
     poet, order = diagnosis["poet"], diagnosis["order"]
-    reasons = [_dropped(poet), _order(order), _length(diagnosis["lengths"])]
+    reasons = [_dropped(poet), _order(order), _length(diagnosis["lengths"]), *_defects(diagnosis)]
     if poet["dropped"] < LITTLE_DROPPED:
         verdict = "little effect"
     elif order is None or order["value"] is None:
@@ -26,7 +26,6 @@ def recommend(diagnosis: dict) -> dict:
         verdict = "risky"
     else:
         verdict = "suits"
-    reasons += [reason for reason in _defects(diagnosis) if reason]
     return {"verdict": verdict, "reasons": reasons}
 
 

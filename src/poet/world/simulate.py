@@ -180,10 +180,9 @@ def simulate_pairs(asked_for: Sequence, variant: str, seed: int, split: str) -> 
             answers.reverse()
         chosen, rejected = (_message("assistant", answer) for answer in answers)
         prompt_id = "-".join((town.lower(), *asked))
-        prompt = _message("user", instruction)
-        rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-        rows[-1] |= {"prompt_id": prompt_id, "split": split, "key": prompt_id}
-        rows[-1]["instruction"] = instruction
+        row = {"prompt": _message("user", instruction), "chosen": chosen, "rejected": rejected}
+        names = {"prompt_id": prompt_id, "split": split, "key": prompt_id}
+        rows.append(row | names | {"instruction": instruction})
     return rows
 
 
