@@ -33,7 +33,6 @@ from poet.data.together import check_together, repeats_prompt
 from poet.files import UserError
 from poet.methods import SIDES
 
-_REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
 _SHOWN = 5
 
 
@@ -77,7 +76,8 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
     if given(found.get("system")):
         prompt = with_system(found["system"], prompt)
     _check_turns(prompt, chosen, rejected)
-    if _is_long(prompt) and repeats_prompt(prompt, chosen, rejected):
+    text = prompt[-1]["content"]  # a short one may begin both answers by chance
+    if (len(text) > 15 or len(text.split()) > 2) and repeats_prompt(prompt, chosen, rejected):
         raise BadRow(
             "chosen and rejected both begin with the prompt: set `format: repeated-prompt`",
             chosen[0]["content"],
@@ -153,11 +153,6 @@ def _check_turns(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -
         raise BadRow("prompt has an empty message")
     if chosen == rejected:
         raise BadRow("chosen equals rejected", chosen[0]["content"])
-
-
-def _is_long(prompt: list[dict]) -> bool:
-    text = prompt[-1]["content"]
-    return len(text) > 15 or len(text.split()) >= _REPEATED_WORDS
 
 
 def collect(

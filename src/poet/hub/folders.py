@@ -16,13 +16,12 @@ ALPACAEVAL_REFERENCE = "gpt4_1106_preview"
 TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*")
 _INDEX = "model.safetensors.index.json"
 _LFS = b"version https://git-lfs"
-# Keys of a resolved record that transformers' from_pretrained takes.
-_LOADING = ("attn_implementation", "trust_remote_code")
 
 
 def loading(record: dict) -> dict:
     """What a resolved record says of loading its model, as arguments of ``from_pretrained``."""
-    return {key: record[key] for key in _LOADING if record.get(key)}
+    keys = ("attn_implementation", "trust_remote_code")
+    return {key: record[key] for key in keys if record.get(key)}
 
 
 def check_chat_template(folder: Path, where: str, who: str) -> None:
