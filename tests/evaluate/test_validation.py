@@ -31,8 +31,7 @@ def pairs(tmp_path_factory):
         | {"instruction": prompt[0]["content"]}
         for i, prompt in enumerate(messages)
     ]
-    names = dict.fromkeys(("prompt_id", "split", "instruction"), "string")
-    write_parquet(rows, path, {"prompt": "messages", **names})
+    write_parquet(rows, path, ["prompt"], ("prompt_id", "split", "instruction"))
     return path
 
 
