@@ -74,7 +74,7 @@ rule main:
     localrule: True
     input:
         paths.scores(CONFIG, "main"),
-        rules.tabulate_main.output,
+        [path for path in TABLES if Path(path).stem == "main"],
 
 
 rule ablation:

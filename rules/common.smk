@@ -7,7 +7,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
@@ -19,13 +18,13 @@ from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import PROGRAM
 from poet.files import UserError
 from poet.grid import judging, members, paths, sources
-from poet.grid.paths import files_of, flags, folders_of, gain_flags, given
-from poet.grid.shown import ANALYSES, SCORES, VARIANTS, Shown
+from poet.grid.paths import files_of, flags, folders_of, gain_flags, given, words
+from poet.grid.shown import VARIANTS, Shown
 from poet.hub import wanted
 from poet.plan import before
+from poet.report import titles
 from poet.train.leftovers import leftovers
 
-CAPTIONS = Path(workflow.basedir) / "src" / "poet" / "report" / "captions"
 FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]
 
@@ -77,12 +76,11 @@ BOUGHT = members.bought(CONFIG)
 TRUNCATIONS = members.truncations(CONFIG)
 SWEEP = members.sweep(CONFIG)
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
-with open(f"{PAPER}/settings.yaml") as file:
-    PAPERS_JUDGE = yaml.safe_load(file)["alpacaeval2"]["paper_annotator"]
 
-SHOWN = Shown(CONFIG, os.path.exists) if ARCHIVED else Shown(CONFIG)
+SHOWN = Shown(CONFIG, os.path.exists if ARCHIVED else lambda path: True, PAPER)
 if not SHOWN.comparisons:
     raise WorkflowError("the archive has neither comparison.json nor annotations of the grid")
+MADE_OF = {**SHOWN.tables(), **SHOWN.figures(), "sweep": SHOWN.sweep()}
 TABLES = expand("results/tables/{name}.{ext}", name=SHOWN.tables(), ext=TABLE)
 FIGURES = expand("results/figures/{name}.{ext}", name=SHOWN.figures(), ext=FIGURE)
 SWEEP_TABLE = expand("results/tables/sweep.{ext}", ext=TABLE if SWEEP["settings"] else [])
@@ -100,7 +98,8 @@ wildcard_constraints:
     truncation=alternatives(TRUNCATIONS),
     comparison=alternatives(["comparison", *VARIANTS, "sweep"]),
     benchmark=alternatives(BENCHMARKS),
-    figure=alternatives(ANALYSES),
+    table=alternatives([*SHOWN.tables(), "sweep"]),
+    figure=alternatives(SHOWN.figures()),
     seed=r"\d+",
     repository=alternatives(wanted.repositories(CONFIG)),
 

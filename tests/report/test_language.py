@@ -12,6 +12,7 @@ from scipy import stats
 
 from poet.files import UserError, write_json, write_jsonl
 from poet.report import language
+from poet.report import tables as programs
 from poet.world import simulate as world
 from poet.world.language import ATTRIBUTES, TOWNS, reward
 
@@ -55,7 +56,7 @@ def tables(data, tmp_path_factory):
     files = [str(folder / file) for file in files]
     outputs = [folder / f"language.{suffix}" for suffix in ("csv", "md", "tex")]
     groups = ["--world", "w", *files, "--world", "again", *files]
-    language.main([*groups, "--output", *map(str, outputs)])
+    programs.main(["language", *groups, "--output", *map(str, outputs)])
     return [output.read_text() for output in outputs]
 
 
@@ -110,4 +111,4 @@ def test_answers_to_other_prompts_are_refused(data):
 
 def test_a_group_without_generations_is_refused():
     with pytest.raises(UserError, match="--world w corpus prompts: expected .* a file per seed"):
-        language.main(["--world", "w", "corpus", "prompts", "--output", "t.csv"])
+        programs.main(["language", "--world", "w", "corpus", "prompts", "--output", "t.csv"])

@@ -12,7 +12,7 @@ from poet.config import resolve, sweep_cells
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.methods.truncation import name_of
-from poet.report.tables import belongs
+from poet.report.scores import belongs
 
 NO_SWEEP = {"settings": [], "methods": []}
 

@@ -26,10 +26,7 @@ SECONDS = (  # rules that take seconds, or minutes of a CPU
     "simulate", "load", "load_chats", "take_model", "take_gamed", "read_questions",
     "check_tasks", "check_questions", "check_judge", "tokenize", "truncate", "diagnose_pairs",
     "score", "summarise", "compare",
-    "tabulate_main", "tabulate_variants", "tabulate_downstream", "tabulate_prefix",
-    "tabulate_benchmark", "tabulate_language", "tabulate_sweep",
-    "draw_scores", "draw_lengths", "draw_training", "draw_analysis",
-    "collect_cautions", "write_manifest", "write_page",
+    "tabulate", "draw", "collect_cautions", "write_manifest", "write_page",
 )  # fmt: skip
 
 LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"

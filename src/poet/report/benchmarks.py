@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-
-from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import Benchmark
-from poet.files import cli, read_json
-from poet.report.formats import PERCENT, SHARE, Layout, fixed, write
-from poet.report.paper import read_reported
+from poet.report.formats import PERCENT, SHARE, Layout, fixed
 
 
 def columns(benchmark: Benchmark) -> dict[str, str]:
@@ -63,19 +58,3 @@ def layout(benchmark: Benchmark) -> Layout:
         shown[gain] = (gain, f"{gain}_ci_low", f"{gain}_ci_high")
         shown[f"{prefix}p_holm"] = (f"{prefix}p_holm",)
     return Layout(shown, "{} [{}, {}]")
-
-
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("benchmark", choices=BENCHMARKS)
-    parser.add_argument("--summaries", nargs="+", required=True, help="one per setting")
-    parser.add_argument("--reported", required=True, help="the paper's numbers (reported.csv)")
-    parser.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
-    args = parser.parse_args(argv)
-    benchmark = BENCHMARKS[args.benchmark]
-    rows = rows_of(benchmark, [*map(read_json, args.summaries)], read_reported(args.reported))
-    write(rows, layout(benchmark), (benchmark.note,), args.output)
-
-
-if __name__ == "__main__":
-    cli(main)

@@ -18,15 +18,15 @@ def training_rows(runs: dict[tuple[str, str], list[str]]) -> list[dict]:
     """Implicit rewards over training: mean, minimum and maximum over seeds, a row per logged step.
 
     Args:
-        runs: (setting, method) -> paths of ``train.json``, one per seed; in order of the panels.
+        runs: (setting, method) -> trained models, one per seed; in order of the panels.
 
     Raises:
-        UserError: a file whose ``log_history`` holds no rewards.
+        UserError: a model whose ``log_history`` in ``train.json`` holds no rewards.
     """
     rows = []
-    for (setting, method), paths in runs.items():
-        seeds = [_rewards(path) for path in paths]
-        objective = read_json(paths[0])["record"]["objective"]
+    for (setting, method), models in runs.items():
+        seeds = [_rewards(f"{model}/train.json") for model in models]
+        objective = read_json(f"{models[0]}/train.json")["record"]["objective"]
         for step in sorted(set.intersection(*map(set, seeds))):
             row = {"setting": setting, "method": method, "objective": objective}
             row |= {"n_seeds": str(len(seeds)), "step": str(step)}

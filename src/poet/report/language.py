@@ -6,7 +6,6 @@ corpus writer wrote what the model learned from, in answer to the corpus's own p
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,8 +13,7 @@ import numpy as np
 from poet.evaluate.annotate import pair_up
 from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, over_prompts
-from poet.files import cli, named_files
-from poet.report.formats import SHARE, Layout, fixed, write
+from poet.report.formats import SHARE, Layout, fixed
 from poet.world.language import reward
 from poet.world.simulate import REFERENCE, babble
 
@@ -88,26 +86,17 @@ def language_rows(
     ]
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--world", nargs="+", action="append", required=True,
-        metavar="SETTING CORPUS PROMPTS GENERATIONS",
-        help="corpus.parquet, prompts.jsonl and one file per seed of sft; repeat for each setting",
-    )  # fmt: skip
-    parser.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
-    args = parser.parse_args(argv)
-
+def rows_of(worlds: dict[tuple[str, str, str], list[str]]) -> list[dict]:
+    """The rows of every setting: (setting, corpus.parquet, prompts.jsonl) -> files of ``sft``."""
     from pyarrow import parquet
 
-    rows = []
-    worlds = named_files(args.world, "--world", names=3)
-    for (setting, corpus, prompts), files in worlds.items():
-        generations = {path: read_rows(path) for path in files}
-        corpus = parquet.read_table(corpus).to_pylist()
-        rows += language_rows(setting, corpus, read_rows(prompts), generations)
-    write(rows, LAYOUT, NOTES, args.output)
-
-
-if __name__ == "__main__":
-    cli(main)
+    return [
+        row
+        for (setting, corpus, prompts), files in worlds.items()
+        for row in language_rows(
+            setting,
+            parquet.read_table(corpus).to_pylist(),
+            read_rows(prompts),
+            {path: read_rows(path) for path in files},
+        )
+    ]

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 
-from poet.files import cli, read_json
-from poet.report.formats import SHARE, Layout, fixed, write
+from poet.report.formats import SHARE, Layout, fixed
 from poet.report.paper import Paper
-from poet.report.tables import GAIN, MARKS, SCORES, SHOWN_SCORES, main_rows
+from poet.report.scores import GAIN, MARKS, SCORES, SHOWN_SCORES, main_rows
 
 VALIDATED = ("validation_reward", "validation_reward_se", "pair_accuracy")
 LAYOUT = Layout(
@@ -56,17 +54,3 @@ def rows_of(validations: list[dict], comparisons: list[dict]) -> list[dict]:
             for final in scores[found["setting"], cell["method"]] or [{}]:
                 rows.append(row | {key: final.get(key, "") for key in kept})
     return rows
-
-
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--validations", nargs="+", required=True, help="JSON per arm")
-    parser.add_argument("--comparison", nargs="+", required=True, help="sweep.json files")
-    parser.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
-    args = parser.parse_args(argv)
-    rows = rows_of([*map(read_json, args.validations)], [*map(read_json, args.comparison)])
-    write(rows, LAYOUT, NOTES, args.output)
-
-
-if __name__ == "__main__":
-    cli(main)
