@@ -41,9 +41,6 @@ if not ARCHIVED:
         params:
             lock=unchanged(CONFIG["lock"]),
             pinned=lambda w: sources.pinned(CONFIG, w.repository),  # another entry in the lock downloads again
-        resources:
-            mem_mb=1000,
-            runtime=720,
         shell:
             "HF_HUB_OFFLINE=0 python -m poet.hub.download --repository {wildcards.repository} "
             "--lock {params.lock:q} --output {output} 2>&1 | tee {log} >&2"

@@ -62,9 +62,6 @@ rule collect_cautions:
     params:
         config=unchanged(json.dumps(SHOWN.judged_by())),
         judges=SHOWN.judges(),
-    resources:
-        mem_mb=1000,
-        runtime=10,
     shell:
         "python -m poet.report.cautions --config-json {params.config:q} "
         "--comparison {input.comparisons} --summaries {input.summaries} "
@@ -90,9 +87,6 @@ rule write_page:
         "results/logs/write_page.log",
     params:
         annotations=flags("--annotations", SHOWN.answers),
-    resources:
-        mem_mb=2000,
-        runtime=10,
     shell:
         "python -m poet.report.page --manifest {input.manifest} --comparison {input.comparisons} "
         "--cautions {input.cautions} --tables {input.tables} --figures {input.figures} "
@@ -117,9 +111,6 @@ if not (ARCHIVED and os.path.exists("results/manifest.json")):
             config=unchanged(json.dumps(CONFIG)),
             models=SHOWN.trainings() + SHOWN.judges(),
             code=provenance.code(),  # another version of the code makes nothing anew, but is told
-        resources:
-            mem_mb=1000,
-            runtime=10,
         shell:
             "python -m poet.report.manifest --config-json {params.config:q} "
             "--benchmarks results/benchmarks --inputs {input.shown} --made {params.models} {input.made} "
