@@ -21,7 +21,7 @@ from poet.grid import judging, members, paths, sources
 from poet.grid.paths import files_of, flags, folders_of, gain_flags, given, words
 from poet.grid.shown import VARIANTS, Shown
 from poet.hub import wanted
-from poet.plan import before
+from poet.plan import before, fits
 from poet.report import titles
 from poet.train.leftovers import leftovers
 
@@ -159,6 +159,16 @@ def unchanged(text):
     return lambda wildcards: text
 
 
+def each_file(of, wildcards):
+    """What is found of the prompts of a further benchmark, and of its baseline's answers."""
+    setting, benchmark = wildcards.setting, wildcards.benchmark
+    return [
+        found
+        for key in BENCHMARKS[benchmark].files
+        for found in of(CONFIG, setting, benchmark, key)
+    ]
+
+
 def run_flags(wildcards, input):
     """How often to save and where to log, of every training: no part of a result; see
     :func:`model_needs`.
@@ -192,7 +202,7 @@ def answers_at_hand(wildcards):
 
 def check(jobs):
     """Say before the first job what the jobs lack; on one machine nobody limits memory."""
-    asked = [before.Job(j.rule.name, dict(j.wildcards_dict), j.resources, j.params) for j in jobs]
+    asked = [fits.Job(j.rule.name, dict(j.wildcards_dict), j.resources, j.params) for j in jobs]
     on_cluster = workflow.non_local_exec
     lock = " ".join(
         f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in workflow.configfiles
@@ -201,7 +211,7 @@ def check(jobs):
         lock += f" ARGS={shlex.quote(f'--config {shlex.join(said)}')}"
     try:
         if on_cluster:
-            before.check_memory(asked, CONFIG)
+            fits.check(asked, CONFIG)
         before.check_lock(asked, CONFIG, lock)
         if not on_cluster and "SLURM_JOB_ID" not in os.environ:
             before.check_devices(asked)

@@ -227,7 +227,7 @@ if not ARCHIVED:
     rule read_questions:
         """The prompts of a benchmark, with the baseline's answers where it has one."""
         input:
-            lambda w: sources.question_folders(CONFIG, w.benchmark, w.setting),
+            lambda w: each_file(sources.folder, w),
         output:
             "results/{benchmark}/{setting}/prompts.jsonl",
         log:
@@ -237,7 +237,7 @@ if not ARCHIVED:
         priority: 3  # what is wrong with them is to show before the trainings
         params:
             flags=lambda w: sources.question_flags(CONFIG, w.benchmark, w.setting),
-            content=lambda w: sources.question_content(CONFIG, w.benchmark, w.setting),
+            content=lambda w: each_file(sources.content, w),
         resources:
             mem_mb=2000,
             runtime=10,

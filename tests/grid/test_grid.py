@@ -137,9 +137,9 @@ def test_of_the_hub_are_folders_and_of_this_machine_digests(world, paper):
     section = paper["settings"][name]
     assert sources.base_model(paper, name) == [f"results/hub/{section['model']['name']}"]
     dataset = section["data"]["dataset"]
-    assert sources.pairs_folder(paper, name) == [f"results/hub/datasets/{dataset}"]
-    assert sources.pairs_content(paper, name) is None and not sources.base_content(paper, name)
-    assert sources.base_model(world, "world") == sources.pairs_folder(world, "world") == []
+    assert sources.folder(paper, name, "data") == [f"results/hub/datasets/{dataset}"]
+    assert not sources.content(paper, name, "data") and not sources.base_content(paper, name)
+    assert sources.base_model(world, "world") == sources.folder(world, "world", "data") == []
     assert sources.diagnosis_flags(world, "world", "c.parquet") == "--corpus c.parquet"
     assert sources.pinned(paper, "nobody/nothing") == "null"
 
@@ -166,8 +166,12 @@ def test_further_benchmarks_name_their_files(tmp_path):
     assert questions == {"path": f"{tmp_path}/mine.jsonl", "column": "q q", "id": "n"}
     assert answers["path"] == "results/hub/datasets/own/arena/gpt.jsonl"
     assert (answers["column"], answers["id"]) == ("a", "n")
-    assert sources.question_folders(config, "arena", "world") == ["results/hub/datasets/own/arena"]
-    assert len(sources.question_content(config, "arena", "world")) == 1
+    assert sources.folder(config, "world", "arena", "baseline") == [
+        "results/hub/datasets/own/arena"
+    ]
+    assert not sources.folder(config, "world", "arena", "prompts")
+    assert len(sources.content(config, "world", "arena", "prompts")) == 1
+    assert not sources.content(config, "world", "arena", "baseline")
     assert paths.summaries(config, "arena") == ["results/arena/world/referee/summary.json"]
     assert list(paths.verdicts(config, "arena", "world")) == config["grid"]["world"]
     assert len(paths.answer_summaries(config)) == 5
