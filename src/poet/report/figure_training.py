@@ -8,7 +8,7 @@ from poet.files import UserError, read_json
 from poet.methods import SIDES
 from poet.methods.objectives import OBJECTIVES
 from poet.report.formats import fixed
-from poet.report.style import BLUE, GREEN, ORANGE, panels_of, seeds_of
+from poet.report.style import BLUE, GREEN, ORANGE, numbers, panels_of, seeds_of
 
 REWARDS = {"chosen": (BLUE, "-"), "rejected": (ORANGE, "--"), "margins": (GREEN, "-")}
 PANELS_PER_ROW = 4
@@ -63,7 +63,7 @@ def draw_training(rows: list[dict]):
         above, below = (axes[2 * (i // columns) + k, i % columns] for k in (0, 1))
         _reward_lines(above, panel, SIDES)
         _reward_lines(below, panel, ["margins"])
-        above.set_title(f"{setting}, {method} ({seeds_of(panel[0]['n_seeds'])})", fontsize=9)
+        above.set_title(f"{setting}, {method} ({seeds_of(panel[0]['n_seeds'])})", loc="center")
         objective = OBJECTIVES[panel[0]["objective"]]
         above.set_ylabel(f"implicit reward\n{objective.label} ({objective.unit})", fontsize=8)
         below.set_ylabel(f"margin\n({objective.unit})", fontsize=8)
@@ -81,9 +81,6 @@ def _reward_lines(axis, panel: list[dict], names: list[str]) -> None:
     steps = [int(row["step"]) for row in panel]
     for name in names:
         colour, dashes = REWARDS[name]
-        mean, low, high = (
-            [float(row[f"{name}_{end}"]) for row in panel] for end in ("mean", "min", "max")
-        )
+        mean, low, high = (numbers(panel, f"{name}_{end}") for end in ("mean", "min", "max"))
         axis.plot(steps, mean, dashes, color=colour, linewidth=1.5, label=name)
         axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
-    axis.grid(color="#dddddd", linewidth=0.6)
