@@ -40,7 +40,7 @@ rule compare:
     params:
         kind=lambda w: CONFIG["annotators"][w.annotator]["kind"],
         scores=lambda w: flags("--method", compared_scores(w)),
-        gains=lambda w: gain_flags(members.gains(CONFIG, compared(w))),
+        gains=lambda w: gain_flags(CONFIG, compared(w)),
     resources:
         mem_mb=2000,
         runtime=60,
@@ -163,9 +163,7 @@ if not ARCHIVED:
             model=lambda w: judging.model(CONFIG, w.annotator, w.setting),
             checked=lambda w: judging.check(CONFIG, w.annotator, w.setting, "annotators"),
         output:
-            annotations=per_seed(
-                "results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"
-            ),
+            judged=per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
             usage="results/annotations/{setting}/{annotator}/{method}/usage.json",
         log:
             "results/logs/annotate/{setting}-{annotator}-{method}.log",
@@ -175,6 +173,7 @@ if not ARCHIVED:
         wildcard_constraints:
             annotator=alternatives(set(CONFIG["annotators"]) - BOUGHT),
         params:
+            program=lambda w, input: "poet.evaluate.annotate",
             record=record("annotate"),
             settings=lambda w: judging.settings(CONFIG, w.annotator),
             content=lambda w: judging.content(CONFIG, w.annotator),
@@ -185,10 +184,10 @@ if not ARCHIVED:
             gpu=0,
         shell:
             "python -m poet.devices {resources.gpu} "
-            "poet.evaluate.annotate --record {params.record:q} "
+            "{params.program} --record {params.record:q} "
             "--annotator {wildcards.annotator} "
             "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
-            "--generations {input.generations} --output {output.annotations} --usage {output.usage} "
+            "--generations {input.generations} --output {output.judged} --usage {output.usage} "
             "2>&1 | tee {log} >&2"
 
     use rule annotate as buy_annotations with:
@@ -259,15 +258,15 @@ if not ARCHIVED:
         benchmark:
             "results/benchmarks/answer_questions/{benchmark}-{setting}-{method}.tsv"
 
-    rule judge_answers:
-        """A verdict on every answer, by an annotator or by the benchmark's own program."""
+    use rule annotate as judge_answers with:
+        # A verdict on every answer, by an annotator or by the benchmark's own program.
         input:
             prompts="results/{benchmark}/{setting}/prompts.jsonl",
             generations=per_seed("results/{benchmark}/{setting}/answers/{method}/seed-{seed}.json"),
             model=lambda w: judging.model(CONFIG, w.annotator, w.setting),
             checked=lambda w: judging.check(CONFIG, w.annotator, w.setting, w.benchmark),
         output:
-            verdicts=per_seed("results/{benchmark}/{setting}/{annotator}/{method}/seed-{seed}.json"),
+            judged=per_seed("results/{benchmark}/{setting}/{annotator}/{method}/seed-{seed}.json"),
             usage="results/{benchmark}/{setting}/{annotator}/{method}/usage.json",
         log:
             "results/logs/judge_answers/{benchmark}-{setting}-{annotator}-{method}.log",
@@ -276,20 +275,7 @@ if not ARCHIVED:
         wildcard_constraints:
             annotator=alternatives(members.judges(CONFIG) - BOUGHT),
         params:
-            record=record("annotate"),
-            settings=lambda w: judging.settings(CONFIG, w.annotator),
-            content=lambda w: judging.content(CONFIG, w.annotator),
-            model=lambda w, input: given("--model", input.model),
-        resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
-        shell:
-            "python -m poet.devices {resources.gpu} "
-            "poet.evaluate.verdicts {wildcards.benchmark} --record {params.record:q} "
-            "--annotator {wildcards.annotator} --settings {params.settings:q} {params.model} "
-            "--prompts {input.prompts} --generations {input.generations} "
-            "--output {output.verdicts} --usage {output.usage} 2>&1 | tee {log} >&2"
+            program=lambda w, input: f"poet.evaluate.verdicts {w.benchmark}",
 
     use rule judge_answers as buy_verdicts with:
         localrule: True
@@ -308,7 +294,7 @@ if not ARCHIVED:
             "results/benchmarks/summarise/{benchmark}-{setting}-{annotator}.tsv"
         params:
             methods=lambda w: flags("--method", paths.verdicts(CONFIG, w.benchmark, w.setting)),
-            gains=lambda w: gain_flags(members.gains(CONFIG, GRID[w.setting])),
+            gains=lambda w: gain_flags(CONFIG, GRID[w.setting]),
         resources:
             mem_mb=2000,
             runtime=10,

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from poet.config import resolve, sweep_cells
@@ -100,12 +99,6 @@ def compared(config: dict, comparison: str, setting: str) -> list[str]:
 def cells(config: dict, arm: str) -> list[str]:
     """The methods that a sweep makes of one of its arms."""
     return list(sweep_cells(sweep(config), arm))
-
-
-def gains(config: dict, methods: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs (method, baseline) of the configuration among these methods."""
-    methods = set(methods)
-    return [(m, b) for m, b in config["gains"].items() if {m, b} <= methods]
 
 
 def truncation_of(config: dict, setting: str, method: str) -> str:

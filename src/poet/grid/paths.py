@@ -24,9 +24,10 @@ def words(named: Named) -> list[str]:
     return [" ".join([*words, *files]) for words, files in named.items()]
 
 
-def gain_flags(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """`--gain METHOD BASELINE` for every pair."""
-    return [f"--gain {method} {baseline}" for method, baseline in pairs]
+def gain_flags(config: dict, methods: Iterable[str]) -> list[str]:
+    """`--gain METHOD BASELINE` for every pair of the configuration among these methods."""
+    there = set(methods)
+    return [f"--gain {m} {b}" for m, b in config["gains"].items() if {m, b} <= there]
 
 
 def given(flag: str, value: str | Sequence[str] | None) -> str:

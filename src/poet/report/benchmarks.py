@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from poet.evaluate.benchmarks.record import Benchmark
-from poet.report.formats import PERCENT, SHARE, Layout, fixed
+from poet.report.formats import PERCENT, SHARE, Layout, fixed, same
 
 
 def columns(benchmark: Benchmark) -> dict[str, str]:
@@ -49,12 +49,11 @@ def _cells(found: dict, paper: str, gain: dict) -> dict[str, str]:
 
 def layout(benchmark: Benchmark) -> Layout:
     """What is shown: scores and gains with their intervals."""
-    plain = ("setting", "method", "annotator", "n_prompts", "n_seeds")
-    shown: dict[str, tuple[str, ...]] = {column: (column,) for column in plain}
+    shown = same("setting", "method", "annotator", "n_prompts", "n_seeds")
     for metric, prefix in columns(benchmark).items():
         shown[metric] = (metric, f"{prefix}ci_low", f"{prefix}ci_high")
-        shown[f"{prefix}paper"] = (f"{prefix}paper",)
+        shown |= same(f"{prefix}paper")
         gain = f"{prefix}gain"
         shown[gain] = (gain, f"{gain}_ci_low", f"{gain}_ci_high")
-        shown[f"{prefix}p_holm"] = (f"{prefix}p_holm",)
-    return Layout(shown, "{} [{}, {}]")
+        shown |= same(f"{prefix}p_holm")
+    return Layout(shown)

@@ -13,21 +13,19 @@ import numpy as np
 from poet.evaluate.annotate import pair_up
 from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, over_prompts
-from poet.report.formats import SHARE, Layout, fixed
+from poet.report.formats import SHARE, Layout, fixed, same
 from poet.world.language import reward
 from poet.world.simulate import REFERENCE, babble
 
 LAYOUT = Layout(
     {
-        "setting": ("setting",),
-        "writer": ("writer",),
+        **same("setting", "writer"),
         "prompts": ("n_prompts",),
         "answers": ("n_samples",),
         "true reward": ("true_reward", "true_reward_ci_low", "true_reward_ci_high"),
         "perfect": ("share_perfect",),
         "ended": ("share_ended",),
-    },
-    "{} [{}, {}]",
+    }
 )
 NOTES = [
     "True reward: mean, in [0, 1], and its 95 % interval over prompts, where they differ (answers "

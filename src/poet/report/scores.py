@@ -7,7 +7,7 @@ own judge gave both.
 from __future__ import annotations
 
 from poet.methods.truncation import TRUNCATIONS, name_of
-from poet.report.formats import LENGTH, PERCENT, SHARE, Layout, fixed
+from poet.report.formats import LENGTH, PERCENT, SHARE, Layout, fixed, same
 from poet.report.paper import Paper
 
 SCORES = {
@@ -58,8 +58,7 @@ FIRST = {
 
 def layout(table: str) -> Layout:
     """What is shown of a table."""
-    first = {column: (column,) for column in FIRST[table]}
-    return Layout(first | SHOWN_SCORES, "{} [{}, {}]", MARKS)
+    return Layout(same(*FIRST[table]) | SHOWN_SCORES, marks=MARKS)
 
 
 def main_rows(comparisons: list[dict], paper: Paper) -> list[dict]:

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from poet.report.formats import SHARE, Layout, fixed
+from poet.report.formats import SHARE, Layout, fixed, same
 from poet.report.paper import Paper
 from poet.report.scores import GAIN, MARKS, SCORES, SHOWN_SCORES, main_rows
 
 VALIDATED = ("validation_reward", "validation_reward_se", "pair_accuracy")
 LAYOUT = Layout(
     {
-        "setting": ("setting",),
-        "arm": ("arm",),
-        "beta": ("beta",),
+        **same("setting", "arm", "beta"),
         "learning rate": ("learning_rate",),
         "validation reward": ("validation_reward",),
         "± se": ("validation_reward_se",),
@@ -21,8 +19,7 @@ LAYOUT = Layout(
         "chosen": ("chosen",),
         **SHOWN_SCORES,
     },
-    "{} [{}, {}]",
-    MARKS,
+    marks=MARKS,
 )
 NOTES = (
     "validation reward: mean true reward of one answer, by the first seed's model, to the prompt "
