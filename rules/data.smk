@@ -162,8 +162,7 @@ if not ARCHIVED:
         shell:
             "python -m poet.data.tokenization --record {params.record:q} --pairs {input.pairs} "
             "--tokenizer {input.tokenizer} --prompts {input.prompts} --needs {params.needs:q} "
-            "--output {output.tokens} --cuts {output.cuts} "
-            "--workers {threads} "
+            "--output {output.tokens} --cuts {output.cuts} --workers {threads} "
             "2>&1 | tee {log} >&2"
 
     rule truncate:

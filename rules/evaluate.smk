@@ -183,8 +183,7 @@ if not ARCHIVED:
             runtime=240,
             gpu=0,
         shell:
-            "python -m poet.devices {resources.gpu} "
-            "{params.program} --record {params.record:q} "
+            "python -m poet.devices {resources.gpu} {params.program} --record {params.record:q} "
             "--annotator {wildcards.annotator} "
             "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
             "--generations {input.generations} --output {output.judged} --usage {output.usage} "

@@ -100,13 +100,18 @@ def test_markdown_and_latex_show_the_same_digits(tables):
         assert "95 % interval over prompts" in text
 
 
-def test_answers_to_other_prompts_are_refused(data):
+def test_answers_to_other_prompts_are_refused(data, tmp_path):
     corpus, prompts, seeds = data
+    names = [str(tmp_path / name) for name in ("corpus.parquet", "prompts.jsonl", "seed-1.json")]
+    parquet.write_table(pa.Table.from_pylist(corpus), names[0])
+    write_jsonl(prompts, names[1])
+    write_json(seeds[0][:-1], names[2])
     with pytest.raises(UserError, match="seed-1.json: no generation for prompt 23"):
-        language.language_rows("w", corpus, prompts, {"seed-1.json": seeds[0][:-1]})
+        language.rows_of({("w", *names[:2]): names[2:]})
     unfinished = [{k: v for k, v in row.items() if k != "finish_reason"} for row in seeds[0]]
+    write_json(unfinished, names[2])
     with pytest.raises(UserError, match="seed-1.json, row 0: no finish_reason"):
-        language.language_rows("w", corpus, prompts, {"seed-1.json": unfinished})
+        language.rows_of({("w", *names[:2]): names[2:]})
 
 
 def test_a_group_without_generations_is_refused():

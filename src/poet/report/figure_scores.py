@@ -5,6 +5,7 @@ Rows are text, as in the tables; a figure's CSV holds the rows that it was drawn
 
 from __future__ import annotations
 
+from poet.evaluate.prompts import read_rows
 from poet.methods.truncation import TRUNCATIONS
 from poet.report.formats import LENGTH, fixed
 from poet.report.style import (
@@ -182,24 +183,26 @@ def _curve(axis, points: list[dict], column: str, **style) -> None:
         axis.plot(*zip(*drawn, strict=True), **style)
 
 
-def length_rows(answers: list[tuple[str, str, int, list[int]]]) -> list[dict]:
-    """Quantiles of lengths in characters.
+def length_rows(annotations: dict[tuple[str, str], list[str]]) -> list[dict]:
+    """Quantiles of lengths in characters, of each setting's reference answers and every method's.
 
     Args:
-        answers: (setting, writer, number of seeds, lengths of all answers).
+        annotations: (setting, method) -> files in alpaca-eval's format, one per seed.
     """
     import numpy as np
 
+    found: dict[tuple[str, str], tuple[int, list[int]]] = {}
+    for (setting, method), files in annotations.items():
+        of_seeds = [*map(read_rows, files)]
+        reference = [len(row["output_1"]) for row in of_seeds[0]]
+        found.setdefault((setting, "reference"), (1, reference))
+        lengths = [len(row["output_2"]) for rows in of_seeds for row in rows]
+        found[setting, method] = (len(files), lengths)
     return [
-        {
-            "setting": setting,
-            "writer": writer,
-            "n_seeds": str(seeds),
-            "n_answers": str(len(lengths)),
-        }
+        {"setting": setting, "writer": writer, "n_seeds": str(n), "n_answers": str(len(lengths))}
         | {"mean": fixed(float(np.mean(lengths)), LENGTH)}
         | {f"q{q * 100:02.0f}": fixed(float(np.quantile(lengths, q)), LENGTH) for q in QUANTILES}
-        for setting, writer, seeds, lengths in answers
+        for (setting, writer), (n, lengths) in found.items()
     ]
 
 

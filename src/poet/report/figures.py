@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import csv
 
-from poet.evaluate.prompts import read_rows
 from poet.files import cli, named_files
 from poet.report import figure_analysis, figure_scores, figure_training
 from poet.report.style import save
@@ -20,18 +19,11 @@ OF_TABLES = {
     "margins": (list, figure_analysis.draw_margins),
     "entropy": (figure_analysis.entropy_rows, figure_analysis.draw_entropy),
 }
-
-
-def _lengths(annotations: dict[tuple[str, str], list[str]]) -> list[dict]:
-    """Lengths of what every method wrote, after those of each setting's reference answers."""
-    found = {}
-    for (setting, method), files in annotations.items():
-        of_seeds = [read_rows(path) for path in files]
-        reference = [len(row["output_1"]) for row in of_seeds[0]]
-        found.setdefault((setting, "reference"), (1, reference))
-        lengths = [len(row["output_2"]) for rows in of_seeds for row in rows]
-        found[setting, method] = (len(files), lengths)
-    return figure_scores.length_rows([(*key, *value) for key, value in found.items()])
+# Figure of what every method and seed left -> the same.
+OF_SEEDS = {
+    "lengths": (figure_scores.length_rows, figure_scores.draw_lengths),
+    "training": (figure_training.training_rows, figure_training.draw_training),
+}
 
 
 def main(argv=None) -> None:
@@ -42,24 +34,21 @@ def main(argv=None) -> None:
         figure.add_argument("--table", required=True, help="the .csv file that has its numbers")
     pair = {"nargs": 2, "metavar": ("METHOD", "BASELINE")}
     figures.choices["lc-length"].add_argument("--gain", action="append", default=[], **pair)
-    for name, what in (("lengths", "annotations"), ("training", "trained models")):
+    for name in OF_SEEDS:
         figures.add_parser(name).add_argument(
-            "--of", nargs="+", action="append", required=True,
-            metavar="SETTING METHOD PATH", help=f"{what}, one per seed; repeat for each method",
+            "--of", nargs="+", action="append", required=True, metavar="SETTING METHOD PATH",
+            help="annotations or trained models, one per seed; repeat for each method",
         )  # fmt: skip
     for figure in figures.choices.values():
         figure.add_argument("--output", nargs="+", required=True, help=".svg, .png and .csv files")
     args = parser.parse_args(argv)
-    if args.figure in OF_TABLES:
-        rows_of, draw = OF_TABLES[args.figure]
+    rows_of, draw = (OF_TABLES | OF_SEEDS)[args.figure]
+    if args.figure in OF_SEEDS:
+        rows = rows_of(named_files(args.of, "--of", names=2))
+    else:
         with open(args.table, newline="", encoding="utf-8") as file:
             table = list(csv.DictReader(file))
         rows = rows_of(table, dict(args.gain)) if "gain" in args else rows_of(table)
-    elif args.figure == "lengths":
-        rows, draw = _lengths(named_files(args.of, "--of", names=2)), figure_scores.draw_lengths
-    else:
-        rows = figure_training.training_rows(named_files(args.of, "--of", names=2))
-        draw = figure_training.draw_training
     save(rows, draw, args.output)
 
 

@@ -182,11 +182,8 @@ def render(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["signed"] = headline.signed
-    environment.filters["effect"] = headline.effect
-    environment.filters["why_not"] = headline.why_not
-    environment.filters["interval"] = headline.interval
-    environment.filters["version"] = version
+    filters = (headline.signed, headline.effect, headline.why_not, headline.interval, version)
+    environment.filters |= {of.__name__: of for of in filters}
     script, style = library()
     script += "\n" + (TEMPLATES / "page.js").read_text(encoding="utf-8")
     style += "\n" + (TEMPLATES / "page.css").read_text(encoding="utf-8")
