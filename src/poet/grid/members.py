@@ -13,8 +13,6 @@ from poet.evaluate.benchmarks import BENCHMARKS
 from poet.methods.truncation import name_of
 from poet.report.scores import belongs
 
-NO_SWEEP = {"settings": [], "methods": []}
-
 
 def _sections(config: dict) -> dict[str, dict]:
     """Setting of the grid -> its section."""
@@ -53,7 +51,7 @@ def trained(config: dict) -> list[str]:
 
 def sweep(config: dict) -> dict:
     """The section on beta and learning rate; without settings and methods where there is none."""
-    return config.get("sweep", NO_SWEEP)
+    return config.get("sweep", {"settings": [], "methods": []})
 
 
 def bought(config: dict) -> set[str]:
