@@ -209,17 +209,17 @@ def load_record(text: str) -> dict:
         raise UserError(f"record {text[:100]} is not valid JSON: {error}") from None
 
 
-def record_parser(doc: str, output: str) -> ArgumentParser:
+def record_parser(doc: str, output: str, **of_output) -> ArgumentParser:
     """The parser of a program that works by a record and writes ``--output``.
 
-    ``doc`` is the module's docstring, whose first line describes it. ``args.record`` is the record
-    itself, see :func:`load_record`.
+    ``doc`` is the module's docstring, whose first line describes it; ``of_output``: of that flag,
+    such as ``nargs``. ``args.record`` is the record itself, see :func:`load_record`.
     """
     parser = ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument(
         "--record", type=load_record, required=True, help="resolved record: JSON or its file"
     )
-    parser.add_argument("--output", required=True, help=output)
+    parser.add_argument("--output", required=True, help=output, **of_output)
     return parser
 
 

@@ -36,7 +36,6 @@ text, finish_reason (``whole``: nothing was added), reward.
 
 from __future__ import annotations
 
-import argparse
 import json
 
 from poet.analyse.completion import Completer, open_scorer, response_header
@@ -47,11 +46,11 @@ from poet.data.templates import Chat
 from poet.evaluate.sampling import load_model
 from poet.files import (
     cli,
-    load_record,
     named_files,
     publish,
     read_json,
     read_jsonl,
+    record_parser,
     write_csv,
     write_json,
 )
@@ -84,8 +83,7 @@ def completion_rows(setting: str, measure: str, by_prefix: dict, prompt_ids: lis
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "JSON")
     parser.add_argument("--pairs", required=True, help="pairs.parquet")
     parser.add_argument("--tokens", required=True, help="tokens.parquet of the same pairs")
     parser.add_argument("--prompts", required=True, help="prompts.jsonl")
@@ -100,11 +98,10 @@ def main(argv=None) -> None:
     parser.add_argument(
         "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
     )
-    parser.add_argument("--output", required=True, help="JSON")
     parser.add_argument("--figure", required=True, help="CSV of the figure")
     parser.add_argument("--completions", required=True, help="parquet of every completion")
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
     settings, setting = record["analysis"], record["setting"]
     files = named_files(args.generations, "--generations")
     generations = {name: [*map(read_json, seeds)] for name, seeds in files.items()}

@@ -43,8 +43,6 @@ position.
 
 from __future__ import annotations
 
-import argparse
-
 import numpy as np
 
 from poet.analyse.intervals import by_position, curve, described, padded
@@ -52,7 +50,7 @@ from poet.analyse.margins import Trained, against, describe, trained
 from poet.analyse.pair_prefixes import held_out_rows
 from poet.analyse.token_statistics import token_statistics
 from poet.evaluate.statistics import Score
-from poet.files import cli, load_record, named_files, read_json, write_csv, write_json
+from poet.files import cli, named_files, read_json, record_parser, write_csv, write_json
 from poet.methods import SIDES
 from poet.methods.objectives import OBJECTIVES
 
@@ -135,8 +133,7 @@ def read_answers(entries, flag: str) -> dict[str, list[list[dict]]]:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "JSON")
     parser.add_argument("--tokens", required=True, help="tokens.parquet (full pairs)")
     parser.add_argument("--reference", required=True, help="reference.parquet of the same tokens")
     parser.add_argument("--start", required=True, help="folder of the start model")
@@ -147,11 +144,10 @@ def main(argv=None) -> None:
     parser.add_argument(
         "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
     )
-    parser.add_argument("--output", required=True, help="JSON")
     parser.add_argument("--curves", required=True, help="CSV: margins by prefix length")
     parser.add_argument("--positions", required=True, help="CSV: entropy and log-probability")
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
 
     import pyarrow.parquet as pq
     import torch

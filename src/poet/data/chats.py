@@ -8,7 +8,6 @@ first answer; all that follows is the completion, whose answers are what is lear
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Collection
 from functools import partial
 
@@ -18,7 +17,7 @@ from poet.data.layout import WrongFormat, is_content, lost_columns
 from poet.data.messages import is_blank, messages_of, read_options
 from poet.data.pairs import read_each, read_rows, refuse_bad, with_system
 from poet.data.preferences import write_parquet
-from poet.files import cli, load_record, write_json
+from poet.files import cli, record_parser, write_json
 from poet.hub.folders import load_rows
 
 
@@ -69,13 +68,11 @@ def read_chat(row: dict, ignored: Collection[str] = ()) -> dict:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "corpus as parquet")
     parser.add_argument("--folder", help="folder of the hub's data set; else the record's file")
-    parser.add_argument("--output", required=True, help="corpus as parquet")
     parser.add_argument("--summary", required=True, help="JSON: what was read and dropped")
     args = parser.parse_args(argv)
-    settings = load_record(args.record)["chats"]
+    settings = args.record["chats"]
     source = settings["dataset"]
     rows = load_rows(args.folder, settings["split"]) if args.folder else read_rows(source)
     ignored = settings.get("ignored_columns") or ()

@@ -14,7 +14,6 @@ Two named length policies:
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import os
 from array import array
@@ -29,7 +28,7 @@ from poet.data.model_limits import add_needs, check_prompts, check_tokens
 from poet.data.pairs import BadRow, refuse_bad
 from poet.data.template_checks import check_template
 from poet.data.templates import Chat, template_hash
-from poet.files import UserError, cli, load_record, publish, read_jsonl, write_json
+from poet.files import UserError, cli, publish, read_jsonl, record_parser, write_json
 
 BATCH = 1000  # pairs rendered and tokenized at a time
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -174,13 +173,11 @@ def _tokenize_batch(batch, start: int):
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Tokenize preference pairs, once for all methods.")
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "tokens.parquet")
     parser.add_argument("--pairs", required=True)
     parser.add_argument("--tokenizer", required=True, help="folder of the start model")
     parser.add_argument("--prompts", help="prompts.jsonl, to check against the model's positions")
     add_needs(parser)
-    parser.add_argument("--output", required=True, help="tokens.parquet")
     parser.add_argument("--cuts", required=True, help="JSON: what the length limits cut")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
     args = parser.parse_args(argv)
@@ -188,7 +185,7 @@ def main(argv=None) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(args.tokenizer)
-    record = load_record(args.record)
+    record = args.record
     check_template(tokenizer, record.get("chat_template_kwargs", {}))
     cuts = tokenize_file(args.pairs, args.output, tokenizer, record, args.workers)
     if args.prompts:

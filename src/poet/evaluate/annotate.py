@@ -7,7 +7,6 @@ annotated or the program fails.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from poet.evaluate.annotators.kind import Judge
 from poet.evaluate.benchmarks import BENCHMARKS, arena
 from poet.evaluate.benchmarks.record import PROGRAM, Benchmark
 from poet.evaluate.prompts import read_rows, require
-from poet.files import UserError, cli, load_record, write_json
+from poet.files import UserError, cli, record_parser, write_json
 from poet.provenance import version
 
 
@@ -178,20 +177,18 @@ def check_judge(configs: dict[str, dict]) -> None:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = record_parser(__doc__, "one file per seed", nargs="+")
     parser.add_argument("--benchmark", choices=BENCHMARKS, help="default: the pairs of AlpacaEval")
-    parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
     parser.add_argument("--settings", required=True, type=json.loads, help="its section, as JSON")
     parser.add_argument("--model", help="folder of its model, where it is not the section's `name`")
     parser.add_argument("--prompts", required=True, help="prompts.jsonl")
     parser.add_argument("--generations", required=True, nargs="+", help="one file per seed")
-    parser.add_argument("--output", required=True, nargs="+", help="one file per seed")
     parser.add_argument("--usage", required=True, help="JSON file: calls, tokens and price")
     args = parser.parse_args(argv)
     if len(args.generations) != len(args.output):
         parser.error(f"{len(args.generations)} generations, but {len(args.output)} outputs")
-    record, settings, prompts = load_record(args.record), args.settings, read_rows(args.prompts)
+    record, settings, prompts = args.record, args.settings, read_rows(args.prompts)
     benchmark = BENCHMARKS.get(args.benchmark)
     methods = [
         rows_to_judge(prompts, read_rows(path), path, benchmark, record.get("reference_name"))

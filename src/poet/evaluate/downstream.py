@@ -7,14 +7,13 @@ results JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 from importlib import metadata
 from pathlib import Path
 
 from poet.data.templates import PROBE, apply_template, template_arguments
-from poet.files import UserError, cli, load_record, write_json
+from poet.files import UserError, cli, record_parser, write_json
 from poet.hub.folders import as_hub, loading
 from poet.progress import track
 from poet.provenance import provenance
@@ -125,22 +124,20 @@ def _known(names, known, key: str) -> None:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
+    parser = record_parser(__doc__, "one JSON file per model", nargs="+")
     parser.add_argument("--models", required=True, nargs="+", help="model folders, one per seed")
     parser.add_argument("--tasks-dir", help="folder of task YAML; default: lm-eval's own tasks")
     parser.add_argument(
         "--dataset", nargs=2, action="append", default=[], metavar=("NAME", "FOLDER"),
         help="a data set of the built-in tasks: its hub id and where it lies; repeat for each",
     )  # fmt: skip
-    parser.add_argument("--output", required=True, nargs="+", help="one JSON file per model")
     args = parser.parse_args(argv)
     if len(args.models) != len(args.output):
         parser.error(f"{len(args.models)} models, but {len(args.output)} outputs")
     for model in args.models:
         if not (Path(model) / "config.json").is_file():
             raise UserError(f"{model} is no model folder: it has no config.json")
-    record = load_record(args.record)
+    record = args.record
 
     # Before the libraries are imported: they read these once.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -8,7 +8,6 @@ sampling parameters; they draw different random numbers.
 
 from __future__ import annotations
 
-import argparse
 import re
 import sys
 import time
@@ -20,7 +19,7 @@ from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.template_checks import check_template
 from poet.data.templates import Chat, template_hash
 from poet.evaluate.sampling import described, load_model, sample, sample_continuous
-from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
+from poet.files import UserError, cli, read_json, read_jsonl, record_parser, write_json
 from poet.hub.folders import loading
 
 LOUD = 0.1  # of a model's answers
@@ -158,14 +157,12 @@ def _say_cut(name: str, n_cut: int, n: int, tokenizer, sampling: dict, closing: 
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Sample answers with all seeds of a method.")
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "a JSON file per seed", nargs="+")
     parser.add_argument("--prompts", required=True, help="prompts.jsonl")
     parser.add_argument("--models", required=True, nargs="+", help="a model folder per seed")
     parser.add_argument("--seeds", required=True, nargs="+", type=int, help="sampling seeds")
     parser.add_argument("--tokens-info", help="tokens.json of what the models were trained on")
     parser.add_argument("--vllm-python", help="backend vllm: the interpreter that has it")
-    parser.add_argument("--output", required=True, nargs="+", help="a JSON file per seed")
     parser.add_argument("--summary", required=True, help="JSON: tokens, seconds, finish reasons")
     args = parser.parse_args(argv)
     if not len(args.models) == len(args.seeds) == len(args.output):
@@ -173,7 +170,7 @@ def main(argv=None) -> None:
             f"{len(args.models)} models, {len(args.seeds)} seeds and {len(args.output)} outputs; "
             "expected as many of each"
         )
-    record = load_record(args.record)
+    record = args.record
 
     import torch
 

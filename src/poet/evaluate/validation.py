@@ -7,11 +7,10 @@ held-out pairs stands beside it, but does not choose: it grows with an overfit p
 
 from __future__ import annotations
 
-import argparse
 import math
 import statistics
 
-from poet.files import UserError, cli, load_record, read_json, write_json
+from poet.files import UserError, cli, read_json, record_parser, write_json
 
 
 def held_out_prompts(rows: list[dict], source) -> list[dict]:
@@ -44,16 +43,14 @@ def cell(method: str, report: dict, rewards: list[float]) -> dict:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "JSON: cells and the chosen one")
     parser.add_argument("--arm", required=True, help="the method that the cells vary")
     parser.add_argument("--pairs", required=True, help="pairs.parquet of the embedded world")
     parser.add_argument("--cells", required=True, nargs="+", help="names of the variants")
     parser.add_argument("--models", required=True, nargs="+", help="their model folders")
     parser.add_argument("--seed", required=True, type=int, help="of the sampling, for all the same")
-    parser.add_argument("--output", required=True, help="JSON: cells and the chosen one")
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
 
     import pyarrow.parquet as pq
     import torch
