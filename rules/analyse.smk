@@ -93,9 +93,7 @@ if not ARCHIVED:
             ),
             gains=lambda w: gain_flags(CONFIG, members.methods_of(CONFIG, "main", w.setting)),
         resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
+            **GPU,
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.analyse.reward_gap --record {params.record:q} --tokens {input.tokens} "

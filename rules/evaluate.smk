@@ -145,9 +145,7 @@ if not ARCHIVED:
             trained_on=lambda w, input: given("--tokens-info", input.trained_on),
             engine=lambda w: sources.engine_flag(CONFIG, w.setting),
         resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
+            **GPU,
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.generation --record {params.record:q} --prompts {input.prompts} "
@@ -179,9 +177,7 @@ if not ARCHIVED:
             model=lambda w, input: given("--model", input.model),
             benchmark=lambda w: given("--benchmark", w.get("benchmark")),
         resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
+            **GPU,
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.annotate {params.benchmark} --record {params.record:q} "
@@ -214,9 +210,7 @@ if not ARCHIVED:
             tasks=lambda w, input: given("--tasks-dir", input.tasks),
             datasets=lambda w: flags("--dataset", sources.task_datasets(CONFIG, w.setting)),
         resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
+            **GPU,
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.downstream --record {params.record:q} --models {input.models} "

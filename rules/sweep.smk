@@ -21,9 +21,7 @@ if not ARCHIVED:
             cells=lambda w: members.cells(CONFIG, w.arm),
             seed=SEEDS[0],
         resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
+            **GPU,
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.validation --record {params.record:q} --arm {wildcards.arm} "

@@ -24,9 +24,7 @@ if not ARCHIVED:
             needs=model_needs,
             base=lambda w, input: given("--base", input.base),
         resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
+            **GPU,
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.train.sft --record {params.record:q} --corpus {input.corpus} "
@@ -49,9 +47,7 @@ if not ARCHIVED:
         params:
             record=record("reference"),
         resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
+            **GPU,
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.train.reference --record {params.record:q} --tokens {input.tokens} "
@@ -104,9 +100,7 @@ if not ARCHIVED:
             record=record("reward_model"),
             run=run_flags,
         resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
+            **GPU,
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.train.reward_model --record {params.record:q} --pairs {input.pairs} "

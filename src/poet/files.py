@@ -10,6 +10,7 @@ import errno
 import gc
 import glob
 import gzip
+import hashlib
 import io
 import json
 import os
@@ -193,6 +194,12 @@ def write_csv(rows: list[dict], path: str | Path) -> None:
     """Write ``rows`` as CSV (see :func:`csv_text`), atomically."""
     with publish(path) as temporary:
         temporary.write_text(csv_text(rows), encoding="utf-8")
+
+
+def sha256(path: str | Path) -> str:
+    """sha256 of a file, 64 hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def load_record(text: str) -> dict:

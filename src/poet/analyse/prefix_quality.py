@@ -95,9 +95,7 @@ def main(argv=None) -> None:
         "--generations", required=True, action="append", nargs="+", metavar=("METHOD", "FILE"),
         help="a method's answers, a file per seed",
     )  # fmt: skip
-    parser.add_argument(
-        "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
-    )
+    parser.add_argument("--gain", action="append", nargs=2, default=[], help="method, baseline")
     parser.add_argument("--figure", required=True, help="CSV of the figure")
     parser.add_argument("--completions", required=True, help="parquet of every completion")
     args = parser.parse_args(argv)

@@ -141,9 +141,7 @@ def main(argv=None) -> None:
     parser.add_argument("--models", required=True, help="a method's folders, per seed", **per_seed)
     parser.add_argument("--generations", default=[], help="files per seed, sft's too", **per_seed)
     parser.add_argument("--annotations", default=[], help="of the same answers", **per_seed)
-    parser.add_argument(
-        "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
-    )
+    parser.add_argument("--gain", action="append", nargs=2, default=[], help="method, baseline")
     parser.add_argument("--curves", required=True, help="CSV: margins by prefix length")
     parser.add_argument("--positions", required=True, help="CSV: entropy and log-probability")
     args = parser.parse_args(argv)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from poet.config import resolve, sweep_cells
+from poet.config import sweep_cells
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.methods.truncation import name_of
@@ -97,11 +97,6 @@ def compared(config: dict, comparison: str, setting: str) -> list[str]:
 def cells(config: dict, arm: str) -> list[str]:
     """The methods that a sweep makes of one of its arms."""
     return list(sweep_cells(sweep(config), arm))
-
-
-def truncation_of(config: dict, setting: str, method: str) -> str:
-    """The name of a method's truncation in a path."""
-    return name_of(resolve(config, setting, method)["truncation"])
 
 
 def truncations(config: dict) -> dict[str, dict]:

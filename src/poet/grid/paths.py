@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
+from poet.config import resolve
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.grid import members
+from poet.methods.truncation import name_of
 
 Named = Mapping[str | tuple[str, ...], Sequence[str]]  # name, or names, -> its files
 
@@ -76,7 +78,7 @@ def cell_models(config: dict, setting: str, arm: str) -> list[str]:
 
 def tokens(config: dict, setting: str, method: str) -> str:
     """The token table that a method trains on."""
-    name = members.truncation_of(config, setting, method)
+    name = name_of(resolve(config, setting, method)["truncation"])
     return f"results/data/{setting}/{'tokens' if name == 'none' else name}.parquet"
 
 

@@ -9,7 +9,6 @@ huggingface_hub. ``POET_HUB_MIRROR`` names a folder with copies (``owner/name/FI
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import sys
@@ -20,7 +19,7 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
-from poet.files import UserError, cli, remove
+from poet.files import UserError, cli, remove, sha256
 from poet.hub import lock as locks
 from poet.hub.folders import check_model
 
@@ -73,7 +72,7 @@ def _described(name: str, commit: str, item) -> dict:
     with tempfile.NamedTemporaryFile() as file:
         with _explained(name, commit):
             _transfer(name, commit, item.path, item.size, Path(file.name))
-        return {"size": item.size, "sha256": _sha256(Path(file.name))}
+        return {"size": item.size, "sha256": sha256(Path(file.name))}
 
 
 def download(name: str, pinned: dict, folder: Path) -> None:
@@ -162,7 +161,7 @@ def _obtain(name: str, revision: str, path: str, expected: dict, folder: Path) -
         if _is(part, expected):
             os.replace(part, target)
             return
-        found = f"{part.stat().st_size} bytes, sha256 {_sha256(part)}"
+        found = f"{part.stat().st_size} bytes, sha256 {sha256(part)}"
         part.unlink()
         print(f"{name}/{path}: not what the lock says ({found}); deleted", file=sys.stderr)
     raise UserError(
@@ -194,12 +193,7 @@ def _split(name: str) -> tuple[str, str]:
 def _is(path: Path, expected: dict) -> bool:
     """Has a file the size and the sha256 that are expected?"""
     right_size = path.is_file() and path.stat().st_size == expected["size"]
-    return right_size and _sha256(path) == expected["sha256"]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return right_size and sha256(path) == expected["sha256"]
 
 
 def _require_space(folder: Path, name: str, size: int) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from poet.files import cli, load_record, read_json, write_json
+from poet.files import cli, load_record, read_json, sha256, write_json
 from poet.provenance import provenance, value_digest
 
 VERSION = ("git_commit", "git_dirty", "code")
@@ -74,7 +73,7 @@ def manifest(
         "config": config,
         "seconds": round(sum(rule["seconds"] for rule in rules.values()), 2),
         "rules": rules,
-        "sha256": {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files},
+        "sha256": {file: sha256(file) for file in files},
     }
 
 

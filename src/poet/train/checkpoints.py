@@ -9,7 +9,6 @@ else, and by torch's ``weights_only`` loader.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import signal
 import sys
@@ -32,12 +31,6 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # preemption, Ctrl-C, 
 def is_main() -> bool:
     """Whether this is the one process, or the first of several, that writes files."""
     return int(os.environ.get("RANK", 0)) == 0
-
-
-def file_digest(path: str | Path) -> str:
-    """sha256 of a file, 64 hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Checkpoints:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from poet.files import cli, record_parser
+from poet.files import cli, record_parser, sha256
 from poet.hub.folders import loading, whole_model
 from poet.train.arguments import add_run_flags, check_optimizer, common_arguments
 
@@ -84,7 +84,7 @@ def main(argv=None) -> None:
     import pyarrow.parquet as pq
     import torch
 
-    from poet.train.checkpoints import Checkpoints, file_digest
+    from poet.train.checkpoints import Checkpoints
     from poet.train.onednn import choose, products
     from poet.train.reference import PRODUCTS_KEY, attach
     from poet.train.run import explained, publish_model, run
@@ -93,7 +93,7 @@ def main(argv=None) -> None:
     # `attach` proves that the reference is of this start model.
     reference = pq.read_table(args.reference)
     table = attach(pq.read_table(args.tokens), reference, args.model)
-    inputs = {name: file_digest(getattr(args, name)) for name in ("tokens", "reference")}
+    inputs = {name: sha256(getattr(args, name)) for name in ("tokens", "reference")}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
     with explained(record["setting"], "preference"):
         trainer = make_trainer(record, table, args.model, checkpoints.folder)

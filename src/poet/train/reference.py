@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from poet.data.truncation import prefixes
-from poet.files import UserError, cli, publish, record_parser
+from poet.files import UserError, cli, publish, record_parser, sha256
 from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
 from poet.progress import track
@@ -31,8 +31,7 @@ def model_digest(folder: str | Path) -> str:
     """sha256 over the safetensors of a model folder, in the order of their names."""
     digest = hashlib.sha256()
     for path in sorted(Path(folder).glob("*.safetensors")):
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()
 
 

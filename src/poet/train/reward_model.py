@@ -14,7 +14,7 @@ from poet.data.ends import Stray
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.templates import Chat, row_options, template_of
 from poet.evaluate.reward_model import encode, rewards
-from poet.files import UserError, cli, record_parser
+from poet.files import UserError, cli, record_parser, sha256
 from poet.methods import SIDES
 from poet.train.arguments import add_run_flags, common_arguments
 
@@ -130,7 +130,7 @@ def main(argv: list[str] | None = None) -> None:
 
     import torch
 
-    from poet.train.checkpoints import Checkpoints, file_digest
+    from poet.train.checkpoints import Checkpoints
     from poet.train.reference import model_digest
     from poet.train.run import explained, publish_model, run
 
@@ -138,7 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     tokenizer = load_tokenizer(args.base, settings["max_length"])
     variables = record.get("chat_template_kwargs", {})
     splits, counts = load_pairs(args.pairs, tokenizer, settings["max_length"], variables)
-    inputs = {"pairs": file_digest(args.pairs), "model": model_digest(args.base)}
+    inputs = {"pairs": sha256(args.pairs), "model": model_digest(args.base)}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
     with explained(record["setting"], "reward_model"):
         trainer = make_trainer(args.base, tokenizer, splits["train"], settings, checkpoints.folder)

@@ -22,10 +22,10 @@ from poet.data.ends import Stray
 from poet.data.model_limits import add_needs, check_ids, largest_id
 from poet.data.pairs import BadRow, refuse_bad
 from poet.data.templates import Chat, row_options
-from poet.files import UserError, cli, record_parser
+from poet.files import UserError, cli, record_parser, sha256
 from poet.hub.folders import loading, model_path, whole_model
 from poet.train.arguments import add_run_flags, common_arguments
-from poet.train.checkpoints import Checkpoints, file_digest
+from poet.train.checkpoints import Checkpoints
 from poet.train.reference import model_digest
 from poet.train.run import explained, publish_model, run
 from poet.train.scratch import make_model, train_tokenizer
@@ -195,7 +195,7 @@ def main(argv=None) -> None:
     dataset = tokenize_corpus(clean, chat, settings["max_length"])
     largest = largest_id(dataset.data["input_ids"])
     check_ids(tokenizer, largest, model.config.get_text_config().to_dict(), args.corpus)
-    inputs = {"corpus": file_digest(args.corpus)}
+    inputs = {"corpus": sha256(args.corpus)}
     if not record["scratch"]:
         inputs["model"] = model_digest(model.name_or_path)
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
