@@ -29,6 +29,7 @@ FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]
 # Of jobs with a model, as small as the default's; profiles say more, and how many GPUs.
 GPU = {"mem_mb": 4000, "runtime": 240, "gpu": 0}
+LIGHT = {"mem_mb": 2000, "runtime": 10}
 
 # The jobs' `python` is the one that runs Snakemake; only rules that fetch may ask the hub.
 os.environ.update(

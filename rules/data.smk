@@ -18,8 +18,7 @@ rule simulate:
     params:
         record=record("data"),
     resources:
-        mem_mb=2000,
-        runtime=10,
+        **LIGHT,
     shell:
         "python -m poet.world.simulate --record {params.record:q} --pairs {output.pairs} "
         "--corpus {output.corpus} --prompts {output.prompts} --gamed {output.gamed} "
@@ -181,8 +180,7 @@ if not ARCHIVED:
                 f"--{key} {value}" for key, value in TRUNCATIONS[w.truncation].items()
             ],
         resources:
-            mem_mb=2000,
-            runtime=10,
+            **LIGHT,
         shell:
             "python -m poet.data.truncation --tokens {input} {params.choice} "
             "--output {output} 2>&1 | tee {log} >&2"

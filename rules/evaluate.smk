@@ -91,8 +91,7 @@ if not ARCHIVED:
             record=record("tokenize"),
             needs=answer_needs,
         resources:
-            mem_mb=2000,
-            runtime=10,
+            **LIGHT,
         shell:
             "python -m poet.evaluate.beforehand questions --record {params.record:q} "
             "--prompts {input.prompts} --model {input.model} --needs {params.needs:q} "
@@ -232,8 +231,7 @@ if not ARCHIVED:
             flags=lambda w: sources.question_flags(CONFIG, w.benchmark, w.setting),
             content=lambda w: each_file(sources.content, w),
         resources:
-            mem_mb=2000,
-            runtime=10,
+            **LIGHT,
         shell:
             "python -m poet.evaluate.questions {wildcards.benchmark} {params.flags} "
             "--output {output} 2>&1 | tee {log} >&2"
@@ -289,8 +287,7 @@ if not ARCHIVED:
             methods=lambda w: flags("--method", paths.verdicts(CONFIG, w.benchmark, w.setting)),
             gains=lambda w: gain_flags(CONFIG, GRID[w.setting]),
         resources:
-            mem_mb=2000,
-            runtime=10,
+            **LIGHT,
         shell:
             "python -m poet.evaluate.summary {wildcards.benchmark} --setting {wildcards.setting} "
             "--annotator {wildcards.annotator} {params.methods} {params.gains} --output {output} "

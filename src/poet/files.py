@@ -223,9 +223,8 @@ def record_parser(doc: str, output: str, **of_output) -> ArgumentParser:
     such as ``nargs``. ``args.record`` is the record itself, see :func:`load_record`.
     """
     parser = ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument(
-        "--record", type=load_record, required=True, help="resolved record: JSON or its file"
-    )
+    said = "resolved record: JSON or its file"
+    parser.add_argument("--record", type=load_record, required=True, help=said)
     parser.add_argument("--output", required=True, help=output, **of_output)
     return parser
 

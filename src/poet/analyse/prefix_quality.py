@@ -91,10 +91,8 @@ def main(argv=None) -> None:
     parser.add_argument("--annotator", required=True, help="name of the scorer")
     parser.add_argument("--settings", required=True, help="its section `annotators.NAME`, as JSON")
     parser.add_argument("--model", help="folder of a reward model that the section does not name")
-    parser.add_argument(
-        "--generations", required=True, action="append", nargs="+", metavar=("METHOD", "FILE"),
-        help="a method's answers, a file per seed",
-    )  # fmt: skip
+    answers = {"action": "append", "nargs": "+", "help": "method, its answers per seed"}
+    parser.add_argument("--generations", required=True, **answers)
     parser.add_argument("--gain", action="append", nargs=2, default=[], help="method, baseline")
     parser.add_argument("--figure", required=True, help="CSV of the figure")
     parser.add_argument("--completions", required=True, help="parquet of every completion")

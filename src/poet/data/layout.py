@@ -73,9 +73,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add ``--format``, ``--ignored-columns`` and ``--bad-rows`` to a program's flags."""
     parser.add_argument("--format", choices=FORMATS, default="trl", help="layout of the rows")
     parser.add_argument("--ignored-columns", nargs="*", default=[], help="taken as not there")
-    parser.add_argument(
-        "--bad-rows", choices=("error", "drop"), default="error", help="drop leaves them out"
-    )
+    parser.add_argument("--bad-rows", choices=("error", "drop"), default="error")
 
 
 def lost_columns(row: dict, names: Iterable[str], messages: list[dict]) -> list[str]:

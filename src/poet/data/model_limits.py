@@ -23,7 +23,9 @@ def needs(config: dict, name: str) -> list[Need]:
     found = [("preference.max_length", longest, False)]
     if "sft" in setting:
         found.append(("sft.max_length", setting["sft"]["max_length"], False))
-    if _trains_reward_model(config, setting):
+    judges = {*setting["annotators"], setting.get("analysis", {}).get("annotator")} - {None}
+    used = [config["annotators"][judge] for judge in judges]
+    if any(each["kind"] == "reward_model" and "name" not in each for each in used):
         found.append(("reward_model.max_length", setting["reward_model"]["max_length"], False))
     if "analysis" in setting:  # prefixes of pairs, and of answers, are completed
         own = max(setting["analysis"]["own_prefix_lengths"])
@@ -43,12 +45,6 @@ def add_needs(parser: argparse.ArgumentParser) -> None:
     """Add the flag ``--needs`` to a program that checks a model."""
     said = "what the setting asks of its positions: JSON, see poet.data.model_limits.needs"
     parser.add_argument("--needs", type=json.loads, default=[], help=said)
-
-
-def _trains_reward_model(config: dict, setting: dict) -> bool:
-    names = [*setting["annotators"], setting.get("analysis", {}).get("annotator")]
-    used = [config["annotators"][name] for name in names if name is not None]
-    return any(each["kind"] == "reward_model" and "name" not in each for each in used)
 
 
 def positions(config: dict) -> int | None:

@@ -207,9 +207,7 @@ def write_parquet(
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", required=True, help="resolved record: JSON or a file of it")
-    parser.add_argument(
-        "--dataset", help="folder of the hub's data set, where the record names one"
-    )
+    parser.add_argument("--dataset", help="folder of the hub's, where the record names one")
     parser.add_argument("--alpacaeval", help="folder of AlpacaEval's; default: the test prompts")
     parser.add_argument("--pairs", required=True, help="output: pairs.parquet")
     parser.add_argument("--corpus", required=True, help="output: corpus.parquet")

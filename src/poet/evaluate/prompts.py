@@ -93,16 +93,11 @@ def read_gamed(path: str | Path, n_prompts: int):
 
 def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
     """The flags that :func:`read_benchmark` reads."""
-    parser.add_argument(
-        "--prompts", help="the benchmark in its order, .json(l)(.gz); default: AlpacaEval 2, locked"
-    )
+    parser.add_argument("--prompts", help="in order, .json(l)(.gz); default: AlpacaEval 2, locked")
     gamed = parser.add_mutually_exclusive_group()
     gamed.add_argument("--gamed", help="its df_gamed.csv; default: AlpacaEval 2's, locked")
-    gamed.add_argument(
-        "--without-gamed",
-        action="store_true",
-        help="own data, which has no such rows: a regression of our own, under its own name",
-    )
+    said = "own data, which has no such rows: a regression of our own, under its own name"
+    gamed.add_argument("--without-gamed", action="store_true", help=said)
     parser.add_argument("--lock", default=str(LOCK), help="default: paper/hub.lock.yaml, from here")
 
 

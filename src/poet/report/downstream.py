@@ -53,7 +53,9 @@ def rows_of(results: dict[tuple[str, str], list[dict]], gains=()) -> list[dict]:
             row["chat_template"] = "yes" if models[0].get("apply_chat_template") else "no"
         row |= dict.fromkeys(("average", *GAIN), "")
         primary = []
-        for task in _top_level(models[0]):
+        # Tasks and groups that were asked for, without the members of groups.
+        members = {task for group in models[0]["group_subtasks"].values() for task in group}
+        for task in [task for task in models[0]["results"] if task not in members]:
             metrics = _metrics(models[0]["results"][task])
             for metric in metrics:
                 row |= _summary(task, metric, [model["results"][task] for model in models])
@@ -90,12 +92,6 @@ def _gains(averages: dict[str, list[float]], gains) -> dict[str, dict[str, str]]
         numbers = (gain, *test.confidence_interval(0.95), p_holm)
         found[method] = {c: fixed(float(n), SHARE) for c, n in zip(GAIN, numbers, strict=True)}
     return found
-
-
-def _top_level(result: dict) -> list[str]:
-    """The tasks and groups that were asked for, without the members of groups."""
-    members = {child for children in result["group_subtasks"].values() for child in children}
-    return [task for task in result["results"] if task not in members]
 
 
 def _metrics(found: dict) -> list[str]:

@@ -35,7 +35,8 @@ def table(path: str | Path) -> dict:
     layout = tables.layout(name, [*rows[0]])
     heading = layout.headings(rows)
     values = {text: [row[layout.shown[text][0]] for row in rows] for text in heading}
-    numeric = {text: all(map(_is_number, values[text])) for text in heading}
+    number = re.compile(r"(-?\d+(\.\d+)?)?")
+    numeric = {text: all(map(number.fullmatch, values[text])) for text in heading}
     return {
         **_titled(name),
         "heading": [{"text": text, "numeric": numeric[text]} for text in heading],
@@ -50,10 +51,6 @@ def table(path: str | Path) -> dict:
             for i, row in enumerate(rows)
         ],
     }
-
-
-def _is_number(text: str) -> bool:
-    return re.fullmatch(r"(-?\d+(\.\d+)?)?", text) is not None
 
 
 def figure(path: str | Path) -> dict:
