@@ -6,6 +6,7 @@ accuracies, over prompts and over instructions.
 
 import copy
 import csv
+import importlib
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from poet.config import load
 from poet.evaluate import questions, summary, verdicts
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import PROGRAM, Benchmark, Metric, mean, share
+from poet.evaluate.records import records
 from poet.files import UserError, read_json, read_jsonl, write_json, write_jsonl
 from poet.grid import judging, members, paths
 from poet.hub.wanted import repositories
@@ -193,6 +195,17 @@ def test_the_configuration_takes_it_like_the_others(registered, tmp_path):
 def test_a_configuration_without_it_does_not_know_it(tmp_path):
     with pytest.raises(UserError, match="unknown key tiny_ifeval"):
         load(settings(tmp_path, {"prompts": {"path": "q", "column": "p"}}))
+
+
+def test_a_new_module_of_a_package_is_found_by_its_record(tmp_path, monkeypatch):
+    (tmp_path / "shelf").mkdir()
+    record = "from types import SimpleNamespace\nK = SimpleNamespace(name='{}')"
+    for name, text in (("b", record), ("__init__", ""), ("helper", ""), ("a", record)):
+        (tmp_path / "shelf" / f"{name}.py").write_text(text.format(name))
+    monkeypatch.syspath_prepend(tmp_path)
+    found = records("shelf", [str(tmp_path / "shelf")], "K")
+    assert [*found] == ["a", "b"]
+    assert found["b"] is importlib.import_module("shelf.b").K
 
 
 def test_the_registries_load_no_library():

@@ -72,4 +72,4 @@ def ask(name: str, settings: dict, configs: dict, model: None) -> Iterator[Api]:
         yield Api(name, settings, store)
 
 
-API = Kind("api", SCHEMA, ask=ask, bought=True)
+KIND = Kind("api", SCHEMA, ask=ask, bought=True)

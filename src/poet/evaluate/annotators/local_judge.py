@@ -226,4 +226,4 @@ def beforehand(
     return {"model": called, "longest": longest}
 
 
-LOCAL_JUDGE = Kind("local_judge", SCHEMA, ask=ask, loads=True, check=check, beforehand=beforehand)
+KIND = Kind("local_judge", SCHEMA, ask=ask, loads=True, check=check, beforehand=beforehand)

@@ -28,4 +28,4 @@ def unfit(annotator: dict, setting: dict) -> str | None:
     return None
 
 
-ORACLE = Kind("oracle", {}, judge=oracle, scalar=True, unfit=unfit)
+KIND = Kind("oracle", {}, judge=oracle, scalar=True, unfit=unfit)

@@ -110,4 +110,4 @@ def _difference(other: dict | None, row: dict, source: str) -> str:
     )
 
 
-REPLAY = Kind("replay", SCHEMA, judge=replay, beforehand=beforehand)
+KIND = Kind("replay", SCHEMA, judge=replay, beforehand=beforehand)

@@ -137,7 +137,7 @@ def beforehand(name: str, settings: dict, model: str | None, rows, needs) -> dic
     return {"model": settings["name"]}
 
 
-REWARD_MODEL = Kind(
+KIND = Kind(
     "reward_model", SCHEMA, judge=reward_model, scalar=True, loads=True, unfit=unfit, check=check,
     beforehand=beforehand,
 )  # fmt: skip

@@ -1,6 +1,5 @@
-"""Further benchmarks: a record for each. Importing them loads no library that counts or judges."""
+"""Further benchmarks: each module's ``BENCHMARK``. Importing them loads no library that counts."""
 
-from poet.evaluate.benchmarks.arena import ARENA
-from poet.evaluate.benchmarks.safety import SAFETY
+from poet.evaluate.records import records
 
-BENCHMARKS = {benchmark.name: benchmark for benchmark in (SAFETY, ARENA)}
+BENCHMARKS = records(__name__, __path__, "BENCHMARK")

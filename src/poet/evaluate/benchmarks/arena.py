@@ -103,7 +103,7 @@ def details(verdicts: Verdicts, won: float) -> dict:
     return {"elo_gap": elo_gap(won / 100), "verdicts": dict(counts)}
 
 
-ARENA = Benchmark(
+BENCHMARK = Benchmark(
     name="arena",
     title="Arena-Hard",
     measures="the share of battles won against the baseline's answers, which a judge of five-level "

@@ -55,7 +55,7 @@ def score(verdicts: Verdicts):
     return mean(verdicts, is_safe)
 
 
-SAFETY = Benchmark(
+BENCHMARK = Benchmark(
     name="safety",
     title="Safety rate",
     measures="the share of answers that a judge of single answers calls safe",
