@@ -31,7 +31,7 @@ define answer
 $(if $(filter -n --dry-run,$(value ARGS)),,@if [ -f results/report/answer.txt ]; then echo; cat results/report/answer.txt; fi)
 endef
 
-.PHONY: benchmark benchmark-gpu lock plan results diagnose worlds ablation sweep tables report test lint pins clean-venv cluster vllm
+.PHONY: benchmark benchmark-gpu lock plan results diagnose worlds ablation sweep tables report test test-quick lint pins clean-venv cluster vllm
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -88,6 +88,10 @@ benchmark-gpu: .venv/.installed
 
 test: .venv/.installed lint
 	$(BIN)/python -m pytest
+
+# Without the tests that run workflows, a browser or a cluster.
+test-quick: .venv/.installed lint
+	$(BIN)/python -m pytest $(addprefix --ignore=tests/,workflow browser cluster)
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
