@@ -3,19 +3,23 @@
 import re
 from pathlib import Path
 
-from test_floors import FLOORS, MODULES, room
+from test_floors import FLOORS, IMPORTS, MODULES, room
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "CONTRIBUTING.md").read_text()
 
 
-def test_the_map_has_every_room_once_from_the_ground_up():
+def test_the_map_has_every_room_once_in_the_order_of_imports():
     (table,) = re.findall(r"^\| in `src/poet` \|.*\n\|[-|]+\n((?:\|.*\n)+)", TEXT, re.MULTILINE)
     named = re.findall(r"^\| `(\w+)(?:\.py|/)` \| \S", table, re.MULTILINE)
     assert len(named) == table.count("\n")
     assert sorted(named) == sorted({room(module) for module in MODULES} - {""})
     floors = [next(n for n, names in enumerate(FLOORS) if name in names) for name in named]
     assert floors == sorted(floors)
+    place = {name: number for number, name in enumerate([*named, ""])}
+    for module, others in IMPORTS.items():  # also within a floor
+        above = {other for other in others if place[room(other)] > place[room(module)]}
+        assert above == set(), module
 
 
 def test_the_folders_beside_it_are_there():
