@@ -179,13 +179,14 @@ if not ARCHIVED:
             settings=lambda w: judging.settings(CONFIG, w.annotator),
             content=lambda w: judging.content(CONFIG, w.annotator),
             model=lambda w, input: given("--model", input.model),
+            benchmark=lambda w: given("--benchmark", w.get("benchmark")),
         resources:
             mem_mb=4000,
             runtime=240,
             gpu=0,
         shell:
             "python -m poet.devices {resources.gpu} "
-            "poet.evaluate.annotate --record {params.record:q} "
+            "poet.evaluate.annotate {params.benchmark} --record {params.record:q} "
             "--annotator {wildcards.annotator} "
             "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
             "--generations {input.generations} --output {output.annotations} --usage {output.usage} "
@@ -259,37 +260,25 @@ if not ARCHIVED:
         benchmark:
             "results/benchmarks/answer_questions/{benchmark}-{setting}-{method}.tsv"
 
-    rule judge_answers:
-        """A verdict on every answer, by an annotator or by the benchmark's own program."""
+    # A verdict on every answer to a further benchmark, by an annotator or by the benchmark's own program.
+    use rule annotate as judge_answers with:
         input:
             prompts="results/{benchmark}/{setting}/prompts.jsonl",
             generations=per_seed("results/{benchmark}/{setting}/answers/{method}/seed-{seed}.json"),
             model=lambda w: judging.model(CONFIG, w.annotator, w.setting),
             checked=lambda w: judging.check(CONFIG, w.annotator, w.setting, w.benchmark),
         output:
-            verdicts=per_seed("results/{benchmark}/{setting}/{annotator}/{method}/seed-{seed}.json"),
+            annotations=per_seed(
+                "results/{benchmark}/{setting}/{annotator}/{method}/seed-{seed}.json"
+            ),
             usage="results/{benchmark}/{setting}/{annotator}/{method}/usage.json",
         log:
             "results/logs/judge_answers/{benchmark}-{setting}-{annotator}-{method}.log",
         benchmark:
             "results/benchmarks/judge_answers/{benchmark}-{setting}-{annotator}-{method}.tsv"
+        priority: 0
         wildcard_constraints:
             annotator=alternatives(members.judges(CONFIG) - BOUGHT),
-        params:
-            record=record("annotate"),
-            settings=lambda w: judging.settings(CONFIG, w.annotator),
-            content=lambda w: judging.content(CONFIG, w.annotator),
-            model=lambda w, input: given("--model", input.model),
-        resources:
-            mem_mb=4000,
-            runtime=240,
-            gpu=0,
-        shell:
-            "python -m poet.devices {resources.gpu} "
-            "poet.evaluate.verdicts {wildcards.benchmark} --record {params.record:q} "
-            "--annotator {wildcards.annotator} --settings {params.settings:q} {params.model} "
-            "--prompts {input.prompts} --generations {input.generations} "
-            "--output {output.verdicts} --usage {output.usage} 2>&1 | tee {log} >&2"
 
     use rule judge_answers as buy_verdicts with:
         localrule: True

@@ -45,7 +45,7 @@ def trained(job: dict, folder: str) -> dict:
     from poet.train.trainer import PreferenceTrainer
 
     torch.set_num_threads(1)
-    common = common_arguments(job["global_batch_size"], job["per_device"])
+    common = common_arguments({**job, "per_device_batch_size": job["per_device"]})
     trainer = PreferenceTrainer(
         model=AutoModelForCausalLM.from_pretrained(job["model"]),
         args=DPOConfig(

@@ -21,6 +21,7 @@ from poet.files import (
     publish,
     read_json,
     read_jsonl,
+    record_parser,
     remove,
     write_json,
     write_jsonl,
@@ -235,6 +236,20 @@ def test_records_come_inline_or_from_a_file(tmp_path):
         load_record(str(tmp_path / "absent.json"))
     with pytest.raises(UserError, match='{"setting": is not valid JSON'):
         load_record('{"setting":')
+
+
+def test_programs_take_a_record_and_an_output(tmp_path, capsys):
+    write_json({"setting": "world"}, tmp_path / "record.json")
+    parser = record_parser("Train it.\n\nWith pairs.", "model folder")
+    args = parser.parse_args(["--output", "out", "--record", str(tmp_path / "record.json")])
+    assert (args.record, args.output) == ({"setting": "world"}, "out")
+    assert parser.description == "Train it."
+    with pytest.raises(UserError, match="absent.json does not exist"):
+        parser.parse_args(["--output", "out", "--record", str(tmp_path / "absent.json")])
+    for flags in (["--output", "out"], ["--record", "{}"]):
+        with pytest.raises(SystemExit):
+            parser.parse_args(flags)
+    assert "required: --output" in capsys.readouterr().err
 
 
 def test_user_errors_end_without_a_traceback(capsys):

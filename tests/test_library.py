@@ -57,7 +57,8 @@ def data_of(form):
 
 def arguments(folder, **kwargs):
     """One step on all pairs at a time, so that their order does not matter."""
-    common = {**common_arguments(8, 8), "logging_steps": 1}
+    sizes = {"global_batch_size": 8, "per_device_batch_size": 8}
+    common = {**common_arguments(sizes), "logging_steps": 1}
     return DPOConfig(str(folder), num_train_epochs=3, learning_rate=1e-3, **common, **kwargs)
 
 

@@ -61,7 +61,7 @@ def claim(count: int, found: list[str], folder: Path) -> list[str]:
     folder.mkdir(mode=0o700, exist_ok=True)
     waiting = False
     while True:
-        held = []
+        held = {}
         for name in found:
             lock = os.open(folder / f"{name.replace('/', '-')}.lock", os.O_RDWR | os.O_CREAT, 0o600)
             try:
@@ -69,12 +69,12 @@ def claim(count: int, found: list[str], folder: Path) -> list[str]:
             except BlockingIOError:
                 os.close(lock)
                 continue
-            held.append((name, lock))
+            held[name] = lock
             if len(held) == count:
-                for _, lock in held:
+                for lock in held.values():
                     os.set_inheritable(lock, True)
-                return [name for name, _ in held]
-        for _, lock in held:  # all or none: two jobs must not wait for each other
+                return [*held]
+        for lock in held.values():  # all or none: two jobs must not wait for each other
             os.close(lock)
         if not waiting:
             print(f"waiting for {count} of the GPUs {', '.join(found)}", file=sys.stderr)

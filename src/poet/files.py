@@ -18,6 +18,7 @@ import shutil
 import stat
 import sys
 import zlib
+from argparse import ArgumentParser
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -206,6 +207,20 @@ def load_record(text: str) -> dict:
         raise UserError(f"record {text} does not exist; expected JSON or its file") from None
     except json.JSONDecodeError as error:
         raise UserError(f"record {text[:100]} is not valid JSON: {error}") from None
+
+
+def record_parser(doc: str, output: str) -> ArgumentParser:
+    """The parser of a program that works by a record and writes ``--output``.
+
+    ``doc`` is the module's docstring, whose first line describes it. ``args.record`` is the record
+    itself, see :func:`load_record`.
+    """
+    parser = ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument(
+        "--record", type=load_record, required=True, help="resolved record: JSON or its file"
+    )
+    parser.add_argument("--output", required=True, help=output)
+    return parser
 
 
 def named_files(entries: Iterable[list[str]], flag: str, names: int = 1) -> dict:

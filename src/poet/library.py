@@ -106,18 +106,17 @@ def equal_length(
         part = part.with_format(None)  # arrays and tensors are no messages
         names = part.column_names or [*next(iter(part), ())]  # a stream may not know its columns
         check_columns({*names}, "the data set", layout)
-        options = {"num_proc": num_proc}
-        if isinstance(part, IterableDataset):
-            if num_proc or bad_rows == "drop":
-                raise UserError(
-                    "num_proc and bad_rows='drop' need a Dataset, found an IterableDataset, whose "
-                    "rows are not known beforehand; make one with Dataset.from_list(list(stream))"
-                )
-            options = {}
-        elif bad_rows == "drop":
-            part = _without_bad_rows(part, layout, chat)
+        options = {}
         if isinstance(part, Dataset):
+            if bad_rows == "drop":
+                part = _without_bad_rows(part, layout, chat)
             check_together(_Examples(part, layout), "the data set")
+            options = {"num_proc": num_proc}
+        elif num_proc or bad_rows == "drop":
+            raise UserError(
+                "num_proc and bad_rows='drop' need a Dataset, found an IterableDataset, whose "
+                "rows are not known beforehand; make one with Dataset.from_list(list(stream))"
+            )
         removed = [name for name in names if name in used]
         return part.map(convert, batched=True, with_indices=True, remove_columns=removed, **options)
 

@@ -41,9 +41,11 @@ _LOOK = {
 _INIT = tqdm.__init__
 
 
-def track(iterable: Iterable | None = None, total: int | None = None, label: str = "") -> tqdm:
+def track(
+    iterable: Iterable | None = None, total: int | None = None, label: str = "", shown: bool = True
+) -> tqdm:
     """A progress bar over ``iterable`` (or advanced by ``update``), one line every five seconds."""
-    return tqdm(iterable, total=total, desc=label, delay=0, **_LOOK)
+    return tqdm(iterable, total=total, desc=label, delay=0, disable=not shown, **_LOOK)
 
 
 def calm_libraries() -> None:

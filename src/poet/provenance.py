@@ -8,35 +8,38 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-# What is imported under one name may be installed under another.
-PACKAGES = {
-    "poet": "poet-workflow",
-    "torch": "torch",
-    "transformers": "transformers",
-    "trl": "trl",
-    "datasets": "datasets",
-    "alpaca_eval": "alpaca-eval",
-    "lm_eval": "lm-eval",
-    "snakemake": "snakemake",
-}
+PACKAGES = ("torch", "transformers", "trl", "datasets", "alpaca_eval", "lm_eval", "snakemake")
 
 
 def provenance() -> dict:
     """Where the running program's output comes from; no time, host name, home path or environment.
 
     Returns:
-        What :func:`version` says; ``versions`` of python and of :data:`PACKAGES`, None where not
-        installed; ``hardware`` (:func:`hardware`); ``command`` (:func:`command`).
+        What :func:`version` says; ``versions`` of python, poet and :data:`PACKAGES`, None where not
+        installed; ``hardware``: CPU model, logical cores, memory in GiB and GPU names, None where
+        torch was not imported; ``command``, the program and its arguments without machine paths.
     """
+    found = {"poet": _installed("poet-workflow"), **{name: _installed(name) for name in PACKAGES}}
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    torch = sys.modules.get("torch")
+    hardware = {
+        "cpu": _cpu("model name"),
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory / 2**30, 1),
+        "gpus": torch and [*map(torch.cuda.get_device_name, range(torch.cuda.device_count()))],
+    }
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
     return {
         **version(),
-        "versions": versions(),
-        "hardware": hardware(),
-        "command": command(sys.argv[1:]),
+        "versions": {"python": platform.python_version(), **found},
+        "hardware": hardware,
+        "command": " ".join([program, *map(_without_machine, sys.argv[1:])]),
     }
 
 
@@ -70,40 +73,16 @@ def value_digest(value) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def versions() -> dict[str, str | None]:
-    """Installed versions of python and of the packages that numbers depend on."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for name, distribution in PACKAGES.items():
-        try:
-            found[name] = metadata.version(distribution)
-        except metadata.PackageNotFoundError:
-            found[name] = None
-    return found
-
-
-def hardware() -> dict:
-    """CPU model, logical cores, memory in GiB, GPU names (None where torch was not imported)."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {
-        "cpu": _cpu("model name"),
-        "cores": os.cpu_count(),
-        "memory_gib": round(memory / 2**30, 1),
-        "gpus": _gpus(),
-    }
-
-
-def command(arguments: list[str]) -> str:
-    """The running program and its ``arguments``, without machine paths.
-
-    An absolute path below the working folder becomes relative, any other keeps its last part only;
-    inline JSON is replaced by its length, since the record it holds is written beside it anyway.
-    """
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    program = f"python -m {spec.name}" if spec else Path(sys.argv[0]).name
-    return " ".join([program, *map(_without_machine, arguments)])
+def _installed(distribution: str) -> str | None:
+    with suppress(metadata.PackageNotFoundError):
+        return metadata.version(distribution)
 
 
 def _without_machine(argument: str) -> str:
+    """A program's argument: a path below the working folder is relative, of others the last part.
+
+    Inline JSON is replaced by its length, since the record it holds is written beside it anyway.
+    """
     if argument.lstrip().startswith(("{", "[")):
         return f"<json, {len(argument)} characters>"
     flag, equals, value = argument.rpartition("=")
@@ -141,18 +120,9 @@ def processor() -> str:
 
 def _cpu(key: str) -> str:
     """What the kernel says of the CPU."""
-    try:
+    with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             name, _, value = line.partition(":")
             if name.strip() == key:
                 return value.strip()
-    except OSError:
-        pass
     return platform.processor() or platform.machine()
-
-
-def _gpus() -> list[str] | None:
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return None
-    return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]

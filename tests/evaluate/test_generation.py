@@ -19,7 +19,7 @@ from poet.data.encoding import encode
 from poet.data.templates import Chat, render_prompts, template_hash
 from poet.evaluate import sampling as samplers
 from poet.evaluate.generation import main
-from poet.evaluate.sampling import closed, described, sample, sample_continuous
+from poet.evaluate.sampling import described, sample, sample_continuous
 from poet.files import UserError, read_json, write_json, write_jsonl
 from poet.train.scratch import make_model
 
@@ -488,12 +488,12 @@ def test_an_answer_ends_with_the_text_that_closes_a_turn(tmp_path, closing):
 def test_what_follows_the_closing_text_is_no_part_of_an_answer(pieces):
     tokenizer, text = CLOSING.tokenizer, "".join(pieces)
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    ((kept, reason),) = closed(CLOSING, [(ids, "length")])
+    (row,) = described(CLOSING, [(ids, "length")])
+    kept, reason = row["token_ids"], row["finish_reason"]
     head, found, _ = text.partition("\n### End")
     assert reason == ("stop" if found else "length")
     assert kept == ids[: len(kept)] and tokenizer.decode(kept).startswith(head + found)
     assert not found or "\n### End" not in tokenizer.decode(kept[:-1])
-    (row,) = described(CLOSING, [(kept, reason)])
     assert row["output"] == head and row["n_tokens"] == len(kept)
 
 

@@ -74,7 +74,7 @@ def test_how_trainings_are_launched(config, monkeypatch):
         before.check_trainings([job("train", resources=several)], config, deployed=True)
     before.check_trainings([job("sft", resources=several)], config, deployed=True)
     config["settings"]["world"]["preference"]["optim"] = "adamw_bnb_8bit"
-    monkeypatch.setattr("poet.train.requirements.find_spec", lambda name: None)
+    monkeypatch.setattr("poet.train.arguments.find_spec", lambda name: None)
     with pytest.raises(UserError, match="bitsandbytes is not installed"):
         before.check_trainings([job("train")], config, deployed=False)
     before.check_trainings([job("train")], config, deployed=True)

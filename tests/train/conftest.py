@@ -61,7 +61,8 @@ def training_arguments(tmp_path):
     """DPOConfig for global batches of BATCH pairs, with a line of log per step."""
 
     def make(per_device=BATCH, cls=DPOConfig, **kwargs):
-        common = {**common_arguments(BATCH, per_device), "logging_steps": 1, "max_length": None}
+        sizes = {"global_batch_size": BATCH, "per_device_batch_size": per_device}
+        common = {**common_arguments(sizes), "logging_steps": 1, "max_length": None}
         kwargs = {"learning_rate": 1e-2, "num_train_epochs": 1, "seed": 3, **kwargs}
         return cls(output_dir=str(tmp_path), **common | kwargs)
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig
 from trl import DPOConfig
 
 from poet.files import UserError
-from poet.train import preference, requirements
+from poet.train import arguments, preference
 from poet.train.arguments import common_arguments
 from poet.train.forward import choose_forward
 from poet.train.packing import add_packed_forward, packed_logps
@@ -45,6 +45,7 @@ def rows():
 
 def trainer_of(model, start, rows, folder, forward, objective="dpo", **kwargs):
     per_device = None if forward == "packed" else BATCH // 2
+    sizes = {"global_batch_size": BATCH, "per_device_batch_size": per_device}
     return PreferenceTrainer(
         model=model,
         args=DPOConfig(
@@ -53,7 +54,7 @@ def trainer_of(model, start, rows, folder, forward, objective="dpo", **kwargs):
             num_train_epochs=1,
             max_length=None,
             seed=3,
-            **{**common_arguments(BATCH, per_device), "logging_steps": 1},
+            **{**common_arguments(sizes), "logging_steps": 1},
         ),
         forward=forward,
         objective=objective,
@@ -162,6 +163,6 @@ def test_model_that_cannot_be_packed_is_padded(capsys):
 
 def test_optimizer_that_is_not_installed_is_refused(monkeypatch, tmp_path):
     record = {"optim": "adamw_bnb_8bit", "global_batch_size": 4, "per_device_batch_size": 2}
-    monkeypatch.setattr(requirements, "find_spec", lambda name: None)
+    monkeypatch.setattr(arguments, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="bitsandbytes is not installed"):
         preference.make_arguments(record, "packed", tmp_path)

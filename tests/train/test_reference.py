@@ -16,8 +16,7 @@ from poet.data.tokenization import pair_hash, tokenize_file
 from poet.data.truncation import truncate_table
 from poet.files import UserError
 from poet.methods.truncation import name_of
-from poet.train.onednn import from_metadata
-from poet.train.reference import MODEL_KEY, attach, compute, main, model_digest
+from poet.train.reference import MODEL_KEY, PRODUCTS_KEY, attach, compute, main, model_digest
 from poet.train.scratch import train_tokenizer
 
 ROOT = Path(__file__).parents[2]
@@ -104,7 +103,8 @@ def test_the_program_writes_what_is_attached(folder, tokens, cache, tmp_path, fo
         + ["--model", str(folder), "--output", str(tmp_path / "reference.parquet")]
     )
     written = pq.read_table(tmp_path / "reference.parquet")
-    assert from_metadata(written.schema.metadata) == {"asked": "torch", "by": "torch"}
+    products = json.loads(written.schema.metadata[PRODUCTS_KEY])
+    assert products == {"asked": "torch", "by": "torch"}
     assert written.schema == cache.schema and written["pair_hash"].equals(cache["pair_hash"])
     for name in ("ref_chosen_logps", "ref_rejected_logps"):
         for found, expected in zip(written[name].to_pylist(), cache[name].to_pylist(), strict=True):

@@ -17,9 +17,8 @@ from poet.data.ends import configured_ends
 from poet.files import UMASK, UserError, read_json, write_json
 from poet.train import preference
 from poet.train.arguments import common_arguments
-from poet.train.card import write_card
 from poet.train.checkpoints import SIGNALS
-from poet.train.run import explained
+from poet.train.run import explained, write_card
 from poet.train.trainer import PreferenceTrainer
 from training_runs import arguments, make_inputs, record_of
 
@@ -129,7 +128,8 @@ def test_tensorboard_has_training_and_evaluation(trained):
 def test_autocast_where_the_hardware_has_it(monkeypatch, dtype, cuda, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: cuda)
-    assert common_arguments(8, 4, dtype)["bf16"] is expected
+    settings = {"global_batch_size": 8, "per_device_batch_size": 4, "dtype": dtype}
+    assert common_arguments(settings)["bf16"] is expected
 
 
 def test_gradient_checkpointing_changes_no_weight(inputs, tmp_path):

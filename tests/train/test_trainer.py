@@ -166,4 +166,4 @@ def test_batch_that_does_not_divide_is_refused():
     with pytest.raises(
         UserError, match="global_batch_size 4 is not a multiple of 1 processes x per"
     ):
-        common_arguments(4, 3)
+        common_arguments({"global_batch_size": 4, "per_device_batch_size": 3})

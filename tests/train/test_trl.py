@@ -23,6 +23,7 @@ BETA = 0.1
 class PretokenizedDPO(DPOTrainer):
     """TRL's trainer on token ids, in the order of ours: no second tokenization or shuffle."""
 
+    packed = False
     _get_train_sampler = PreferenceTrainer._get_train_sampler
 
     def _prepare_dataset(self, dataset, *args, **kwargs):

@@ -30,13 +30,7 @@ from poet.evaluate.length_control import (
     offline_regression,
     refit,
 )
-from poet.evaluate.prompts import (
-    add_benchmark_flags,
-    read_benchmark,
-    read_rows,
-    require,
-    some,
-)  # fmt: skip
+from poet.evaluate.prompts import add_benchmark_flags, read_benchmark, read_rows, require, some
 from poet.files import UserError, cli, write_json
 from poet.provenance import version
 
@@ -101,10 +95,12 @@ def _check_rows(rows: Sequence[dict], source: str | Path) -> None:
     for number, row in enumerate(rows):
         if not all(isinstance(row[column], str) for column in COLUMNS[:3]):
             raise UserError(f"{source}, row {number}: instruction and outputs must be strings")
-        if not _failed(row) and not _is_preference(row["preference"]):
+        found = row["preference"]
+        a_number = isinstance(found, int | float) and not isinstance(found, bool)
+        if not _failed(row) and not (a_number and (found == 0 or 1 <= found <= 2)):
             raise UserError(
-                f"{source}, row {number}: preference {row['preference']!r}; expected a number from"
-                " 1 (the reference is better) to 2 (the model is better)"
+                f"{source}, row {number}: preference {found!r}; expected a number from 1 (the "
+                "reference is better) to 2 (the model is better)"
             )
     for column in ("generator_1", "generator_2"):
         if len(names := sorted({str(row[column]) for row in rows})) > 1:
@@ -114,11 +110,6 @@ def _check_rows(rows: Sequence[dict], source: str | Path) -> None:
 def _failed(row: dict) -> bool:
     preference = row["preference"]
     return preference is None or (isinstance(preference, float) and math.isnan(preference))
-
-
-def _is_preference(found) -> bool:
-    number = isinstance(found, int | float) and not isinstance(found, bool)
-    return number and (found == 0 or 1 <= found <= 2)
 
 
 def score(
@@ -176,12 +167,10 @@ def score(
         if fitted:
             own = list(fitted[0].feature_names_in_).index(OWN_TERM)
             strength, degenerate = float(fitted[0].C_[0]), fitted[0].coef_[0][own] == 0
-    lc_key, lc_error_key = LC_KEYS[kind]
     scores = {
         "win_rate": float(metrics["win_rate"]),
         "standard_error": float(metrics["standard_error"]),
-        lc_key: float(lc),
-        lc_error_key: float(lc_error),
+        **dict(zip(LC_KEYS[kind], (float(lc), float(lc_error)), strict=True)),
         "degenerate": bool(degenerate),
         "discrete_win_rate": float(metrics["discrete_win_rate"]),
         "avg_length": int(frame["output_2"].str.len().mean()),

@@ -1,20 +1,22 @@
-"""Annotate a method's outputs against the reference outputs, whoever judges.
+"""Annotate a method's answers, whoever judges: against the reference's, or for a benchmark.
 
-The rows come out in alpaca-eval's ``annotations.json`` format, and every prompt is annotated or
-the program fails.
+Pairs come out in alpaca-eval's ``annotations.json`` format; what is asked and read for a further
+benchmark, and what a verdict says, is its record (:mod:`poet.evaluate.benchmarks`). Every prompt is
+annotated or the program fails.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from poet.evaluate import judges
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.annotators.kind import Judge
-from poet.evaluate.benchmarks import arena
+from poet.evaluate.benchmarks import BENCHMARKS, arena
+from poet.evaluate.benchmarks.record import PROGRAM, Benchmark
 from poet.evaluate.prompts import read_rows, require
 from poet.files import UserError, cli, load_record, write_json
 from poet.provenance import version
@@ -68,33 +70,52 @@ def pair_up(prompts: Sequence[dict], generations: Sequence[dict], source, refere
     ]
 
 
+def rows_to_judge(
+    prompts: Sequence[dict], generations: Sequence[dict], source, benchmark: Benchmark | None, name
+) -> list[dict]:
+    """What is judged, in the prompts' order: what a benchmark's ``judge`` takes, or else pairs.
+
+    ``name``: of the reference, where there is no benchmark. Errors as :func:`match`.
+    """
+    if not benchmark or benchmark.baseline:
+        name = prompts[0]["reference_name"] if benchmark else name
+        return pair_up(prompts, generations, source, name)
+    columns = ("index", "instruction", "output", "generator")
+    return [
+        {column: made[column] for column in columns}
+        | {column: prompt[column] for column in benchmark.columns}
+        for prompt, made in zip(prompts, match(prompts, generations, source), strict=True)
+    ]
+
+
 def annotate(name: str, judge: Judge, prompts: Sequence[dict], methods: Sequence[list[dict]]):
-    """Annotate several lists of pairs (one per seed) at once.
+    """Annotate several lists of rows (one per seed) at once.
 
     Args:
         name: what stands in the annotations' column ``annotator``.
         prompts: rows of prompts.jsonl.
-        methods: per seed, what :func:`pair_up` returns.
+        methods: per seed, what :func:`pair_up` or :func:`rows_to_judge` returns.
 
     Returns:
-        Per seed the same rows in the same order, with annotator, preference and what else the judge
-        tells.
+        Per seed the same rows in the same order, with annotator and what the judge tells.
 
     Raises:
         UserError: a preference is no number in [1, 2].
     """
-    rows = [row for pairs in methods for row in pairs]
+    rows = [row for of_seed in methods for row in of_seed]
     annotated = []
     for row, found in zip(rows, judge(prompts, rows), strict=True):
-        preference = found["preference"]
-        if not isinstance(preference, int | float) or not 1 <= preference <= 2:
-            raise UserError(
-                f"prompt {row['index']}: the annotator's preference is {preference};"
-                f" expected a number in [1, 2] for {row['instruction'][:60]!r}"
-            )
-        annotated.append({**row, "annotator": name, **found, "preference": float(preference)})
+        annotated.append({**row, "annotator": name, **found})
+        if "preference" in found:
+            preference = found["preference"]
+            if not isinstance(preference, int | float) or not 1 <= preference <= 2:
+                raise UserError(
+                    f"prompt {row['index']}: the annotator's preference is {preference};"
+                    f" expected a number in [1, 2] for {row['instruction'][:60]!r}"
+                )
+            annotated[-1]["preference"] = float(preference)
     remaining = iter(annotated)
-    return [[next(remaining) for _ in pairs] for pairs in methods]
+    return [[next(remaining) for _ in of_seed] for of_seed in methods]
 
 
 def usage(name: str, kind: str, methods: Sequence[list[dict]]) -> dict:
@@ -102,15 +123,14 @@ def usage(name: str, kind: str, methods: Sequence[list[dict]]) -> dict:
 
     An answer that serves several rows counts once. Answers that were refused are in no row.
     """
-    rows = [row for annotated in methods for row in annotated]
-    answers = [answer for row in rows for answer in row.get("answers", [row])]
+    answers = judges.answers_of(methods)
     asked = {answer["request"]: answer for answer in answers if answer.get("request")}
     counted = list(asked.values()) or [a for a in answers if a.get("prompt_tokens") is not None]
     return {
         "annotator": name,
         "kind": kind,
-        "judge_models": sorted({a["judge_model"] for a in answers if a.get("judge_model")}),
-        "n_annotations": len(rows),
+        "judge_models": judges.judge_models(answers),
+        "n_annotations": sum(map(len, methods)),
         "n_calls": len(asked),
         "prompt_tokens": sum(answer["prompt_tokens"] for answer in counted),
         "completion_tokens": sum(answer["completion_tokens"] for answer in counted),
@@ -120,28 +140,31 @@ def usage(name: str, kind: str, methods: Sequence[list[dict]]) -> dict:
 
 
 @contextmanager
-def open_judge(name: str, settings: dict, model: str | None) -> Iterator[Judge]:
-    """The judge of pairs that a section ``annotators.NAME`` of the configuration describes.
+def open_judge(
+    name: str, settings: dict, model: str | None, read: Callable[..., list[dict]] | None = None
+) -> Iterator[Judge]:
+    """The judge that a section ``annotators.NAME`` of the configuration describes.
 
     Args:
         model: folder of its model, where the section names none (the reward model trained on the
             setting's pairs) or one of the hub's.
+        read: a benchmark's ``judge``, which asks a language model, or nobody where the section is
+            empty; by default pairs are judged.
 
     Raises:
         UserError: see the judges' modules.
     """
+    if not settings:
+        yield lambda prompts, rows: read(rows)
+        return
     kind = KINDS[settings["kind"]]
     if kind.judge:
         yield kind.judge(name, settings, model)
         return
     configs = judges.load_judge(settings["judge"])
-    reading = arena if arena.is_arena(configs) else judges
+    read = read or (arena if arena.is_arena(configs) else judges).annotate_pairs
     with kind.ask(name, settings, configs, model) as ask:
-
-        def judge(prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
-            return reading.annotate_pairs(rows, configs, ask)
-
-        yield judge
+        yield lambda prompts, rows: read(rows, configs, ask)
 
 
 def check_judge(configs: dict[str, dict]) -> None:
@@ -154,19 +177,12 @@ def check_judge(configs: dict[str, dict]) -> None:
     judges.check_places(configs, places, "annotators")
 
 
-def start_torch(kind: str, record: dict) -> None:
-    """Say how many threads torch may use, where a judge of this kind loads a model."""
-    if KINDS[kind].loads:
-        import torch
-
-        torch.set_num_threads(record["torch_threads"])
-
-
-def parse(parser: argparse.ArgumentParser, argv=None) -> argparse.Namespace:
-    """What every judging program is told: annotator, prompts, answers per seed, where to write."""
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--benchmark", choices=BENCHMARKS, help="default: the pairs of AlpacaEval")
     parser.add_argument("--record", required=True, help="resolved record: inline JSON or a file")
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
-    parser.add_argument("--settings", required=True, help="its section there, as JSON")
+    parser.add_argument("--settings", required=True, type=json.loads, help="its section, as JSON")
     parser.add_argument("--model", help="folder of its model, where it is not the section's `name`")
     parser.add_argument("--prompts", required=True, help="prompts.jsonl")
     parser.add_argument("--generations", required=True, nargs="+", help="one file per seed")
@@ -175,30 +191,23 @@ def parse(parser: argparse.ArgumentParser, argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if len(args.generations) != len(args.output):
         parser.error(f"{len(args.generations)} generations, but {len(args.output)} outputs")
-    return args
-
-
-def write(methods: Sequence[list[dict]], kind: str, args: argparse.Namespace) -> None:
-    """Write what a judging program found, a file per seed, and what it took."""
-    for rows, path in zip(methods, args.output, strict=True):
-        write_json(rows, path)
-    write_json(usage(args.annotator, kind, methods), args.usage)
-
-
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    args = parse(parser, argv)
-    record, settings = load_record(args.record), json.loads(args.settings)
-    prompts = read_rows(args.prompts)
-    require(prompts, ("index", "dataset", "instruction", "prompt", "reference"), args.prompts)
+    record, settings, prompts = load_record(args.record), args.settings, read_rows(args.prompts)
+    benchmark = BENCHMARKS.get(args.benchmark)
     methods = [
-        pair_up(prompts, read_rows(path), path, record["reference_name"])
+        rows_to_judge(prompts, read_rows(path), path, benchmark, record.get("reference_name"))
         for path in args.generations
     ]
-    start_torch(settings["kind"], record)
-    with open_judge(args.annotator, settings, args.model) as judge:
+    kind = settings.get("kind", PROGRAM)
+    if kind in KINDS and KINDS[kind].loads:
+        import torch
+
+        torch.set_num_threads(record["torch_threads"])
+    read = benchmark and benchmark.judge
+    with open_judge(args.annotator, settings, args.model, read) as judge:
         annotated = annotate(args.annotator, judge, prompts, methods)
-    write(annotated, settings["kind"], args)
+    for rows, path in zip(annotated, args.output, strict=True):
+        write_json(rows, path)
+    write_json(usage(args.annotator, kind, annotated), args.usage)
 
 
 if __name__ == "__main__":

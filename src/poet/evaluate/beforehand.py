@@ -64,33 +64,24 @@ def questions(record: dict, rows: list[dict], model: str, needs: list[Need]) -> 
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    kinds = parser.add_subparsers(dest="kind", required=True)
-    of_tasks, of_questions, of_judge = map(kinds.add_parser, ("tasks", "questions", "judge"))
-    of_tasks.add_argument(
-        "--dataset", nargs=2, action="append", default=[], metavar=("NAME", "FOLDER")
-    )
-    for each in (of_tasks, of_questions):
-        each.add_argument("--record", required=True, help="resolved record: JSON or its file")
-    of_tasks.add_argument("--model", help="the start model's folder, for its chat template")
-    for each in (of_questions, of_judge):
-        each.add_argument("--prompts", required=True, help="prompts.jsonl")
-        add_needs(each)
-    of_questions.add_argument("--model", required=True, help="the start model's folder")
-    of_judge.add_argument("--annotator", required=True, help="its name in the configuration")
-    of_judge.add_argument("--settings", required=True, help="its section there, as JSON")
-    of_judge.add_argument("--model", help="folder of its model, where it is not `name`")
-    for each in (of_tasks, of_questions, of_judge):
-        each.add_argument("--output", required=True, help="JSON: what was looked at")
+    parser.add_argument("what", choices=("tasks", "questions", "judge"))
+    parser.add_argument("--record", help="resolved record: JSON or its file; not of a judge")
+    parser.add_argument("--dataset", nargs=2, action="append", default=[], help="hub id, folder")
+    parser.add_argument("--model", help="folder of the start model, or of a judge's")
+    parser.add_argument("--prompts", help="prompts.jsonl, for questions and judges")
+    add_needs(parser)
+    parser.add_argument("--annotator", help="its name in the configuration")
+    parser.add_argument("--settings", type=json.loads, help="its section there, as JSON")
+    parser.add_argument("--output", required=True, help="JSON: what was looked at")
     args = parser.parse_args(argv)
-    if args.kind == "tasks":
+    if args.what == "tasks":
         found = tasks(load_record(args.record), dict(args.dataset), args.model)
-    elif args.kind == "questions":
+    elif args.what == "questions":
         rows = read_rows(args.prompts)
         found = questions(load_record(args.record), rows, args.model, args.needs)
     else:
-        settings, rows = json.loads(args.settings), read_rows(args.prompts)
-        look = KINDS[settings["kind"]].beforehand
-        found = look(args.annotator, settings, args.model, rows, args.needs)
+        look, rows = KINDS[args.settings["kind"]].beforehand, read_rows(args.prompts)
+        found = look(args.annotator, args.settings, args.model, rows, args.needs)
     write_json(found, args.output)
 
 

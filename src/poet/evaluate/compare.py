@@ -62,15 +62,12 @@ def read_scores(files: dict[str, list[str]]) -> dict[str, list[dict]]:
         UserError: a file is no such scores, has nothing to compare, or is on other prompts, or by
             another length control, than the first.
     """
-    scores = {name: [_read_score(path) for path in paths] for name, paths in files.items()}
-    kinds: dict[tuple, str] = {}
-    for name, paths in files.items():
-        for path, score in zip(paths, scores[name], strict=True):
-            kinds.setdefault((score["lc_kind"], score["compared"]["prompts"]), path)
+    found = {path: _read_score(path) for paths in files.values() for path in paths}
+    kinds = {(one["lc_kind"], one["compared"]["prompts"]): path for path, one in found.items()}
     if len(kinds) > 1:
         both = " and ".join(f"{path} ({kind}, prompts {of})" for (kind, of), path in kinds.items())
         raise UserError(f"{both} cannot be compared; expected one length control and one benchmark")
-    return scores
+    return {name: [found[path] for path in paths] for name, paths in files.items()}
 
 
 def _read_score(path: str) -> dict:
@@ -170,23 +167,35 @@ def gains(methods: dict[str, Method], pairs, n_prompts: int, true_reward: bool) 
     sides = [tuple(methods[name] for name in pair) for pair in pairs]
     for name, (prefix, attribute) in kinds.items():
         compared = [_compared(*pair, attribute) for pair in sides]
-        corrected = statistics.holm([result.p_value for result, _ in compared])
-        for row, (result, reason), p_holm in zip(rows, compared, corrected, strict=True):
-            row[name] = float(result.gain)
-            row[f"{prefix}ci_low"], row[f"{prefix}ci_high"] = known(result.low), known(result.high)
-            row[f"{prefix}p_value"], row[f"{prefix}p_holm"] = known(result.p_value), known(p_holm)
-            row["interval"] = result.interval
+        found = gain_columns([result for result, _ in compared], name, prefix)
+        for row, columns, (_, reason) in zip(rows, found, compared, strict=True):
+            row |= columns
             if attribute == "lc":
                 row["not_measured"] = reason
     for row, pair in zip(rows, sides, strict=True):
         scores = [side.lc for side in pair]
         needed = None if row["not_measured"] else statistics.prompts_needed(*scores, n_prompts)
-        row |= {
-            "share_identical": share_identical(*pair),
-            "n_prompts": n_prompts,
-            "n_prompts_needed": needed,
-        }
+        row |= {"share_identical": share_identical(*pair), "n_prompts": n_prompts}
+        row["n_prompts_needed"] = needed
     return rows
+
+
+def gain_columns(
+    compared: Sequence[statistics.Comparison], name: str = "gain", prefix: str = ""
+) -> list[dict]:
+    """Paired comparisons as columns; Holm's correction runs over all of them."""
+    corrected = statistics.holm([result.p_value for result in compared])
+    return [
+        {
+            name: float(result.gain),
+            f"{prefix}ci_low": known(result.low),
+            f"{prefix}ci_high": known(result.high),
+            f"{prefix}p_value": known(result.p_value),
+            f"{prefix}p_holm": known(p_holm),
+            "interval": result.interval,
+        }
+        for result, p_holm in zip(compared, corrected, strict=True)
+    ]
 
 
 def _compared(method: Method, baseline: Method, attribute: str):
@@ -209,30 +218,31 @@ def _compared(method: Method, baseline: Method, attribute: str):
     return result, reason
 
 
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parse(parser: argparse.ArgumentParser, argv=None) -> argparse.Namespace:
+    """What every comparison of methods is told; ``method`` is name -> a file per seed.
+
+    Raises:
+        UserError: as :func:`poet.files.named_files`, or a gain's method has no files.
+    """
     parser.add_argument("--setting", required=True)
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
-    parser.add_argument(
-        "--kind",
-        required=True,
-        choices=KINDS,
-        help="an oracle's rewards are reported as true_reward",
-    )
-    parser.add_argument(
-        "--method", required=True, action="append", nargs="+", metavar=("METHOD", "FILE"),
-        help="scores, a file per seed",
-    )  # fmt: skip
-    parser.add_argument(
-        "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
-    )
+    parser.add_argument("--method", required=True, action="append", nargs="+", help="name, files")
+    parser.add_argument("--gain", action="append", nargs=2, default=[], help="method, baseline")
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
-    files = named_files(args.method, "--method")
+    args.method = named_files(args.method, "--method")
     for name in [name for pair in args.gain for name in pair]:
-        if name not in files:
-            raise UserError(f"{name} has no --method; found {', '.join(files)}")
-    scores = read_scores(files)
+        if name not in args.method:
+            raise UserError(f"{name} has no --method; found {', '.join(args.method)}")
+    return args
+
+
+def main(argv=None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    said = "an oracle's rewards are reported as true_reward"
+    parser.add_argument("--kind", required=True, choices=KINDS, help=said)
+    args = parse(parser, argv)
+    scores = read_scores(args.method)
     first = next(iter(scores.values()))[0]
     n_prompts = len(first["compared"]["answer"])
     methods = {name: load_method(of_seeds) for name, of_seeds in scores.items()}

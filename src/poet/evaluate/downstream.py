@@ -48,7 +48,7 @@ def evaluate(model: str, record: dict, manager) -> dict:
     import torch
     from lm_eval import simple_evaluate
     from lm_eval.models.huggingface import HFLM
-    from lm_eval.utils import handle_non_serializable
+    from lm_eval.utils import handle_non_serializable, hash_string
 
     settings, cuda = record["downstream"], torch.cuda.is_available()
     dtype, device = ("bfloat16", "cuda") if cuda else ("float32", "cpu")
@@ -65,7 +65,12 @@ def evaluate(model: str, record: dict, manager) -> dict:
         task_manager=manager,
         **asked,
     )
-    hashes = _task_hashes(results["samples"])
+    # As lm-eval's `EvaluationTracker` has them: of documents, prompts and targets.
+    parts = ("doc_hash", "prompt_hash", "target_hash")
+    hashes = {
+        task: hash_string("".join(row[part] for row in rows for part in parts))
+        for task, rows in results["samples"].items()
+    }
     kept = {key: value for key, value in results.items() if key not in VOLATILE}
     for config in kept["configs"].values():
         config["metadata"].pop("config_source", None)  # an absolute path
@@ -117,17 +122,6 @@ def _known(names, known, key: str) -> None:
     if unknown:
         listed = ", ".join(known) if len(known) <= 20 else f"the {len(known)} of `lm_eval ls tasks`"
         raise UserError(f"downstream.{key}: found {', '.join(unknown)}; expected among: {listed}")
-
-
-def _task_hashes(samples: dict[str, list[dict]]) -> dict[str, str]:
-    """Task -> hash of documents, prompts and targets, as lm-eval's ``EvaluationTracker`` has it."""
-    from lm_eval.utils import hash_string
-
-    parts = ("doc_hash", "prompt_hash", "target_hash")
-    return {
-        task: hash_string("".join(row[part] for row in rows for part in parts))
-        for task, rows in samples.items()
-    }
 
 
 def main(argv=None) -> None:

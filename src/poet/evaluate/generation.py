@@ -19,7 +19,7 @@ from poet.data.ends import closing_text, with_ends
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.template_checks import check_template
 from poet.data.templates import Chat, template_hash
-from poet.evaluate.sampling import closed, described, load_model, sample, sample_continuous
+from poet.evaluate.sampling import described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, load_record, read_json, read_jsonl, write_json
 from poet.hub.folders import loading
 
@@ -39,23 +39,20 @@ def check_trained_template(chat: Chat, model: str, tokens_info: str | None) -> s
             or what it writes depends on the day.
     """
     check_template(chat.tokenizer, chat.template_kwargs)
-    found = template_hash(chat.tokenizer)
+    sha, variables = template_hash(chat.tokenizer), chat.template_kwargs
     info = read_json(tokens_info) if tokens_info else {}
-    trained = info.get("chat_template_sha256", found)
-    if found != trained:
-        raise UserError(
-            f"{model} would generate with another chat template than it was trained with.\n"
-            f"  expected: {trained} (SHA-256, in {tokens_info})\n  found:    {found}\n"
-            "Train it again, or give it back the tokenizer of its start model."
-        )
-    variables = info.get("chat_template_kwargs", chat.template_kwargs)
-    if variables != chat.template_kwargs:
-        raise UserError(
-            f"{model} would generate with other chat_template_kwargs than it was trained with.\n"
-            f"  expected: {variables} (in {tokens_info})\n  found:    {chat.template_kwargs}\n"
-            "Train it again, or set them back."
-        )
-    return found
+    checked = {
+        "chat_template_sha256": (sha, "another chat template", "give it its start model's"),
+        "chat_template_kwargs": (variables, "other chat_template_kwargs", "set them back"),
+    }
+    for key, (found, what, mend) in checked.items():
+        if (trained := info.get(key, found)) != found:
+            raise UserError(
+                f"{model} would generate with {what} than it was trained with.\n"
+                f"  expected: {trained} ({key} in {tokens_info})\n  found:    {found}\n"
+                f"Train it again, or {mend}."
+            )
+    return sha
 
 
 def answer(
@@ -114,15 +111,14 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
         found, engine = answer(record, sampling, ids, tokenizer, model, seeds, vllm_python)
         closing = closing_text(chat)
         for seed, (answers, seconds) in zip(seeds, found, strict=True):
-            answers = closed(chat, answers)
             name = f"{record['setting']}/{record['method']}/seed-{seed}"
-            rows[model, seed] = [
+            made = rows[model, seed] = [
                 {key: prompt[key] for key in ("index", "dataset", "instruction")}
                 | {"generator": name, **text}
                 for prompt, text in zip(prompts, described(chat, answers), strict=True)
             ]
-            reasons = Counter(reason for _, reason in answers)
-            thoughts = sum(bool(_THOUGHTS.search(row["output"])) for row in rows[model, seed])
+            reasons = Counter(row["finish_reason"] for row in made)
+            thoughts = sum(bool(_THOUGHTS.search(row["output"])) for row in made)
             runs.append(
                 {
                     "generator": name,
@@ -130,7 +126,7 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
                     "chat_template_sha256": template,
                     "n_prompts": len(ids),
                     "prompt_tokens": sum(map(len, ids)),
-                    "new_tokens": sum(len(tokens) for tokens, _ in answers),
+                    "new_tokens": sum(row["n_tokens"] for row in made),
                     "seconds": round(seconds, 3),
                     "stop_token_ids": sampling["stop_token_ids"],
                     **({"stop_text": closing} if closing else {}),

@@ -12,17 +12,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from poet.evaluate.records import PATH
 from poet.files import UserError
 
 OURS = Path(__file__).parents[3] / "config" / "judges"
 # (requests, accept) -> one answer per request, see poet.evaluate.api.Api
 Ask = Callable[[Sequence[dict], Callable[[dict], None]], list[dict]]
 # JSON schema of a section's key ``judge``
-JUDGE = {
-    "type": "string", "minLength": 1, "format": "path",
-    "description": "a YAML file in alpaca-eval's format, one of config/judges, or one of "
-    "alpaca-eval's own",
-}  # fmt: skip
+_SAID = "a YAML file in alpaca-eval's format, one of config/judges, or one of alpaca-eval's own"
+JUDGE = {**PATH, "description": _SAID}
 PAIR = ("output_1", "output_2")  # places of a prompt template, and columns of its table
 # What alpaca-eval's openai_completions sends where a configuration does not say.
 _DEFAULTS = {"max_tokens": 2048, "top_p": 1.0, "temperature": 0.7}
@@ -146,16 +144,9 @@ def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: Ask) -> 
 
     class Annotator(PairwiseAnnotator):
         def _initialize_annotators(self):
-            return {
-                name: single(
-                    ask,
-                    seed=self.seed,
-                    annotation_column=self.annotation_key,
-                    completion_column=self.completion_key,
-                    **config,
-                )
-                for name, config in configs.items()
-            }
+            common = {"seed": self.seed, "annotation_column": self.annotation_key}
+            common["completion_column"] = self.completion_key
+            return {name: single(ask, **common, **config) for name, config in configs.items()}
 
     # caching_path=None: the default caches inside alpaca-eval's package folder (pitfall 18)
     annotator = Annotator(
@@ -168,15 +159,12 @@ def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: Ask) -> 
     found = annotator.annotate_pairs(texts, chunksize=None)
     if any(f[k] != t[k] for f, t in zip(found, texts, strict=True) for k in t):
         raise RuntimeError("alpaca-eval returned other rows than it was given")
-    return [_columns(row) for row in found]
-
-
-def _columns(found: dict) -> dict:
-    answer = found.get("preference_answer")
-    return {
-        "preference": found["preference"],
-        **answer_columns(answer if isinstance(answer, dict) else {}),  # NaN for a draw
-    }
+    answers = [row.get("preference_answer") for row in found]
+    answers = [answer if isinstance(answer, dict) else {} for answer in answers]  # NaN for a draw
+    return [
+        {"preference": row["preference"], **answer_columns(answer)}
+        for row, answer in zip(found, answers, strict=True)
+    ]
 
 
 def answer_columns(answer: dict) -> dict:
@@ -189,6 +177,15 @@ def answer_columns(answer: dict) -> dict:
         "completion_tokens": answer.get("completion_tokens"),
         "request": answer.get("key"),
     }
+
+
+def answers_of(methods: Sequence[list[dict]]) -> list[dict]:
+    """The answers behind annotated rows, of every seed: a row's ``answers``, or itself."""
+    return [answer for rows in methods for row in rows for answer in row.get("answers", [row])]
+
+
+def judge_models(answers: Sequence[dict]) -> list[str]:
+    return sorted({answer["judge_model"] for answer in answers if answer.get("judge_model")})
 
 
 def import_quietly() -> None:

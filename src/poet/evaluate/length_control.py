@@ -137,10 +137,10 @@ def _fit_minimal(preference, delta, counts) -> tuple[np.ndarray, np.ndarray]:
         slope = gradient + w / PRIOR_SD**2
         return -np.linalg.solve(curvature, slope[..., None])[..., 0]
 
-    def penalty(w):
-        return (w**2).sum(-1) / (2 * PRIOR_SD**2)
-
-    return _fit_logistic(features, preference, counts, penalty, newton_step), features
+    found = _fit_logistic(
+        features, preference, counts, lambda w: (w**2).sum(-1) / (2 * PRIOR_SD**2), newton_step
+    )
+    return found, features
 
 
 def _tanh_length(delta, counts) -> np.ndarray:
@@ -153,7 +153,7 @@ def _tanh_length(delta, counts) -> np.ndarray:
 
 
 def _fit_logistic(
-    features, target, weights, penalty: Callable, newton_step: Callable, tolerance: float = 1e-7
+    features, target, weights, penalty: Callable, newton_step: Callable
 ) -> np.ndarray:
     """Minimise penalty(w) + sum of weighted log losses, for all draws at once, by Newton steps.
 
@@ -180,7 +180,7 @@ def _fit_logistic(
                 break
             step[worse] /= 2
         w, value = w + step, proposed
-        if np.abs(step).max() < tolerance:
+        if np.abs(step).max() < 1e-7:
             break
     return w
 

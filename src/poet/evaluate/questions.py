@@ -89,13 +89,11 @@ def make_prompts(questions: dict, columns: Sequence[str], baseline: dict | None)
     found = read_texts(questions, columns)
     if len({row["text"] for row in found.values()}) < len(found):
         raise UserError(f"{questions['path']}: the same prompt stands there under several ids")
-    prompts = []
+    prompts, dataset = [], Path(questions["path"]).name
     for index, row in enumerate(found.values()):
         text = row.pop("text")
-        message = {"role": "user", "content": text}
-        dataset = Path(questions["path"]).name
         prompts.append({"index": index, "dataset": dataset, "instruction": text})
-        prompts[-1] |= {"prompt": [message], **row}
+        prompts[-1] |= {"prompt": [{"role": "user", "content": text}], **row}
     if baseline is not None:
         answers, name = read_texts(baseline), Path(baseline["path"]).name.split(".json")[0]
         if missing := [key for key in found if key not in answers]:

@@ -1,8 +1,20 @@
-"""The records that the modules of a folder hold, found by looking: a new one is one module."""
+"""The records that the modules of a folder hold, found by looking, and words of their schemas."""
 
 from collections.abc import Iterable
 from importlib import import_module
 from pkgutil import iter_modules
+
+TEXT = {"type": "string", "minLength": 1}
+PATH = {**TEXT, "format": "path"}
+FLAG = {"type": "boolean", "default": False}
+COUNT = {"$ref": "#/$defs/count"}
+REVISION = {"$ref": "#/$defs/revision"}
+
+
+def closed(**properties: dict) -> dict:
+    """JSON schema of an object with just these keys, all of them required."""
+    of_keys = {"required": [*properties], "properties": properties}
+    return {"type": "object", "additionalProperties": False, **of_keys}
 
 
 def records(package: str, path: Iterable[str], constant: str) -> dict:

@@ -86,9 +86,8 @@ def sample_continuous(
     from transformers.generation import ContinuousBatchingConfig
 
     stop, cache, size = sampling["stop_token_ids"], {}, sampling["batch_size"]
-    if (
-        model.device.type == "cpu"
-    ):  # the library would fill the machine's memory, as it does a GPU's
+    # The library would fill the machine's memory, as it does a GPU's.
+    if model.device.type == "cpu":
         longest = max(map(len, ids))
         pages = -(-(longest + sampling["max_new_tokens"]) // PAGE)
         cache = {"num_blocks": size * pages, "max_batch_tokens": max(longest, size)}
@@ -124,28 +123,7 @@ def generate(
 ) -> list[dict]:
     """Sample one answer per prompt (lists of chat messages), as :func:`described`."""
     ids = encode(chat.tokenizer, render_prompts(chat, prompts, options))
-    answers = sample(model, chat.tokenizer, ids, sampling, seed, label)
-    return described(chat, closed(chat, answers))
-
-
-def closed(chat: Chat, answers: list[tuple[list[int], str]]) -> list[tuple[list[int], str]]:
-    """Answers that end with the template's :func:`poet.data.ends.closing_text`, where it has one.
-
-    What a model writes after that is no part of the answer, which has ended: ``stop``.
-    """
-    closing = closing_text(chat)
-    if not closing:
-        return answers
-
-    def after(tokens: list[int], n: int) -> bool:
-        return closing in decode(chat.tokenizer, tokens[:n])
-
-    return [
-        (tokens[: bisect(range(len(tokens)), False, key=partial(after, tokens))], "stop")
-        if after(tokens, len(tokens))
-        else (tokens, reason)
-        for tokens, reason in answers
-    ]
+    return described(chat, sample(model, chat.tokenizer, ids, sampling, seed, label))
 
 
 def described(chat: Chat, answers: list[tuple[list[int], str]]) -> list[dict]:
@@ -153,18 +131,23 @@ def described(chat: Chat, answers: list[tuple[list[int], str]]) -> list[dict]:
 
     ``stop`` if the answer ended by itself, ``length`` if ``max_new_tokens`` cut it. The ids are
     those that the model wrote, what ended the answer included; the text is without special tokens
-    and without the end of the turn, which need not be one.
+    and without the end of the turn, which need not be one. Where the template has a
+    :func:`poet.data.ends.closing_text`, an answer has ended there, whatever the model wrote behind.
     """
     end, closing = turn_end(chat), closing_text(chat)
-    return [
-        {
-            "output": decode(chat.tokenizer, tokens, end, closing),
-            "token_ids": tokens,
-            "n_tokens": len(tokens),
-            "finish_reason": reason,
-        }
-        for tokens, reason in answers
-    ]
+
+    def closes(tokens: list[int], n: int) -> bool:
+        return closing in decode(chat.tokenizer, tokens[:n])
+
+    rows = []
+    for tokens, reason in answers:
+        if closing and closes(tokens, len(tokens)):
+            tokens = tokens[: bisect(range(len(tokens)), False, key=partial(closes, tokens))]
+            reason = "stop"
+        text = decode(chat.tokenizer, tokens, end, closing)
+        rows.append({"output": text, "token_ids": tokens, "n_tokens": len(tokens)})
+        rows[-1]["finish_reason"] = reason
+    return rows
 
 
 def pad_id(tokenizer) -> int:

@@ -16,16 +16,22 @@ import numpy as np
 from poet.evaluate import statistics
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import Benchmark, Metric, Verdicts
+from poet.evaluate.compare import gain_columns, parse
+from poet.evaluate.judges import answers_of, judge_models
 from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, known
-from poet.files import UserError, cli, named_files, write_json
+from poet.files import UserError, cli, write_json
 
 
 def interval(metric: Metric, score: Score) -> dict:
-    """The value of a score, with its bounds."""
+    """The value of a score, with its bounds; Wilson's where a prompt is hit or not."""
+    from scipy.stats import binomtest
+
     low, high = statistics.over_prompts_and_seeds(score)
     if metric.binary and (score.n_seeds == 1 or np.isnan(low)):
-        low, high = wilson(score.replicates[0] > 50)
+        hits = score.replicates[0] > 50
+        found = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
+        low, high = 100 * found.low, 100 * found.high
     least, most = metric.bounds
     return {
         "value": float(score.value),
@@ -35,14 +41,6 @@ def interval(metric: Metric, score: Score) -> dict:
     }
 
 
-def wilson(hits: np.ndarray) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share, percent."""
-    from scipy.stats import binomtest
-
-    found = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
-    return 100 * found.low, 100 * found.high
-
-
 def summary(benchmark: Benchmark, scores: dict[str, Score], verdicts: Verdicts) -> dict:
     """One method: each metric with its interval, and what stands behind them."""
     values = {metric.name: interval(metric, scores[metric.name]) for metric in benchmark.metrics}
@@ -50,37 +48,22 @@ def summary(benchmark: Benchmark, scores: dict[str, Score], verdicts: Verdicts) 
         "metrics": values,
         "n_seeds": len(verdicts),
         "n_prompts": len(verdicts[0]),
-        "judge_models": sorted(
-            {name for rows in verdicts for row in rows for name in _models(row)}
-        ),
+        "judge_models": judge_models(answers_of(verdicts)),
     }
     if benchmark.details:
         row |= benchmark.details(verdicts, values[benchmark.metrics[0].name]["value"])
     return row
 
 
-def _models(row: dict) -> list[str]:
-    found = [answer.get("judge_model") for answer in row.get("answers", [row])]
-    return [name for name in found if name]
-
-
-def gains(metric: str, scores: dict[str, Score], pairs: Sequence[tuple[str, str]]) -> list[dict]:
+def gains(
+    metric: str, scores: dict[str, dict[str, Score]], pairs: Sequence[tuple[str, str]]
+) -> list[dict]:
     """Paired comparisons on the same prompts; Holm's correction runs over ``pairs``."""
-    found = [statistics.paired(scores[method], scores[baseline]) for method, baseline in pairs]
-    corrected = statistics.holm([result.p_value for result in found])
+    sides = [[scores[name][metric] for name in pair] for pair in pairs]
+    found = gain_columns([statistics.paired(*pair) for pair in sides])
     return [
-        {
-            "metric": metric,
-            "method": method,
-            "baseline": baseline,
-            "gain": float(result.gain),
-            "ci_low": known(result.low),
-            "ci_high": known(result.high),
-            "p_value": known(result.p_value),
-            "p_holm": known(p_holm),
-            "interval": result.interval,
-        }
-        for (method, baseline), result, p_holm in zip(pairs, found, corrected, strict=True)
+        {"metric": metric, "method": method, "baseline": baseline, **columns}
+        for (method, baseline), columns in zip(pairs, found, strict=True)
     ]
 
 
@@ -107,20 +90,9 @@ def _prompts(rows: Sequence[dict]) -> list[tuple]:
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("benchmark", choices=BENCHMARKS)
-    parser.add_argument("--setting", required=True)
-    parser.add_argument("--annotator", required=True, help="its name in the configuration")
-    parser.add_argument(
-        "--method", required=True, action="append", nargs="+", metavar=("METHOD", "FILE"),
-        help="verdicts, a file per seed",
-    )  # fmt: skip
-    parser.add_argument(
-        "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
-    )
-    parser.add_argument("--output", required=True)
-    args = parser.parse_args(argv)
+    args = parse(parser, argv)
     benchmark = BENCHMARKS[args.benchmark]
-    given = named_files(args.method, "--method")
-    methods = {name: read_method(files, benchmark) for name, files in given.items()}
+    methods = {name: read_method(files, benchmark) for name, files in args.method.items()}
     first, *others = methods
     for name in others:
         if _prompts(methods[name][0]) != _prompts(methods[first][0]):
@@ -129,16 +101,14 @@ def main(argv=None) -> None:
         name: {metric.name: metric.score(verdicts) for metric in benchmark.metrics}
         for name, verdicts in methods.items()
     }
-    found = []
-    for metric in benchmark.metrics:
-        of_methods = {name: of[metric.name] for name, of in scores.items()}
-        found += gains(metric.name, of_methods, args.gain)
     result = {
         "setting": args.setting,
         "annotator": args.annotator,
         "benchmark": benchmark.name,
         "methods": {name: summary(benchmark, scores[name], methods[name]) for name in methods},
-        "gains": found,
+        "gains": [
+            gain for metric in benchmark.metrics for gain in gains(metric.name, scores, args.gain)
+        ],
     }
     write_json(result, args.output)
 

@@ -72,13 +72,8 @@ def next_token_log_probs(
     Raises:
         UserError: see :func:`run`.
     """
-    sampling = {
-        "temperature": 1.0,
-        "max_tokens": 1,
-        "allowed_token_ids": tokens,
-        "logprobs": len(tokens),
-        "detokenize": False,
-    }
+    sampling = {"temperature": 1.0, "max_tokens": 1, "detokenize": False}
+    sampling |= {"allowed_token_ids": tokens, "logprobs": len(tokens)}
     engine = {**_ENGINE, "model": str(model), "max_logprobs": len(tokens)}
     engine["logprobs_mode"] = "processed_logprobs"  # else before other tokens are ruled out
     request = {"engine": engine, "prompts": ids, "sampling": [sampling] * len(ids)}
@@ -99,13 +94,8 @@ def make_request(model: str, ids: list[list[int]], sampling: dict, seeds: list[i
 
     Every prompt has a seed of its own: what it draws does not depend on its neighbours.
     """
-    common = {
-        "temperature": sampling["temperature"],
-        "top_p": sampling["top_p"],
-        "max_tokens": sampling["max_new_tokens"],
-        "stop_token_ids": sampling["stop_token_ids"],
-        "detokenize": False,
-    }
+    common = {key: sampling[key] for key in ("temperature", "top_p", "stop_token_ids")}
+    common |= {"max_tokens": sampling["max_new_tokens"], "detokenize": False}
     return {
         "engine": {**_ENGINE, "model": str(model)},
         "prompts": ids * len(seeds),

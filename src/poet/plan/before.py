@@ -11,7 +11,7 @@ from poet import devices
 from poet.files import UserError
 from poet.hub import lock, wanted
 from poet.plan import fits
-from poet.train import launch, requirements
+from poet.train import arguments, launch
 
 
 @dataclass
@@ -87,10 +87,10 @@ def check_trainings(jobs: list[Job], config: dict, deployed: bool) -> None:
             launch.command("", [], job.resources.get("gpu", 0), job.resources["sharding"])
             if not deployed:
                 setting = config["settings"][job.wildcards["setting"]]
-                requirements.check_optimizer(setting["preference"]["optim"])
+                arguments.check_optimizer(setting["preference"]["optim"])
     others = set(config["report_to"]) - {"tensorboard"}  # which is pinned
     if others and not deployed:
-        requirements.check_reporting(sorted(others))
+        arguments.check_reporting(sorted(others))
 
 
 def check_engine(jobs: list[Job], config: dict) -> None:

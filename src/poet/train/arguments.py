@@ -1,9 +1,11 @@
-"""What all trainers of the project have in common: batch sizes, precision, flags."""
+"""What all trainers of the project have in common: batch sizes, precision, flags, packages."""
 
 from __future__ import annotations
 
 import os
 from argparse import ArgumentParser
+from collections.abc import Iterable
+from importlib.util import find_spec
 
 from poet.files import UserError
 
@@ -22,18 +24,17 @@ def add_run_flags(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def common_arguments(
-    global_batch_size: int,
-    per_device_batch_size: int | None,
-    dtype: str = "float32",
-    gradient_checkpointing: bool = False,
-) -> dict:
+def common_arguments(settings: dict) -> dict:
     """Arguments of transformers' Trainer: batch sizes, precision and our quiet logging.
 
     The gradient accumulation makes the global batch (examples per optimizer step) the same on any
     number of processes; without a per-device size each process takes its whole share at once.
-    Weights are float32 always; ``dtype`` bfloat16 asks for autocast, which is
-    given where the hardware has it.
+    Weights are float32 always; ``dtype`` bfloat16 asks for autocast, which is given where the
+    hardware has it.
+
+    Args:
+        settings: with ``global_batch_size`` and ``per_device_batch_size`` (None: without); perhaps
+            ``dtype`` and ``gradient_checkpointing``.
 
     Raises:
         UserError: devices x per-device size does not divide the global batch.
@@ -41,23 +42,56 @@ def common_arguments(
     import torch
 
     processes = int(os.environ.get("WORLD_SIZE", 1))
-    per_device = per_device_batch_size or max(1, global_batch_size // processes)
+    batch_size = settings["global_batch_size"]
+    per_device = settings["per_device_batch_size"] or max(1, batch_size // processes)
     at_once = per_device * processes
-    if global_batch_size % at_once:
+    if batch_size % at_once:
         raise UserError(
-            f"global_batch_size {global_batch_size} is not a multiple of {processes} processes x "
+            f"global_batch_size {batch_size} is not a multiple of {processes} processes x "
             f"per_device_batch_size {per_device}; choose a size that divides it"
         )
     cuda = torch.cuda.is_available()
     return {
         "per_device_train_batch_size": per_device,
         "per_device_eval_batch_size": per_device,
-        "gradient_accumulation_steps": global_batch_size // at_once,
-        "bf16": dtype == "bfloat16" and cuda and torch.cuda.is_bf16_supported(),
-        "gradient_checkpointing": gradient_checkpointing,  # TRL's default is True
+        "gradient_accumulation_steps": batch_size // at_once,
+        "bf16": settings.get("dtype") == "bfloat16" and cuda and torch.cuda.is_bf16_supported(),
+        "gradient_checkpointing": settings.get("gradient_checkpointing", False),  # TRL's: True
         "logging_steps": 5,
         "save_strategy": "no",  # poet.train.checkpoints decides
         "report_to": "none",  # poet.train.run adds what the flags name
         "disable_tqdm": True,
         "dataloader_pin_memory": cuda,
     }
+
+
+def check_optimizer(optim: str) -> None:
+    """Check that the package of an optimizer (``preference.optim``) is there.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    if optim == "adamw_bnb_8bit" and find_spec("bitsandbytes") is None:
+        raise UserError(
+            "optim is adamw_bnb_8bit, but bitsandbytes is not installed; install it (it is not in "
+            "envs/main.txt: 8-bit states are not the paper's) or choose adamw_torch"
+        )
+
+
+def check_reporting(names: Iterable[str]) -> None:
+    """Check that transformers knows what ``report_to`` names, and finds its packages.
+
+    Raises:
+        UserError: naming the one, with what transformers says of it.
+    """
+    from transformers.integrations import get_reporting_integration_callbacks
+
+    for name in names:
+        try:
+            (callback,) = get_reporting_integration_callbacks([name])
+            callback()
+        except (ImportError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"report_to: {name} cannot be used: {str(error).splitlines()[0]} Name others, or "
+                "none (`report_to: []`)."
+            ) from None

@@ -19,28 +19,23 @@ as above, each with ``rows`` [pairs of the part], the places of its pairs among 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from poet.data.tokenization import IDS
 from poet.methods import SIDES
 from poet.train.packing import make_pack, pack_pairs, packed_size, unsupported
 
-COLUMNS = [
-    "prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps",
-    "pair_hash",
-]  # fmt: skip
+COLUMNS = [*IDS, *(f"ref_{name}_logps" for name in SIDES), "pair_hash"]
 
 
 def pad_right(rows: Sequence[Sequence], fill: float, dtype: torch.dtype) -> Tensor:
     """Rows of numbers as a tensor [rows, longest row]."""
-    out = torch.full((len(rows), max(map(len, rows))), fill, dtype=dtype)
-    for row, values in zip(out, rows, strict=True):
-        row[: len(values)] = torch.as_tensor(values, dtype=dtype)
-    return out
+    tensors = [torch.as_tensor(row, dtype=dtype) for row in rows]
+    return pad_sequence(tensors, batch_first=True, padding_value=fill)
 
 
 def response_mask(responses: Sequence[Sequence]) -> Tensor:
@@ -74,21 +69,11 @@ def pad_sequences(prompts: Sequence, responses: Sequence, pad: int | None) -> di
     }
 
 
-@dataclass
-class Collator:
-    """Makes a batch of pairs; which of these a kind reads is its own."""
-
-    pad_token_id: int | None
-    token_budget: int | None
-
-
-class PairCollator(Collator):
+def pad_pairs(examples: list[dict], pad_token_id: int | None, token_budget=None) -> dict:
     """Every response behind its own copy of the prompt, padded on the right."""
-
-    def __call__(self, examples: list[dict]) -> dict[str, Tensor]:
-        prompts = [pair["prompt_ids"] for pair in examples] * 2
-        responses = [pair[f"{name}_ids"] for name in SIDES for pair in examples]
-        return {**pad_sequences(prompts, responses, self.pad_token_id), **pair_fields(examples)}
+    prompts = [pair["prompt_ids"] for pair in examples] * 2
+    responses = [pair[f"{name}_ids"] for name in SIDES for pair in examples]
+    return {**pad_sequences(prompts, responses, pad_token_id), **pair_fields(examples)}
 
 
 def padded(model, batch: dict[str, Tensor]) -> Tensor:
@@ -107,22 +92,20 @@ def padded(model, batch: dict[str, Tensor]) -> Tensor:
     return logps.new_zeros(batch["mask"].shape).masked_scatter(batch["mask"], found)
 
 
-class PackedCollator(Collator):
+def pack_rows(examples: list[dict], pad_token_id: int | None, token_budget: int) -> dict:
     """Pairs that share their prompt, in rows of at most ``token_budget`` tokens: a part per row."""
-
-    def __call__(self, examples: list[dict]) -> dict[str, Tensor | list[dict]]:
-        pairs = [tuple(list(pair[name]) for name in COLUMNS[:3]) for pair in examples]
-        rows = pack_pairs([packed_size(*map(len, pair)) for pair in pairs], self.token_budget)
-        parts = [
-            {
-                **pair_fields([examples[i] for i in row]),
-                "pack": make_pack([pairs[i] for i in row]),
-                "rows": torch.tensor(row),
-            }
-            for row in rows
-        ]
-        order = torch.cat([part["rows"] for part in parts]).argsort()
-        return {"pairs": torch.cat([part["pairs"] for part in parts])[order], "parts": parts}
+    pairs = [tuple(list(pair[name]) for name in IDS) for pair in examples]
+    rows = pack_pairs([packed_size(*map(len, pair)) for pair in pairs], token_budget)
+    parts = [
+        {
+            **pair_fields([examples[i] for i in row]),
+            "pack": make_pack([pairs[i] for i in row]),
+            "rows": torch.tensor(row),
+        }
+        for row in rows
+    ]
+    order = torch.cat([part["rows"] for part in parts]).argsort()
+    return {"pairs": torch.cat([part["pairs"] for part in parts])[order], "parts": parts}
 
 
 def packed(model, batch: dict) -> Tensor:
@@ -130,21 +113,13 @@ def packed(model, batch: dict) -> Tensor:
     return model(pack=batch["pack"])
 
 
-class Forward(NamedTuple):
-    collator: type[Collator]
-    logps: Callable[..., Tensor]
-
-
-FORWARDS = {
-    "padded": Forward(PairCollator, padded),
-    "packed": Forward(PackedCollator, packed),
-}
+# Of each pass the collator and the function.
+FORWARDS = {"padded": (pad_pairs, padded), "packed": (pack_rows, packed)}
 
 
 def choose_forward(name: str, config) -> str:
     """``name``; or ``padded``, with a message, where the model's configuration cannot be packed."""
     reason = unsupported(config) if name == "packed" else None
-    if reason is None:
-        return name
-    print(f"note: pairs are padded and not packed, since {reason}", file=sys.stderr)
-    return "padded"
+    if reason:
+        print(f"note: pairs are padded and not packed, since {reason}", file=sys.stderr)
+    return "padded" if reason else name

@@ -7,20 +7,19 @@ two. Both make the same products in the same precision, summed in another order.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 
 import torch
 
 from poet.files import UserError
 from poet.provenance import processor
 
-METADATA = b"poet.matrix_products"  # where reference.parquet has its outcome
 TOKENS, WIDEST = 4096, 256  # what is measured: rows as in training, weights of 2 x width^2
 REPEATS = 8
 MARGIN = 1.05  # so many times as fast oneDNN has to be
@@ -131,25 +130,11 @@ def measure(width: int) -> dict[str, float]:
         slope = torch.randn(len(x), 2 * width, generator=generator)
         for by in ("onednn", "torch"):
             with products(by):
-                took = _milliseconds(clock, x, weight, slope)
+                times = [clock()]
+                for a, b in ((x, weight.t()), (slope, weight), (slope.t(), x)):
+                    a @ b
+                    times.append(clock())
+            took = [1e3 * (end - start) for start, end in pairwise(times)]
             if turn:
                 best[by] = [min(pair) for pair in zip(took, best.get(by, took), strict=True)]
     return {by: round(sum(took), 2) for by, took in best.items()}
-
-
-def _milliseconds(clock, x, weight, slope) -> list[float]:
-    times = [clock()]
-    for a, b in ((x, weight.t()), (slope, weight), (slope.t(), x)):
-        a @ b
-        times.append(clock())
-    return [1e3 * (end - start) for start, end in zip(times, times[1:], strict=False)]
-
-
-def as_metadata(outcome: dict) -> dict[bytes, bytes]:
-    """An outcome as metadata of a parquet file."""
-    return {METADATA: json.dumps(outcome).encode()}
-
-
-def from_metadata(metadata: dict[bytes, bytes] | None) -> dict | None:
-    """The outcome in a parquet file's metadata, if there is one."""
-    return json.loads((metadata or {}).get(METADATA, b"null"))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
+import json
 
-from poet.files import cli, load_record, write_json
+from poet.files import cli, record_parser
 from poet.hub.folders import loading, whole_model
-from poet.train.arguments import add_run_flags
-from poet.train.requirements import check_optimizer
+from poet.train.arguments import add_run_flags, check_optimizer, common_arguments
 
 
 def make_arguments(record: dict, forward: str, folder):
@@ -17,8 +16,6 @@ def make_arguments(record: dict, forward: str, folder):
         UserError: the optimizer asks for a package that is not installed.
     """
     from trl import DPOConfig
-
-    from poet.train.arguments import common_arguments
 
     check_optimizer(record["optim"])
     # Packed, the token budget limits what goes through the model at once.
@@ -32,12 +29,7 @@ def make_arguments(record: dict, forward: str, folder):
         optim=record["optim"],
         max_length=None,  # applied in the tokenization
         seed=record["seed"],
-        **common_arguments(
-            record["global_batch_size"],
-            per_device,
-            record["dtype"],
-            record["gradient_checkpointing"],
-        ),
+        **common_arguments({**record, "per_device_batch_size": per_device}),
     )
 
 
@@ -54,7 +46,6 @@ def make_trainer(record: dict, table, model_folder, folder):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from poet.train.forward import COLUMNS, choose_forward
-    from poet.train.run import ProgressLines
     from poet.train.trainer import PreferenceTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
@@ -78,30 +69,25 @@ def make_trainer(record: dict, table, model_folder, folder):
         eval_dataset=splits["test"],
         processing_class=tokenizer,
         peft_config=LoraConfig(task_type="CAUSAL_LM", **lora) if lora else None,
-        callbacks=[ProgressLines(f"{record['setting']}/{record['method']}/seed-{record['seed']}")],
     )
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Preference training of one method and seed.")
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "model folder")
     parser.add_argument("--tokens", required=True, help="truncated tokens (parquet)")
     parser.add_argument("--reference", required=True, help="reference.parquet of the full tokens")
     parser.add_argument("--model", required=True, help="folder of the start model")
-    parser.add_argument("--output", required=True, help="model folder")
     add_run_flags(parser)
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
 
     import pyarrow.parquet as pq
     import torch
 
-    from poet.provenance import provenance
-    from poet.train.card import last_numbers, write_card
     from poet.train.checkpoints import Checkpoints, file_digest
-    from poet.train.onednn import choose, from_metadata, products
-    from poet.train.reference import attach
-    from poet.train.run import explained, history, publish_once, run, save_model
+    from poet.train.onednn import choose, products
+    from poet.train.reference import PRODUCTS_KEY, attach
+    from poet.train.run import explained, publish_model, run
 
     torch.set_num_threads(record["torch_threads"])
     # `attach` proves that the reference is of this start model.
@@ -112,20 +98,16 @@ def main(argv=None) -> None:
     with explained(record["setting"], "preference"):
         trainer = make_trainer(record, table, args.model, checkpoints.folder)
         width = trainer.model.get_input_embeddings().weight.shape[1]
-        earlier = from_metadata(reference.schema.metadata)
+        earlier = json.loads(reference.schema.metadata.get(PRODUCTS_KEY, b"null"))
         chosen = choose(record.get("matrix_products", "auto"), width, earlier)
         with products(chosen["by"]):
-            run(trainer, checkpoints, args)
+            label = f"{record['setting']}/{record['method']}/seed-{record['seed']}"
+            run(trainer, label, checkpoints, args)
             trainer.evaluate()
-    log = history(trainer)
-    name = f"{record['setting']}: {record['method']}, seed {record['seed']}"
-    pairs = {s: len(getattr(trainer, f"{s}_dataset")) for s in ("train", "eval")}
-    with publish_once(args.output) as folder:
-        save_model(trainer, args.model, folder)
-        report = {"record": record, "log_history": log, "matrix_products": chosen}
-        report["provenance"] = provenance()
-        write_json(report, folder / "train.json")
-        write_card(folder, name, record, pairs, last_numbers(log))
+    title = f"{record['method']}, seed {record['seed']}"
+    pairs = {"train": len(trainer.train_dataset), "eval": len(trainer.eval_dataset)}
+    found = {"matrix_products": chosen}
+    publish_model(args.output, trainer, args.model, title, record, pairs, found)
     checkpoints.remove()
 
 

@@ -7,17 +7,24 @@ reference model's; ``attach`` refuses a cache of other tokens, other rows or ano
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
 from poet.data.truncation import prefixes
-from poet.files import UserError, cli, load_record, publish
+from poet.files import UserError, cli, publish, record_parser
 from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
+from poet.progress import track
 
-MODEL_KEY = b"poet.reference_model"
+# Metadata of the cache: the digest of the model, and the outcome of poet.train.onednn.choose.
+MODEL_KEY, PRODUCTS_KEY = b"poet.reference_model", b"poet.matrix_products"
 
 
 def model_digest(folder: str | Path) -> str:
@@ -38,11 +45,6 @@ def compute(
     :func:`poet.train.packing.add_packed_forward`; without, ``batch_size`` counts responses, padded
     with ``pad``, and ``model`` has TRL's fused head.
     """
-    import numpy as np
-    import pyarrow as pa
-
-    from poet.progress import track
-
     ids = {n: tokens[f"{n}_ids"].combine_chunks() for n in ("prompt", *SIDES)}
     lengths = {n: column.value_lengths().to_numpy() for n, column in ids.items()}
     ends = {n: np.concatenate([[0], np.cumsum(lengths[n])]) for n in SIDES}
@@ -51,11 +53,9 @@ def compute(
         found = _packed(model, ids, lengths, token_budget)
     else:
         found = _padded(model, ids, lengths, batch_size, pad)
-    with track(total=2 * len(tokens), label=label) as progress:
-        for name, row, logps in found:
-            start, end = ends[name][row : row + 2]
-            values[name][start:end] = logps[: end - start]
-            progress.update()
+    for name, row, logps in track(found, total=2 * len(tokens), label=label):
+        start, end = ends[name][row : row + 2]
+        values[name][start:end] = logps[: end - start]
     return {
         f"ref_{n}_logps": pa.ListArray.from_arrays(pa.array(ends[n], pa.int32()), values[n])
         for n in SIDES
@@ -64,8 +64,6 @@ def compute(
 
 def _packed(model, ids: dict, lengths: dict, token_budget: int) -> Iterator[tuple]:
     """(side, row, log-probabilities) of every response, from rows of whole pairs."""
-    import numpy as np
-
     from poet.train.packing import packed_logps
 
     order = np.argsort(sum(lengths.values()), kind="stable").tolist()
@@ -78,7 +76,6 @@ def _packed(model, ids: dict, lengths: dict, token_budget: int) -> Iterator[tupl
 
 def _padded(model, ids: dict, lengths: dict, batch_size: int, pad) -> Iterator[tuple]:
     """The same from batches of single responses, of like lengths to waste little on padding."""
-    import numpy as np
     import torch
 
     from poet.train.forward import pad_sequences, padded, response_mask
@@ -107,8 +104,6 @@ def attach(tokens, reference, model_folder: str | Path):
     Raises:
         UserError: the cache belongs to other rows, other tokens or another model.
     """
-    import numpy as np
-    import pyarrow.compute as pc
 
     def refuse(what: str) -> None:
         raise UserError(
@@ -117,14 +112,10 @@ def attach(tokens, reference, model_folder: str | Path):
             "reference.parquet and run the rule `reference` again."
         )
 
-    def first(column):
-        rows = np.flatnonzero(column.to_numpy())
-        return int(rows[0]) if len(rows) else None
-
     if len(tokens) != len(reference):
         refuse(f"{len(reference)} rows in the cache, {len(tokens)} pairs of tokens")
     wanted, found = tokens["pair_hash"], reference["pair_hash"]
-    if (row := first(pc.not_equal(wanted, found))) is not None:
+    if (row := pc.index(pc.not_equal(wanted, found), True).as_py()) >= 0:
         refuse(f"row {row} is pair {wanted[row]}, the cache has {found[row]}")
     made_by = (reference.schema.metadata or {}).get(MODEL_KEY, b"").decode()
     if made_by != model_digest(model_folder):
@@ -133,29 +124,25 @@ def attach(tokens, reference, model_folder: str | Path):
         cached = reference[f"ref_{name}_logps"]
         kept = pc.list_value_length(tokens[f"{name}_ids"])
         there = pc.list_value_length(cached)
-        if (row := first(pc.greater(kept, there))) is not None:
+        if (row := pc.index(pc.greater(kept, there), True).as_py()) >= 0:
             refuse(f"row {row} has {kept[row]} {name} tokens, the cache {there[row]}")
         tokens = tokens.append_column(f"ref_{name}_logps", prefixes(cached, kept.to_numpy()))
     return tokens
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Per-token reference log-probabilities.")
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "reference.parquet")
     parser.add_argument("--tokens", required=True, help="tokens.parquet (full pairs)")
     parser.add_argument("--model", required=True, help="folder of the reference model")
-    parser.add_argument("--output", required=True, help="reference.parquet")
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
 
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl.trainer.utils import add_fused_lm_head
 
     from poet.train.forward import choose_forward
-    from poet.train.onednn import as_metadata, choose, products
+    from poet.train.onednn import choose, products
     from poet.train.packing import add_packed_forward
 
     torch.set_num_threads(record["torch_threads"])
@@ -180,7 +167,8 @@ def main(argv=None) -> None:
             record["token_budget"] if packed else None,
         )
     out = pa.table({"pair_hash": table["pair_hash"], **columns})
-    out = out.replace_schema_metadata({MODEL_KEY: model_digest(args.model), **as_metadata(chosen)})
+    about = {MODEL_KEY: model_digest(args.model), PRODUCTS_KEY: json.dumps(chosen)}
+    out = out.replace_schema_metadata(about)
     with publish(args.output) as temporary:
         pq.write_table(out, temporary)
 

@@ -8,17 +8,15 @@ pairs, whose prompts it has not seen.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from poet.data.ends import Stray
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.templates import Chat, row_options, template_of
 from poet.evaluate.reward_model import encode, rewards
-from poet.files import UserError, cli, load_record, write_json
+from poet.files import UserError, cli, record_parser
 from poet.methods import SIDES
-from poet.provenance import provenance
-from poet.train.arguments import add_run_flags
+from poet.train.arguments import add_run_flags, common_arguments
 
 
 def accuracy(chosen: list[float], rejected: list[float]) -> dict:
@@ -103,10 +101,6 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    from poet.train.arguments import common_arguments
-    from poet.train.run import ProgressLines
-
-    sizes = settings["global_batch_size"], settings["per_device_batch_size"]
     arguments = RewardConfig(
         output_dir=str(folder),
         learning_rate=settings["learning_rate"],
@@ -115,34 +109,30 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
         seed=settings["seed"],
         max_length=None,  # TRL would drop longer pairs; these are cut already
         # Saves memory, costs time.
-        **common_arguments(*sizes, gradient_checkpointing=torch.cuda.is_available()),
+        **common_arguments({**settings, "gradient_checkpointing": torch.cuda.is_available()}),
     )
     return RewardTrainer(
         model=str(base),
         args=arguments,
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict(pairs),
-        callbacks=[ProgressLines("reward model")],
     )
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: JSON or a file of it")
+    parser = record_parser(__doc__, "folder of the reward model")
     parser.add_argument("--pairs", required=True, help="pairs.parquet with both splits")
     parser.add_argument("--base", required=True, help="folder of the model to start from")
-    parser.add_argument("--output", required=True, help="output: folder of the reward model")
     add_run_flags(parser)
     args = parser.parse_args(argv)
-    record = load_record(args.record)
+    record = args.record
     settings = record["reward_model"]
 
     import torch
 
-    from poet.train.card import last_numbers, write_card
     from poet.train.checkpoints import Checkpoints, file_digest
     from poet.train.reference import model_digest
-    from poet.train.run import explained, history, publish_once, run, save_model
+    from poet.train.run import explained, publish_model, run
 
     torch.set_num_threads(record["torch_threads"])
     tokenizer = load_tokenizer(args.base, settings["max_length"])
@@ -152,17 +142,13 @@ def main(argv: list[str] | None = None) -> None:
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
     with explained(record["setting"], "reward_model"):
         trainer = make_trainer(args.base, tokenizer, splits["train"], settings, checkpoints.folder)
-        run(trainer, checkpoints, args)
+        run(trainer, "reward model", checkpoints, args)
         both = splits["test"]["chosen_ids"] + splits["test"]["rejected_ids"]
         values = rewards(trainer.model, both, settings["per_device_batch_size"], "test pairs")
-    log, title = history(trainer), f"{record['setting']}: reward model"
     summary = accuracy(values[: len(values) // 2], values[len(values) // 2 :])
     tokenizer.model_max_length = settings["max_length"]  # for whoever scores with this model
-    with publish_once(args.output) as folder:
-        save_model(trainer, args.base, folder)
-        report = {"record": record, "provenance": provenance(), **summary, "data": counts}
-        write_json({**report, "log_history": log}, folder / "train.json")
-        write_card(folder, title, record, counts, {**last_numbers(log), **summary})
+    found = {**summary, "data": counts}
+    publish_model(args.output, trainer, args.base, "reward model", record, counts, found, summary)
     checkpoints.remove()
 
 

@@ -1,23 +1,39 @@
-"""One training run: resumed, logged, its memory errors explained, its model saved whole."""
+"""One training run: resumed, logged, its memory errors explained, its model published."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
 
-from transformers import TrainerCallback
+import torch
+from huggingface_hub import ModelCardData
+from peft import PeftModel
+from transformers import PrinterCallback, TrainerCallback
+from transformers.integrations import get_reporting_integration_callbacks
 
-from poet.files import UserError, publish, remove
+from poet.files import UserError, publish, remove, write_json
 from poet.hub.folders import whole_model
 from poet.progress import track
+from poet.provenance import provenance
+from poet.train.arguments import check_reporting
 from poet.train.checkpoints import Checkpoints, Saver, is_main
-from poet.train.requirements import check_reporting
 
-# Not the same in two runs of the same training.
-_CLOCK = ("_runtime", "_per_second", "num_tokens")
+# Endings of what is not the same in two runs of the same training.
+CLOCK = ("_runtime", "_per_second", "num_tokens")
+# Numbers of the log worth a line: key -> what it says.
+NUMBERS = {
+    "loss": "training loss (last logged mean)",
+    "mean_token_accuracy": "share of training tokens predicted right (last logged mean)",
+    "rewards/margins": "reward margin of training pairs (last logged mean)",
+    "rewards/accuracies": "share of training pairs ranked right (last logged mean)",
+    "eval_loss": "loss on test pairs",
+    "eval_rewards/margins": "reward margin of test pairs",
+    "eval_rewards/accuracies": "share of test pairs ranked right",
+}
 
 
 class ProgressLines(TrainerCallback):
@@ -30,33 +46,30 @@ class ProgressLines(TrainerCallback):
         self.label = label
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self.bar = None
-        if state.is_world_process_zero:
-            self.bar = track(total=state.max_steps, label=self.label)
-            self.bar.update(state.global_step)
+        self.bar = track(total=state.max_steps, label=self.label, shown=state.is_world_process_zero)
+        self.bar.update(state.global_step)
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.bar is not None:
-            self.bar.update(1)
+        self.bar.update()
 
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if self.bar is not None and "loss" in (logs or {}):
+    def on_log(self, args, state, control, logs, **kwargs):
+        if "loss" in logs:
             self.bar.set_postfix_str(f"loss {float(logs['loss']):.4f}", refresh=False)
 
     def on_train_end(self, args, state, control, **kwargs):
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
 
 
-def run(trainer, checkpoints: Checkpoints, flags) -> None:
+def run(trainer, label: str, checkpoints: Checkpoints, flags) -> None:
     """Train from the last checkpoint, or from the start; ``flags``: see ``add_run_flags``.
+
+    ``label`` is what the progress is of.
 
     Raises:
         UserError: stopped by a signal; a checkpoint of another run.
     """
-    from transformers import PrinterCallback
-
     saver = Saver(checkpoints, flags.save_steps)
+    trainer.add_callback(ProgressLines(label))
     trainer.add_callback(saver)
     trainer.remove_callback(PrinterCallback)  # the log is kept in train.json
     checkpoints.hold()
@@ -76,8 +89,6 @@ def run(trainer, checkpoints: Checkpoints, flags) -> None:
 
 def _report(trainer, flags, resumed: bool) -> None:
     """Add the integrations that the flags name; a run from the start gets a fresh TensorBoard."""
-    from transformers.integrations import get_reporting_integration_callbacks
-
     check_reporting(flags.report_to)
     for callback in get_reporting_integration_callbacks(flags.report_to):
         trainer.add_callback(callback)
@@ -89,15 +100,6 @@ def _report(trainer, flags, resumed: bool) -> None:
                     events.unlink()
 
 
-def history(trainer) -> list[dict]:
-    """The trainer's log without clock times: the same for a resumed and an undisturbed run."""
-    return [
-        {name: value for name, value in row.items() if not name.endswith(_CLOCK)}
-        for row in trainer.state.log_history
-        if "train_runtime" not in row  # the summary of this process, not of the run
-    ]
-
-
 @contextmanager
 def explained(setting: str, section: str) -> Iterator[None]:
     """Turn running out of memory, on a GPU or not, into what to change in the configuration.
@@ -105,8 +107,6 @@ def explained(setting: str, section: str) -> Iterator[None]:
     Raises:
         UserError: naming the keys.
     """
-    import torch
-
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -122,26 +122,45 @@ def explained(setting: str, section: str) -> Iterator[None]:
         ) from None
 
 
-@contextmanager
-def publish_once(path: str | Path) -> Iterator[Path]:
-    """A new folder that is published as ``path``; that of all but the main process is dropped."""
-    if is_main():
-        with publish(path) as folder:
-            folder.mkdir()
-            yield folder
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
+def publish_model(
+    path: str | Path,
+    trainer,
+    base: str | Path,
+    title: str,
+    record: dict,
+    counts: dict,
+    found: dict,
+    numbers: dict[str, float] | None = None,
+) -> None:
+    """Publish a finished training as a folder: model, tokenizer, ``train.json`` and the card.
 
+    The log is without clock times: the same for a resumed and an undisturbed run.
 
-def save_model(trainer, base: str | Path, folder: Path) -> None:
-    """Save model and tokenizer as ``from_pretrained`` takes them; LoRA is merged into ``base``.
-
-    Every process calls it: on several, the weights are gathered first.
+    Args:
+        base: folder of the model that was trained.
+        counts: what was read, for the card.
+        found: what ``train.json`` has beside record, log and provenance.
+        numbers: what the card has beside the log's last numbers.
     """
-    import torch
-    from peft import PeftModel
+    log = [
+        {name: value for name, value in row.items() if not name.endswith(CLOCK)}
+        for row in trainer.state.log_history
+        if "train_runtime" not in row  # the summary of this process, not of the run
+    ]
+    last = {name: value for row in log for name, value in row.items()}
+    shown = {text: round(float(last[name]), 4) for name, text in NUMBERS.items() if name in last}
+    # Every process saves, since the weights of several are gathered; the main one's is published.
+    with publish(path) if is_main() else tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        folder.mkdir(exist_ok=True)
+        _save_model(trainer, base, folder)
+        report = {"record": record, **found, "log_history": log, "provenance": provenance()}
+        write_json(report, folder / "train.json")
+        write_card(folder, f"{record['setting']}: {title}", record, counts, shown | (numbers or {}))
 
+
+def _save_model(trainer, base: str | Path, folder: Path) -> None:
+    """Save model and tokenizer as ``from_pretrained`` takes them; LoRA is merged into ``base``."""
     trained = trainer.accelerator.unwrap_model(trainer.model)
     adapted = isinstance(trained, PeftModel)
     with tempfile.TemporaryDirectory(prefix="adapter-") as adapter:
@@ -151,3 +170,39 @@ def save_model(trainer, base: str | Path, folder: Path) -> None:
             PeftModel.from_pretrained(model, adapter).merge_and_unload().save_pretrained(folder)
             trainer.processing_class.save_pretrained(folder)
     remove(folder / "training_args.bin")  # a pickle
+
+
+def write_card(
+    folder: Path, title: str, record: dict, counts: dict[str, int], numbers: dict[str, float]
+) -> None:
+    """Write ``README.md``: the hub's header, the record, what was read, what came out.
+
+    Base model and data set stand in the header where they are ids on the hub. It names no licence:
+    that follows from theirs.
+    """
+    header = ModelCardData(
+        library_name="transformers",
+        tags=["trl", "poet"],
+        base_model=_hub_id(record.get("model")),
+        datasets=_hub_id(record.get("dataset")),
+    )
+    tables = {"Method": record, "Data": counts, "Numbers": numbers}
+    sections = [f"## {heading}\n\n{_table(values)}" for heading, values in tables.items() if values]
+    parts = [f"---\n{header.to_yaml()}\n---", f"# {title}", *sections]
+    parts.append("Log and versions are in `train.json`.\n")
+    (folder / "README.md").write_text("\n\n".join(parts), encoding="utf-8")
+
+
+def _hub_id(name: str | None) -> str | None:
+    if not name or name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).exists():
+        return None
+    return name
+
+
+def _table(values: dict) -> str:
+    rows = [
+        f"| {name} | {value if isinstance(value, str) else json.dumps(value)} |"
+        for name, value in values.items()
+        if value is not None
+    ]
+    return "\n".join(["| | |", "|---|---|", *rows])

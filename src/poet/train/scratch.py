@@ -46,14 +46,12 @@ def make_model(tokenizer, shape: dict, max_length: int, seed: int):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(seed)
-    sizes = {name: size for name, size in shape.items() if name != "vocab_size"}
     config = LlamaConfig(
-        vocab_size=len(tokenizer),
+        **{**shape, "vocab_size": len(tokenizer)},
         max_position_embeddings=positions_from_scratch(max_length),
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        **sizes,
     )
     return LlamaForCausalLM(config)

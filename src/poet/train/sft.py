@@ -6,19 +6,30 @@ is by :mod:`poet.train.start`.
 
 from __future__ import annotations
 
-import argparse
 from array import array
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
+from datasets import Dataset
+from datasets.table import InMemoryTable
+from transformers import AutoModelForCausalLM
 from transformers.trainer_pt_utils import LengthGroupedSampler
-from trl import SFTTrainer
+from trl import SFTConfig, SFTTrainer
 
+from poet.data.encoding import encode_pairs
 from poet.data.ends import Stray
 from poet.data.model_limits import add_needs, check_ids, largest_id
 from poet.data.pairs import BadRow, refuse_bad
 from poet.data.templates import Chat, row_options
-from poet.files import UserError, cli, load_record, write_json
-from poet.train.arguments import add_run_flags
+from poet.files import UserError, cli, record_parser
+from poet.hub.folders import loading, model_path, whole_model
+from poet.train.arguments import add_run_flags, common_arguments
+from poet.train.checkpoints import Checkpoints, file_digest
+from poet.train.reference import model_digest
+from poet.train.run import explained, publish_model, run
+from poet.train.scratch import make_model, train_tokenizer
+from poet.train.start import check_start, load_tokenizer
 
 BATCH = 1000  # conversations rendered and tokenized at a time
 
@@ -30,17 +41,10 @@ def load_model(record: dict, corpus, base=None, needs=()):
     :func:`poet.train.start.check_start`.
     """
     if record["scratch"]:
-        from poet.train.scratch import make_model, train_tokenizer
-
         texts = (m["content"] for row in corpus for m in row["prompt"] + row["completion"])
         tokenizer = train_tokenizer(texts, record["scratch"]["vocab_size"])
         max_length = record["sft"]["max_length"]
         return tokenizer, make_model(tokenizer, record["scratch"], max_length, record["sft_seed"])
-    from transformers import AutoModelForCausalLM
-
-    from poet.hub.folders import loading, model_path, whole_model
-    from poet.train.start import check_start, load_tokenizer
-
     path = model_path(base or record["model"])
     tokenizer = load_tokenizer(record, path)
     check_start(record, path, tokenizer, needs)
@@ -60,10 +64,6 @@ def tokenize_corpus(corpus, chat: Chat, max_length: int):
     Raises:
         UserError: none is left.
     """
-    import pyarrow as pa
-    from datasets import Dataset
-    from datasets.table import InMemoryTable
-
     columns = {"input_ids": [], "labels": []}
     for start in range(0, len(corpus), BATCH):
         for ids, labels in _examples(chat, corpus[start : start + BATCH]):
@@ -106,8 +106,6 @@ def _examples(chat: Chat, rows: list[dict]) -> list[tuple[list[int], list[int]]]
     Where a template renders earlier turns differently once there are later ones, an answer cannot
     go on from the turns before; it then begins an example of its own.
     """
-    from poet.data.encoding import encode_pairs
-
     prompts, answers, options, firsts = [], [], [], set()
     for row in rows:
         firsts.add(len(prompts))
@@ -154,13 +152,8 @@ class StartTrainer(SFTTrainer):
 
 def make_trainer(record: dict, model, tokenizer, dataset, folder):
     """TRL's SFTTrainer for a record on a tokenized corpus; ``folder`` is for checkpoints."""
-    from trl import SFTConfig
-
-    from poet.train.arguments import common_arguments
-    from poet.train.run import ProgressLines
 
     settings = record["sft"]
-    sizes = ("global_batch_size", "per_device_batch_size", "dtype", "gradient_checkpointing")
     args = SFTConfig(
         output_dir=str(folder),
         learning_rate=settings["learning_rate"],
@@ -173,36 +166,24 @@ def make_trainer(record: dict, model, tokenizer, dataset, folder):
         max_length=settings["max_length"] if settings["packing"] else None,
         packing=settings["packing"],
         seed=record["sft_seed"],
-        **common_arguments(*(settings[name] for name in sizes)),
+        **common_arguments(settings),
     )
     return StartTrainer(
         model=model,
         args=args,
         train_dataset=dataset,
         processing_class=tokenizer,
-        callbacks=[ProgressLines(f"sft {record['setting']}")],
     )
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description="Train the start model of a setting.")
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "model folder")
     parser.add_argument("--corpus", required=True, help="corpus.parquet: prompt, completion")
     parser.add_argument("--base", help="folder of the hub's model, where the record names one")
-    parser.add_argument("--output", required=True, help="model folder")
     add_needs(parser)
     add_run_flags(parser)
     args = parser.parse_args(argv)
-    record = load_record(args.record)
-
-    import pyarrow.parquet as pq
-
-    from poet.provenance import provenance
-    from poet.train.card import last_numbers, write_card
-    from poet.train.checkpoints import Checkpoints, file_digest
-    from poet.train.reference import model_digest
-    from poet.train.run import explained, history, publish_once, run, save_model
-
+    record = args.record
     settings = record["sft"]
     torch.set_num_threads(settings.get("torch_threads", record["torch_threads"]))
     corpus = pq.read_table(args.corpus).to_pylist()
@@ -220,14 +201,10 @@ def main(argv=None) -> None:
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
     with explained(record["setting"], "sft"):
         trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
-        run(trainer, checkpoints, args)
+        run(trainer, f"sft {record['setting']}", checkpoints, args)
     counts = {"examples": len(corpus), "dropped": dropped, "examples_used": len(dataset)}
-    log = history(trainer)
-    with publish_once(args.output) as folder:
-        save_model(trainer, model.name_or_path, folder)
-        report = {"record": record, **counts, "log_history": log, "provenance": provenance()}
-        write_json(report, folder / "train.json")
-        write_card(folder, f"{record['setting']}: start model", record, counts, last_numbers(log))
+    base = model.name_or_path
+    publish_model(args.output, trainer, base, "start model", record, counts, counts)
     checkpoints.remove()
 
 

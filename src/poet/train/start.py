@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from poet.data.ends import configured_ends
@@ -17,8 +17,9 @@ from poet.data.model_limits import (
     text_config,
 )
 from poet.data.template_checks import check_template
-from poet.files import UserError, cli, load_record, publish, read_json, write_json
+from poet.files import UserError, cli, publish, read_json, record_parser, write_json
 from poet.hub.folders import loadable, model_path
+from poet.provenance import provenance
 
 
 def load_tokenizer(record: dict, folder: str | Path):
@@ -65,29 +66,21 @@ def take(tokenizer, source: Path, folder: Path, shared: bool) -> None:
     folder.mkdir()
     for file in source.iterdir():
         if file.suffix in (".safetensors", ".json", ".py"):
-            link = shared and file.suffix == ".safetensors"
-            (_link_or_copy if link else shutil.copyfile)(file, folder / file.name)
+            target = folder / file.name
+            if shared and file.suffix == ".safetensors":
+                with suppress(OSError):  # another file system, or one without hard links
+                    os.link(file, target)
+            if not target.exists():
+                shutil.copyfile(file, target)
     tokenizer.save_pretrained(folder)
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
-
-
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
+    parser = record_parser(__doc__, "model folder")
     parser.add_argument("--base", help="folder of the hub's model, where the record names one")
     add_needs(parser)
-    parser.add_argument("--output", required=True, help="model folder")
     args = parser.parse_args(argv)
-    record = load_record(args.record)
-
-    from poet.provenance import provenance
-
+    record = args.record
     source = model_path(args.base or record["model"])
     tokenizer = load_tokenizer(record, source)
     check_start(record, source, tokenizer, args.needs)

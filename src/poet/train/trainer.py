@@ -19,10 +19,11 @@ from torch import Tensor
 from torch.utils.data import Sampler
 from trl import DPOTrainer
 
+from poet.data.tokenization import IDS
 from poet.methods import SIDES
 from poet.methods.objectives import OBJECTIVES, Responses, weighted_sum
 from poet.methods.weighting import token_weights
-from poet.train.forward import COLUMNS, FORWARDS, PackedCollator
+from poet.train.forward import COLUMNS, FORWARDS
 from poet.train.packing import add_packed_forward
 
 PREFIXES = (8, 16, 32, 64)  # tokens, of the logged margins
@@ -81,18 +82,21 @@ class PreferenceTrainer(DPOTrainer):
     ):
         self.objective, self.parameters = OBJECTIVES[objective], parameters
         self.weighting = weighting
-        collator, self.forward = FORWARDS[forward]
+        collate, self.forward = FORWARDS[forward]
+        self.packed = forward == "packed"
         # The reference is in the columns: TRL then keeps no reference model.
         args.precompute_ref_log_probs = True
         super().__init__(
             args=args,
             processing_class=processing_class,
-            data_collator=collator(processing_class.pad_token_id, token_budget),
+            data_collator=partial(
+                collate, pad_token_id=processing_class.pad_token_id, token_budget=token_budget
+            ),
             **kwargs,
         )
         # A pass uses each weight once: a cache of bfloat16 copies would only cost 2 bytes for each.
         self.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
-        if forward == "packed":
+        if self.packed:
             lora = isinstance(self.model, PeftModel)
             add_packed_forward(self.model.get_base_model() if lora else self.model)
 
@@ -105,12 +109,12 @@ class PreferenceTrainer(DPOTrainer):
     def _get_train_sampler(self, train_dataset=None) -> SortedBatches:
         data = self.train_dataset if train_dataset is None else train_dataset
         table = data.with_format("arrow")[:]
-        prompt, chosen, rejected = (pc.list_value_length(table[name]) for name in COLUMNS[:3])
+        prompt, chosen, rejected = (pc.list_value_length(table[name]) for name in IDS)
         lengths = pc.add(prompt, pc.max_element_wise(chosen, rejected)).to_pylist()
         args = self.args
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         # In parts, a process takes its whole share at once, and shares should cost the same.
-        shares = args.world_size if isinstance(self.data_collator, PackedCollator) else 1
+        shares = args.world_size if self.packed else 1
         return SortedBatches(lengths, batch_size, args.seed, shares)
 
     def _set_signature_columns_if_needed(self):
@@ -150,7 +154,10 @@ class PreferenceTrainer(DPOTrainer):
         return torch.stack(losses).sum()
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
-        for part in self._parts(inputs):
+        state = self.accelerator.gradient_state
+        # Of all processes' last batches; the state has none where these are full.
+        remainder = max(0, state.remainder) if state.end_of_dataloader else 0
+        for part in self._parts({**inputs, "real": self._real(inputs, remainder)}):
             outputs = super().prediction_step(model, part, True, ignore_keys)
         return outputs  # evaluation reads the recorded sums
 
@@ -158,7 +165,7 @@ class PreferenceTrainer(DPOTrainer):
         """The batch, or its parts; as many in every process, as sharded models need it."""
         if "parts" not in inputs:
             return [inputs]
-        real = inputs["real"] if "real" in inputs else self._real(inputs, self._remainder())
+        real = inputs["real"]
         parts = [{**part, "real": real[part["rows"]]} for part in inputs["parts"]]
         if self.args.world_size > 1:
             counts = self.accelerator.gather(torch.tensor([len(parts)], device=real.device))
@@ -178,7 +185,7 @@ class PreferenceTrainer(DPOTrainer):
         sides = (logps.chunk(2), inputs["ref_logps"].chunk(2), weights)
         chosen, rejected = map(Responses, *sides)
         losses = self.objective.loss(chosen, rejected, **self.parameters)
-        real = inputs["real"] if "real" in inputs else self._real(inputs, self._remainder())
+        real = inputs.get("real", torch.ones_like(losses))
         with torch.no_grad():
             self._record(chosen, rejected, mask.chunk(2), losses, real)
         total = (losses * real).sum()
@@ -187,11 +194,6 @@ class PreferenceTrainer(DPOTrainer):
         else:
             loss = total * self.args.world_size / num_items_in_batch
         return (loss, None) if return_outputs else loss
-
-    def _remainder(self) -> int:
-        """Pairs in all processes' last batches of an evaluation, if these are not full; else 0."""
-        state = self.accelerator.gradient_state
-        return max(0, state.remainder) if state.end_of_dataloader else 0
 
     def _keys(self, pairs: Tensor) -> Iterator[tuple[int, int, int]]:
         """(seed, epoch, pair) of each pair: a draw does not depend on what else is in its batch."""

@@ -18,7 +18,7 @@ import yaml
 
 from poet import config_schema, local_inputs
 from poet.config import load
-from poet.evaluate import questions, summary, verdicts
+from poet.evaluate import annotate, questions, summary
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import PROGRAM, Benchmark, Metric, mean, share
 from poet.evaluate.records import records
@@ -99,8 +99,8 @@ def judged(tmp_path, method: str, of_seeds: list[list[str]]) -> list[str]:
         made.append(str(tmp_path / f"{method}-{seed}.json"))
         out.append(str(tmp_path / f"verdicts-{method}-{seed}.json"))
         write_json(rows, made[-1])
-    verdicts.main([
-        TINY.name, "--record", "{}", "--annotator", PROGRAM, "--settings", "{}",
+    annotate.main([
+        "--benchmark", TINY.name, "--record", "{}", "--annotator", PROGRAM, "--settings", "{}",
         "--prompts", str(tmp_path / "prompts.jsonl"), "--generations", *made, "--output", *out,
         "--usage", str(tmp_path / "usage.json"),
     ])  # fmt: skip

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from judge_server import probability, prompt_of
-from poet.evaluate import judges, verdicts
+from poet.evaluate import annotate, judges
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import UserError, read_json, write_json, write_jsonl
 
 
@@ -26,8 +27,8 @@ def judge_safety(tmp_path, settings, name="guard"):
     write_jsonl(prompts, tmp_path / "prompts.jsonl")
     for seed in (1, 2):
         write_json(generations(20, seed)[::-1], tmp_path / f"g{seed}.json")
-    verdicts.main([
-        "safety", "--prompts", str(tmp_path / "prompts.jsonl"),
+    annotate.main([
+        "--benchmark", "safety", "--prompts", str(tmp_path / "prompts.jsonl"),
         "--record", json.dumps({"torch_threads": 1}), "--annotator", name,
         "--settings", json.dumps(settings),
         "--generations", *(str(tmp_path / f"g{seed}.json") for seed in (1, 2)),
@@ -84,8 +85,8 @@ def test_a_local_model_judges_safety_too(start, judging, tmp_path):
     assert read_json(tmp_path / "usage.json")["n_calls"] == 0
 
 
-def test_a_judge_of_pairs_judges_no_safety(settings, tmp_path):
+def test_a_judge_of_pairs_judges_no_safety():
     with pytest.raises(UserError, match="template has no place {output}"):
-        judge_safety(tmp_path, {**settings, "judge": "weighted_alpaca_eval_gpt4_turbo"})
+        BENCHMARKS["safety"].check(judges.load_judge("weighted_alpaca_eval_gpt4_turbo"))
     with pytest.raises(UserError, match="is not read from one token"):
-        judge_safety(tmp_path, {**settings, "judge": "arena_hard"})
+        BENCHMARKS["safety"].check(judges.load_judge("arena_hard"))

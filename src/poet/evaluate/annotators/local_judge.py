@@ -9,6 +9,7 @@ from pathlib import Path
 from poet.data.model_limits import Need, check_class, check_positions, positions, text_config
 from poet.evaluate.annotators.kind import Kind
 from poet.evaluate.judges import JUDGE, labels, load_judge, make_requests
+from poet.evaluate.records import COUNT, PATH, REVISION
 from poet.files import UserError, read_json
 from poet.hub.folders import check_chat_template
 from poet.hub.lock import is_hub_id
@@ -17,16 +18,13 @@ from poet.progress import track
 SCHEMA = {
     "required": ["name"],
     "properties": {
-        "name": {
-            "type": "string", "minLength": 1, "format": "path",
-            "description": "hub id or folder of any causal LM with a chat template",
-        },
-        "revision": {"$ref": "#/$defs/revision"},
-        "judge": {**JUDGE, "default": "weighted_alpaca_eval_gpt4_turbo"},
+        "name": PATH | {"description": "hub id or folder of any causal LM with a chat template"},
+        "revision": REVISION,
+        "judge": JUDGE | {"default": "weighted_alpaca_eval_gpt4_turbo"},
         "backend": {"enum": ["transformers", "vllm"], "default": "transformers"},
-        "batch_size": {"$ref": "#/$defs/count", "default": 4},
+        "batch_size": COUNT | {"default": 4},
     },
-}  # fmt: skip
+}
 
 
 class LocalJudge:
@@ -98,7 +96,10 @@ class LocalJudge:
         try:
             return encode(self.tokenizer, render_prompts(chat, conversations))
         except UserError:  # a template without a system role (Gemma's): it opens the user's turn
-            merged = [_without_system(messages) for messages in conversations]
+            merged = [
+                [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+                for system, user, *rest in conversations
+            ]
             return encode(self.tokenizer, render_prompts(chat, merged))
 
     def _read_with_vllm(self, ids: list[list[int]]) -> list[list[float]]:
@@ -139,16 +140,12 @@ class LocalJudge:
             for label, value in zip(self.tokens, log_probs, strict=True)
         ]
         best = max(top, key=lambda entry: entry["logprob"])
-        return {
-            "model": self.model_name,
-            "choice": {
-                "message": {"role": "assistant", "content": best["token"]},
-                "logprobs": {"content": [{**best, "top_logprobs": top}]},
-            },
-            "prompt_tokens": n_tokens,
-            "completion_tokens": 1,
-            "price": 0.0,
+        choice = {
+            "message": {"role": "assistant", "content": best["token"]},
+            "logprobs": {"content": [{**best, "top_logprobs": top}]},
         }
+        counts = {"prompt_tokens": n_tokens, "completion_tokens": 1, "price": 0.0}
+        return {"model": self.model_name, "choice": choice, **counts}
 
 
 def _next_log_probs(model, ids: list[list[int]]):
@@ -166,11 +163,6 @@ def _next_log_probs(model, ids: list[list[int]]):
             logits_to_keep=1,
         ).logits[:, -1]
     return torch.log_softmax(logits.double(), -1)
-
-
-def _without_system(messages: list[dict]) -> list[dict]:
-    system, user, *rest = messages
-    return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
 
 
 @contextmanager

@@ -16,10 +16,7 @@ def oracle(name: str, settings: dict, model: None) -> Scalar:
         pairs = zip(prompts, outputs, strict=True)
         return [world.reward(prompt["instruction"], output) for prompt, output in pairs], None
 
-    def preference(instruction, output_1, output_2, reward_1, reward_2) -> float:
-        return world.oracle_preference(instruction, output_1, output_2)
-
-    return Scalar(rewards, preference)
+    return Scalar(rewards, lambda *texts, reward_1, reward_2: world.oracle_preference(*texts))
 
 
 def unfit(annotator: dict, setting: dict) -> str | None:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from os.path import commonprefix
 
 from poet.evaluate.annotators.kind import Judge, Kind
 from poet.evaluate.prompts import read_rows, require
+from poet.evaluate.records import FLAG, TEXT
 from poet.files import UserError
 
+_FILES = {"type": "array", "items": TEXT, "minItems": 1, "format": "path"}
 SCHEMA = {
     "required": ["files"],
     "properties": {
-        "files": {
-            "type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1,
-            "format": "path", "description": "alpaca-eval's annotations, .json or .json.gz",
-        },
-        "allow_model_change": {
-            "type": "boolean", "default": False,
-            "description": "verdicts of several judges in one table",
-        },
+        "files": _FILES | {"description": "alpaca-eval's annotations, .json or .json.gz"},
+        "allow_model_change": FLAG | {"description": "verdicts of several judges in one table"},
     },
-}  # fmt: skip
+}
 
 
 def replay(name: str, settings: dict, model: None) -> Judge:
@@ -34,11 +30,17 @@ def replay(name: str, settings: dict, model: None) -> Judge:
     Raises:
         UserError: a file is no annotations file, or the verdicts are of several annotators.
     """
-    verdicts, known = _read(settings)
-    source = ", ".join(map(str, settings["files"]))
+    look_up = _read(settings)
 
     def judge(prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
-        return [_found(verdicts, known, row, source) for row in rows]
+        return [
+            {
+                "preference": verdict["preference"],
+                "judge_model": verdict["annotator"],
+                "preference_raw_completion": verdict.get("preference_raw_completion"),
+            }
+            for verdict in map(look_up, rows)
+        ]
 
     return judge
 
@@ -49,50 +51,41 @@ def beforehand(name: str, settings: dict, model: None, rows: Sequence[dict], nee
     Raises:
         UserError: as :func:`replay`, and naming a prompt that has no verdict whatever is answered.
     """
-    files = settings["files"]
-    verdicts, known = _read(settings)
-    judged = {pair[:2] for pair in verdicts}
+    look_up = _read(settings)
     for prompt in rows:
-        instruction, reference = prompt["instruction"], prompt["reference"]
-        if (instruction, reference) not in judged:
-            row = {"instruction": instruction, "output_1": reference}
-            raise UserError(_difference(known.get(instruction), row, ", ".join(map(str, files))))
-    return {"files": files}
+        look_up({"instruction": prompt["instruction"], "output_1": prompt["reference"]})
+    return {"files": settings["files"]}
 
 
-def _read(settings: dict) -> tuple[dict[tuple, dict], dict]:
-    """(instruction, output_1, output_2) -> its row, and instruction -> one of its rows."""
+def _read(settings: dict) -> Callable[[dict], dict]:
+    """What finds the annotation of a row with instruction, output_1 and, if known, output_2."""
     from poet.evaluate.alpaca import COLUMNS
 
     files = settings["files"]
-    verdicts: dict[tuple, dict] = {}
-    known: dict[str, dict] = {}
+    source, texts = ", ".join(map(str, files)), COLUMNS[:3]
+    verdicts: dict[tuple, dict] = {}  # by instruction and outputs, and by the first one or two
     for file in files:
         rows = read_rows(file)
         require(rows, (*COLUMNS, "annotator"), file)
         for row in rows:
-            known[row["instruction"]] = row
-            pair = row["instruction"], row["output_1"], row["output_2"]
+            pair = tuple(row[column] for column in texts)
             if verdicts.setdefault(pair, row)["preference"] != row["preference"]:
                 raise UserError(f"{file}: two verdicts on one pair, {row['instruction'][:60]!r}")
+            verdicts[pair[:1]] = verdicts[pair[:2]] = verdicts[pair]
     found = sorted({str(row["annotator"]) for row in verdicts.values()})
     if len(found) > 1 and not settings["allow_model_change"]:
         raise UserError(
-            f"{', '.join(map(str, files))}: verdicts of {' and of '.join(found)}; one table would "
-            "hold several judges. Choose one, or allow it (allow_model_change: true)."
+            f"{source}: verdicts of {' and of '.join(found)}; one table would hold several judges. "
+            "Choose one, or allow it (allow_model_change: true)."
         )
-    return verdicts, known
 
+    def look_up(row: dict) -> dict:
+        key = tuple(row[column] for column in texts if column in row)
+        if key not in verdicts:
+            raise UserError(_difference(verdicts.get(key[:1]), row, source))
+        return verdicts[key]
 
-def _found(verdicts: dict, known: dict, row: dict, source: str) -> dict:
-    verdict = verdicts.get((row["instruction"], row["output_1"], row["output_2"]))
-    if verdict is None:
-        raise UserError(_difference(known.get(row["instruction"]), row, source))
-    return {
-        "preference": verdict["preference"],
-        "judge_model": verdict["annotator"],
-        "preference_raw_completion": verdict.get("preference_raw_completion"),
-    }
+    return look_up
 
 
 def _difference(other: dict | None, row: dict, source: str) -> str:

@@ -9,21 +9,17 @@ from pathlib import Path
 
 from poet.evaluate.annotators.kind import Kind
 from poet.evaluate.annotators.scalar import Scalar
+from poet.evaluate.records import PATH, REVISION
 from poet.files import UserError, read_json
 from poet.hub.folders import check_chat_template
 from poet.hub.lock import is_hub_id
 
 BATCH_SIZE = 16
+_NAME = "hub id or folder; without it, the one trained on the setting's pairs"
 SCHEMA = {
     "dependentRequired": {"revision": ["name"]},
-    "properties": {
-        "name": {
-            "type": "string", "minLength": 1, "format": "path",
-            "description": "hub id or folder; without it, the one trained on the setting's pairs",
-        },
-        "revision": {"$ref": "#/$defs/revision"},
-    },
-}  # fmt: skip
+    "properties": {"name": PATH | {"description": _NAME}, "revision": REVISION},
+}
 
 
 def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
@@ -46,6 +42,7 @@ def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
     from poet.data.templates import row_options, template_of
     from poet.evaluate.reward_model import encode
     from poet.evaluate.reward_model import rewards as score
+    from poet.evaluate.sampling import pad_id
     from poet.hub.folders import model_path, whole_model
 
     model = model or settings["name"]
@@ -53,17 +50,15 @@ def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
     trained = Path(folder) / "train.json"  # one of the workflow's own; else there is none
     record = read_json(trained).get("record", {}) if trained.is_file() else {}
     variables = record.get("chat_template_kwargs", {})
-    tokenizer = AutoTokenizer.from_pretrained(folder, padding_side="right")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     classifier = whole_model(AutoModelForSequenceClassification, folder, dtype="auto")
     if classifier.config.num_labels != 1:
         raise UserError(
             f"{model} has {classifier.config.num_labels} outputs; expected a reward model with one"
         )
     template_of(tokenizer)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
     # The classifier reads its score at the last token that is no padding.
-    classifier.config.pad_token_id = tokenizer.pad_token_id
+    classifier.config.pad_token_id = pad_id(tokenizer)
     classifier.to("cuda" if torch.cuda.is_available() else "cpu")
     positions = getattr(classifier.config.get_text_config(), "max_position_embeddings", None)
     # A tokenizer that knows no limit says 1e30.
@@ -84,10 +79,7 @@ def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
             )
         return score(classifier, sequences, BATCH_SIZE, name), was_cut
 
-    def preference(instruction, output_1, output_2, reward_1, reward_2) -> float:
-        return bradley_terry(reward_1, reward_2)
-
-    return Scalar(rewards, preference)
+    return Scalar(rewards, lambda *texts, **rewards: bradley_terry(**rewards))
 
 
 def bradley_terry(reward_1: float, reward_2: float) -> float:

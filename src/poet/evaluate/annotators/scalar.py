@@ -17,11 +17,11 @@ class Scalar:
     Attributes:
         rewards: (rows of prompts.jsonl, one output each) -> rewards, and for each whether the
             annotator read the text only in part (None where it always reads everything).
-        preference: (instruction, output_1, output_2, reward_1, reward_2) -> [1, 2].
+        preference: (instruction, output_1, output_2, reward_1=, reward_2=) -> [1, 2].
     """
 
     rewards: Callable[[Sequence[dict], Sequence[str]], tuple[Sequence[float], list[bool] | None]]
-    preference: Callable[[str, str, str, float, float], float]
+    preference: Callable[..., float]
 
     def __call__(self, prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
         """Preference and both rewards of each row, each distinct answer scored once.
@@ -35,18 +35,13 @@ class Scalar:
             [prompt_of[instruction] for instruction, _ in answers], [text for _, text in answers]
         )
         rewards = dict(zip(answers, map(float, values), strict=True))
-        cut = dict(zip(answers, was_cut, strict=True)) if was_cut is not None else None
+        cut = None if was_cut is None else dict(zip(answers, was_cut, strict=True))
         judged = []
         for row in rows:
-            pair = [(row["instruction"], row[column]) for column in columns]
-            first, second = (rewards[answer] for answer in pair)
-            texts = row["instruction"], row["output_1"], row["output_2"]
-            judged.append(
-                {
-                    "preference": self.preference(*texts, first, second),
-                    "reward_1": first,
-                    "reward_2": second,
-                    **({} if cut is None else {"reward_cut": any(cut[a] for a in pair)}),
-                }
-            )
+            texts = [row[column] for column in ("instruction", *columns)]
+            pair = [(texts[0], text) for text in texts[1:]]
+            found = {"reward_1": rewards[pair[0]], "reward_2": rewards[pair[1]]}
+            judged.append({"preference": self.preference(*texts, **found), **found})
+            if cut:
+                judged[-1]["reward_cut"] = any(cut[answer] for answer in pair)
         return judged

@@ -63,21 +63,16 @@ def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: judges.A
     swapped = [(instruction, model, baseline) for instruction, baseline, model in texts]
     places = ("instruction", *PLACES)
     found = judges.ask_once(configs, ask, texts + swapped, places, read_verdict)
-    return [_judged(found[a], found[b]) for a, b in zip(texts, swapped, strict=True)]
+    return [_judged([found[a], found[b]]) for a, b in zip(texts, swapped, strict=True)]
 
 
-def _judged(model_second: dict, model_first: dict) -> dict:
-    verdicts = [read_verdict(answer["choice"]) for answer in (model_second, model_first)]
+def _judged(both: list[dict]) -> dict:
+    """The columns of a pair; the model's output is second, then first."""
+    verdicts = [read_verdict(answer["choice"]) for answer in both]
     (lost, battles_1), (won, battles_2) = (BATTLES[verdict] for verdict in verdicts)
     wins, battles = battles_1 - lost + won, battles_1 + battles_2
-    both = [judges.answer_columns(answer) for answer in (model_second, model_first)]
-    return {
-        "preference": 1 + wins / battles,
-        "verdicts": verdicts,
-        "wins": wins,
-        "battles": battles,
-        "answers": both,
-    }
+    found = {"preference": 1 + wins / battles, "verdicts": verdicts, "wins": wins}
+    return found | {"battles": battles, "answers": [*map(judges.answer_columns, both)]}
 
 
 def check_judge(configs: dict[str, dict]) -> None:

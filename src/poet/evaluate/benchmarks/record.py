@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from poet.evaluate import judges
+from poet.evaluate.records import closed
 
 if TYPE_CHECKING:
     from poet.evaluate.statistics import Score
@@ -91,13 +92,7 @@ class Benchmark:
         if self.annotators:
             properties["annotator"] = {"type": "string"}
             by = f"an annotator of kind {' or '.join(self.annotators)}"
-        return {
-            "type": "object",
-            "additionalProperties": False,
-            "required": list(properties),
-            "properties": properties,
-            "description": f"{self.measures}; judged by {by}",
-        }
+        return {**closed(**properties), "description": f"{self.measures}; judged by {by}"}
 
     def check(self, configs: dict) -> None:
         """Check that a judge is one of this benchmark's.
