@@ -57,11 +57,12 @@ def do(clone, small_config):
         (commands,) = [text for _, language, text in FENCE.findall(recipe) if not language]
         # The environment is at hand, and holds the package of another checkout.
         commands = re.sub("^make ", "make -o .venv/.installed ", commands, flags=re.MULTILINE)
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
         lint = [f"{sys.executable} -m ruff {what} src" for what in ("check", "format --check")]
         done = subprocess.run(
             ["bash", "-euc", "\n".join([*lint, commands])],
             cwd=clone, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(clone / "src"), **environment},
+            env={**inherited, "PYTHONPATH": str(clone / "src"), **environment},
         )  # fmt: skip
         assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
         return clone / "results"
