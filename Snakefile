@@ -69,28 +69,21 @@ rule tables:
         "results/report/index.html",
 
 
-rule main:
-    """The main table, and what it is made of."""
-    localrule: True
-    input:
-        paths.scores(CONFIG, "main"),
-        rules.tabulate_main.output,
+# A table, and the settings whose scores it is made of.
+for name, scored in {
+    "main": GRID,
+    **{name: members.settings_of(CONFIG, name) for name in VARIANTS},
+    "downstream": [],
+}.items():
 
-
-rule ablation:
-    """The table of the truncation ablation, and what it is made of."""
-    localrule: True
-    input:
-        paths.scores(CONFIG, "ablation", members.settings_of(CONFIG, "ablation")),
-        [path for path in TABLES if Path(path).stem == "ablation"],
-
-
-rule baselines:
-    """The table of the token-level baselines, and what it is made of."""
-    localrule: True
-    input:
-        paths.scores(CONFIG, "baselines", members.settings_of(CONFIG, "baselines")),
-        [path for path in TABLES if Path(path).stem == "baselines"],
+    rule:
+        """The table that gives the rule its name, and the scores that it is made of."""
+        name:
+            name
+        localrule: True
+        input:
+            paths.scores(CONFIG, name, scored),
+            [path for path in TABLES if Path(path).stem == name],
 
 
 rule analysis:
@@ -105,13 +98,6 @@ rule sweep:
     localrule: True
     input:
         SWEEP_TABLE,
-
-
-rule downstream:
-    """The downstream table."""
-    localrule: True
-    input:
-        [path for path in TABLES if Path(path).stem == "downstream"],
 
 
 for name in GRID:

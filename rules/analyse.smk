@@ -54,9 +54,7 @@ if not ARCHIVED:
             content=lambda w: judging.content(CONFIG, scorer_of(CONFIG, w.setting)),
             scorer=lambda w, input: judging.scorer_flags(CONFIG, w.setting, input.scorer),
             generations=lambda w: flags("--generations", paths.analysed_answers(CONFIG, w.setting)),
-            gains=lambda w: gain_flags(
-                members.gains(CONFIG, members.methods_of(CONFIG, "main", w.setting))
-            ),
+            gains=lambda w: gain_flags(CONFIG, members.methods_of(CONFIG, "main", w.setting)),
         resources:
             mem_mb=4000,
             runtime=480,
@@ -93,9 +91,7 @@ if not ARCHIVED:
             annotations=lambda w: flags(
                 "--annotations", judging.scorers_annotations(CONFIG, w.setting)
             ),
-            gains=lambda w: gain_flags(
-                members.gains(CONFIG, members.methods_of(CONFIG, "main", w.setting))
-            ),
+            gains=lambda w: gain_flags(CONFIG, members.methods_of(CONFIG, "main", w.setting)),
         resources:
             mem_mb=4000,
             runtime=240,

@@ -7,7 +7,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import yaml
 from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
@@ -19,13 +18,13 @@ from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import PROGRAM
 from poet.files import UserError
 from poet.grid import judging, members, paths, sources
-from poet.grid.paths import files_of, flags, folders_of, gain_flags, given
-from poet.grid.shown import ANALYSES, SCORES, VARIANTS, Shown
+from poet.grid.paths import files_of, flags, folders_of, gain_flags, given, words
+from poet.grid.shown import VARIANTS, Shown
 from poet.hub import wanted
-from poet.plan import before
+from poet.plan import before, fits
+from poet.report import titles
 from poet.train.leftovers import leftovers
 
-CAPTIONS = Path(workflow.basedir) / "src" / "poet" / "report" / "captions"
 FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]
 
@@ -77,12 +76,11 @@ BOUGHT = members.bought(CONFIG)
 TRUNCATIONS = members.truncations(CONFIG)
 SWEEP = members.sweep(CONFIG)
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
-with open(f"{PAPER}/settings.yaml") as file:
-    PAPERS_JUDGE = yaml.safe_load(file)["alpacaeval2"]["paper_annotator"]
 
-SHOWN = Shown(CONFIG, os.path.exists) if ARCHIVED else Shown(CONFIG)
+SHOWN = Shown(CONFIG, os.path.exists if ARCHIVED else lambda path: True, PAPER)
 if not SHOWN.comparisons:
     raise WorkflowError("the archive has neither comparison.json nor annotations of the grid")
+MADE_OF = {**SHOWN.tables(), **SHOWN.figures(), "sweep": SHOWN.sweep()}
 TABLES = expand("results/tables/{name}.{ext}", name=SHOWN.tables(), ext=TABLE)
 FIGURES = expand("results/figures/{name}.{ext}", name=SHOWN.figures(), ext=FIGURE)
 SWEEP_TABLE = expand("results/tables/sweep.{ext}", ext=TABLE if SWEEP["settings"] else [])
@@ -100,7 +98,8 @@ wildcard_constraints:
     truncation=alternatives(TRUNCATIONS),
     comparison=alternatives(["comparison", *VARIANTS, "sweep"]),
     benchmark=alternatives(BENCHMARKS),
-    figure=alternatives(ANALYSES),
+    table=alternatives([*SHOWN.tables(), "sweep"]),
+    figure=alternatives(SHOWN.figures()),
     seed=r"\d+",
     repository=alternatives(wanted.repositories(CONFIG)),
 
@@ -160,6 +159,16 @@ def unchanged(text):
     return lambda wildcards: text
 
 
+def each_file(of, wildcards):
+    """What is found of the prompts of a further benchmark, and of its baseline's answers."""
+    setting, benchmark = wildcards.setting, wildcards.benchmark
+    return [
+        found
+        for key in BENCHMARKS[benchmark].files
+        for found in of(CONFIG, setting, benchmark, key)
+    ]
+
+
 def run_flags(wildcards, input):
     """How often to save and where to log, of every training: no part of a result; see
     :func:`model_needs`.
@@ -193,7 +202,7 @@ def answers_at_hand(wildcards):
 
 def check(jobs):
     """Say before the first job what the jobs lack; on one machine nobody limits memory."""
-    asked = [before.Job(j.rule.name, dict(j.wildcards_dict), j.resources, j.params) for j in jobs]
+    asked = [fits.Job(j.rule.name, dict(j.wildcards_dict), j.resources, j.params) for j in jobs]
     on_cluster = workflow.non_local_exec
     lock = " ".join(
         f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in workflow.configfiles
@@ -202,7 +211,7 @@ def check(jobs):
         lock += f" ARGS={shlex.quote(f'--config {shlex.join(said)}')}"
     try:
         if on_cluster:
-            before.check_memory(asked, CONFIG)
+            fits.check(asked, CONFIG)
         before.check_lock(asked, CONFIG, lock)
         if not on_cluster and "SLURM_JOB_ID" not in os.environ:
             before.check_devices(asked)

@@ -41,9 +41,6 @@ if not ARCHIVED:
         params:
             lock=unchanged(CONFIG["lock"]),
             pinned=lambda w: sources.pinned(CONFIG, w.repository),  # another entry in the lock downloads again
-        resources:
-            mem_mb=1000,
-            runtime=720,
         shell:
             "HF_HUB_OFFLINE=0 python -m poet.hub.download --repository {wildcards.repository} "
             "--lock {params.lock:q} --output {output} 2>&1 | tee {log} >&2"
@@ -51,8 +48,8 @@ if not ARCHIVED:
     rule load:
         """Read preference pairs from a local file or the hub, check them, split them by prompt."""
         input:
-            pairs=lambda w: sources.pairs_folder(CONFIG, w.setting),
-            alpacaeval=lambda w: sources.alpacaeval_folder(CONFIG, w.setting),
+            pairs=lambda w: sources.folder(CONFIG, w.setting, "data"),
+            alpacaeval=lambda w: sources.folder(CONFIG, w.setting, "data", "evaluation"),
         output:
             pairs="results/data/{setting}/pairs.parquet",
             corpus="results/data/{setting}/corpus.parquet",
@@ -66,7 +63,7 @@ if not ARCHIVED:
             setting=alternatives(set(GRID) - set(WORLDS)),
         params:
             record=record("data"),
-            content=lambda w: sources.pairs_content(CONFIG, w.setting),
+            content=lambda w: sources.content(CONFIG, w.setting, "data"),
             pairs=lambda w, input: given("--dataset", input.pairs),
             alpacaeval=lambda w, input: given("--alpacaeval", input.alpacaeval),
         resources:
@@ -104,7 +101,7 @@ if not ARCHIVED:
     rule load_chats:
         """Conversations to train the start model on, where the configuration names a data set."""
         input:
-            chats=lambda w: sources.chats_folder(CONFIG, w.setting),
+            chats=lambda w: sources.folder(CONFIG, w.setting, "sft"),
         output:
             chats="results/data/{setting}/chats.parquet",
             summary="results/data/{setting}/chats.json",
@@ -116,7 +113,7 @@ if not ARCHIVED:
             setting=alternatives(TUNED),
         params:
             record=record("chats"),
-            content=lambda w: sources.chats_content(CONFIG, w.setting),
+            content=lambda w: sources.content(CONFIG, w.setting, "sft"),
             folder=lambda w, input: given("--folder", input.chats),
         resources:
             mem_mb=8000,
@@ -128,7 +125,7 @@ if not ARCHIVED:
     rule take_gamed:
         """AlpacaEval's verbose and concise reference rows, which length control is regularised with."""
         input:
-            lambda w: sources.alpacaeval_folder(CONFIG, w.setting),
+            lambda w: sources.folder(CONFIG, w.setting, "data", "evaluation"),
         output:
             "results/data/{setting}/gamed.csv",
         log:
@@ -165,8 +162,7 @@ if not ARCHIVED:
         shell:
             "python -m poet.data.tokenization --record {params.record:q} --pairs {input.pairs} "
             "--tokenizer {input.tokenizer} --prompts {input.prompts} --needs {params.needs:q} "
-            "--output {output.tokens} --cuts {output.cuts} "
-            "--workers {threads} "
+            "--output {output.tokens} --cuts {output.cuts} --workers {threads} "
             "2>&1 | tee {log} >&2"
 
     rule truncate:

@@ -40,7 +40,7 @@ rule compare:
     params:
         kind=lambda w: CONFIG["annotators"][w.annotator]["kind"],
         scores=lambda w: flags("--method", compared_scores(w)),
-        gains=lambda w: gain_flags(members.gains(CONFIG, compared(w))),
+        gains=lambda w: gain_flags(CONFIG, compared(w)),
     resources:
         mem_mb=2000,
         runtime=60,
@@ -163,9 +163,7 @@ if not ARCHIVED:
             model=lambda w: judging.model(CONFIG, w.annotator, w.setting),
             checked=lambda w: judging.check(CONFIG, w.annotator, w.setting, "annotators"),
         output:
-            annotations=per_seed(
-                "results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"
-            ),
+            judged=per_seed("results/annotations/{setting}/{annotator}/{method}/seed-{seed}.json"),
             usage="results/annotations/{setting}/{annotator}/{method}/usage.json",
         log:
             "results/logs/annotate/{setting}-{annotator}-{method}.log",
@@ -189,7 +187,7 @@ if not ARCHIVED:
             "poet.evaluate.annotate {params.benchmark} --record {params.record:q} "
             "--annotator {wildcards.annotator} "
             "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
-            "--generations {input.generations} --output {output.annotations} --usage {output.usage} "
+            "--generations {input.generations} --output {output.judged} --usage {output.usage} "
             "2>&1 | tee {log} >&2"
 
     use rule annotate as buy_annotations with:
@@ -228,7 +226,7 @@ if not ARCHIVED:
     rule read_questions:
         """The prompts of a benchmark, with the baseline's answers where it has one."""
         input:
-            lambda w: sources.question_folders(CONFIG, w.benchmark, w.setting),
+            lambda w: each_file(sources.folder, w),
         output:
             "results/{benchmark}/{setting}/prompts.jsonl",
         log:
@@ -238,7 +236,7 @@ if not ARCHIVED:
         priority: 3  # what is wrong with them is to show before the trainings
         params:
             flags=lambda w: sources.question_flags(CONFIG, w.benchmark, w.setting),
-            content=lambda w: sources.question_content(CONFIG, w.benchmark, w.setting),
+            content=lambda w: each_file(sources.content, w),
         resources:
             mem_mb=2000,
             runtime=10,
@@ -260,17 +258,15 @@ if not ARCHIVED:
         benchmark:
             "results/benchmarks/answer_questions/{benchmark}-{setting}-{method}.tsv"
 
-    # A verdict on every answer to a further benchmark, by an annotator or by the benchmark's own program.
     use rule annotate as judge_answers with:
+        # A verdict on every answer, by an annotator or by the benchmark's own program.
         input:
             prompts="results/{benchmark}/{setting}/prompts.jsonl",
             generations=per_seed("results/{benchmark}/{setting}/answers/{method}/seed-{seed}.json"),
             model=lambda w: judging.model(CONFIG, w.annotator, w.setting),
             checked=lambda w: judging.check(CONFIG, w.annotator, w.setting, w.benchmark),
         output:
-            annotations=per_seed(
-                "results/{benchmark}/{setting}/{annotator}/{method}/seed-{seed}.json"
-            ),
+            judged=per_seed("results/{benchmark}/{setting}/{annotator}/{method}/seed-{seed}.json"),
             usage="results/{benchmark}/{setting}/{annotator}/{method}/usage.json",
         log:
             "results/logs/judge_answers/{benchmark}-{setting}-{annotator}-{method}.log",
@@ -297,7 +293,7 @@ if not ARCHIVED:
             "results/benchmarks/summarise/{benchmark}-{setting}-{annotator}.tsv"
         params:
             methods=lambda w: flags("--method", paths.verdicts(CONFIG, w.benchmark, w.setting)),
-            gains=lambda w: gain_flags(members.gains(CONFIG, GRID[w.setting])),
+            gains=lambda w: gain_flags(CONFIG, GRID[w.setting]),
         resources:
             mem_mb=2000,
             runtime=10,

@@ -1,267 +1,49 @@
 # Tables, figures, the page, and what made them. Seconds each: on a cluster most run where Snakemake does.
 
 
-rule tabulate_main:
-    """The main table: win rates with intervals beside the paper's."""
+rule tabulate:
+    """Any table, as CSV, Markdown and LaTeX."""
     localrule: True
     input:
-        comparisons=SHOWN.comparisons,
-        cautions="results/report/cautions.json",
-        reported=f"{PAPER}/reported.csv",
+        lambda w: files_of(MADE_OF[w.table]),
     output:
         report(
-            expand("results/tables/main.{ext}", ext=TABLE),
-            caption=f"{CAPTIONS}/main.rst",
+            expand("results/tables/{{table}}.{ext}", ext=TABLE),
+            caption="../src/poet/report/captions/caption.rst",
             category="Tables",
         ),
     log:
-        "results/logs/tabulate_main.log",
+        "results/logs/tabulate/{table}.log",
     benchmark:
-        "results/benchmarks/tabulate_main.tsv"
+        "results/benchmarks/tabulate/{table}.tsv"
     params:
-        judges=members.papers_annotators(CONFIG, PAPERS_JUDGE),
-    resources:
-        mem_mb=1000,
-        runtime=10,
+        caption=lambda w, input: titles.of(w.table)[1],
+        words=lambda w: words(MADE_OF[w.table]),
     shell:
-        "python -m poet.report.tables main --comparison {input.comparisons} "
-        "--cautions {input.cautions} --reported {input.reported} "
-        "--paper-annotators {params.judges} --output {output} 2>&1 | tee {log} >&2"
-
-
-rule tabulate_variants:
-    """The truncation ablation, or the token-level baselines: what the main table has of either."""
-    localrule: True
-    input:
-        comparisons=lambda w: SHOWN.variants[w.variants],
-        reported=f"{PAPER}/reported.csv",
-    output:
-        report(
-            expand("results/tables/{{variants}}.{ext}", ext=TABLE),
-            caption=f"{CAPTIONS}/variants.rst",
-            category="Tables",
-        ),
-    wildcard_constraints:
-        variants=alternatives(VARIANTS),
-    log:
-        "results/logs/tabulate_variants/{variants}.log",
-    benchmark:
-        "results/benchmarks/tabulate_variants/{variants}.tsv"
-    params:
-        judges=members.papers_annotators(CONFIG, PAPERS_JUDGE),
-        methods=json.dumps(CONFIG["methods"]),
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.tables {wildcards.variants} --comparison {input.comparisons} "
-        "--reported {input.reported} --paper-annotators {params.judges} "
-        "--methods {params.methods:q} --output {output} 2>&1 | tee {log} >&2"
-
-
-rule tabulate_downstream:
-    """The downstream table: lm-eval tasks of every method."""
-    localrule: True
-    input:
-        files_of(SHOWN.downstream),
-    output:
-        report(
-            expand("results/tables/downstream.{ext}", ext=TABLE),
-            caption=f"{CAPTIONS}/downstream.rst",
-            category="Tables",
-        ),
-    log:
-        "results/logs/tabulate_downstream.log",
-    benchmark:
-        "results/benchmarks/tabulate_downstream.tsv"
-    params:
-        results=flags("--results", SHOWN.downstream),
-        gains=gain_flags(CONFIG["gains"].items()),
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.tables downstream {params.results} {params.gains} "
-        "--output {output} 2>&1 | tee {log} >&2"
-
-
-rule tabulate_prefix:
-    """The prefix table: gaps of chosen and rejected, surviving orders, the models' own prefixes."""
-    localrule: True
-    input:
-        measured=SHOWN.analysis("prefix_quality.json", members.analysed(CONFIG)),
-        reported=f"{PAPER}/reported.csv",
-    output:
-        report(
-            expand("results/tables/prefix.{ext}", ext=TABLE),
-            caption=f"{CAPTIONS}/prefix.rst",
-            category="Tables",
-        ),
-    log:
-        "results/logs/tabulate_prefix.log",
-    benchmark:
-        "results/benchmarks/tabulate_prefix.tsv"
-    params:
-        scorers=members.papers_scorers(CONFIG),
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.tables prefix --measured {input.measured} "
-        "--reported {input.reported} --paper-annotators {params.scorers} --output {output} "
+        "python -m poet.report.tables {wildcards.table} {params.words} --output {output} "
         "2>&1 | tee {log} >&2"
 
 
-rule tabulate_benchmark:
-    """The table of a further benchmark, beside the paper's numbers."""
+rule draw:
+    """Any figure, as SVG and PNG, with the CSV that it was drawn from."""
     localrule: True
     input:
-        summaries=lambda w: paths.summaries(CONFIG, w.benchmark),
-        reported=f"{PAPER}/reported.csv",
+        lambda w: files_of(MADE_OF[w.figure]),
     output:
         report(
-            expand("results/tables/{{benchmark}}.{ext}", ext=TABLE),
-            caption=f"{CAPTIONS}/benchmark.rst",
-            category="Tables",
-        ),
-    log:
-        "results/logs/tabulate_benchmark/{benchmark}.log",
-    benchmark:
-        "results/benchmarks/tabulate_benchmark/{benchmark}.tsv"
-    params:
-        caption=lambda w: BENCHMARKS[w.benchmark].caption,
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.benchmarks {wildcards.benchmark} --summaries {input.summaries} "
-        "--reported {input.reported} --output {output} 2>&1 | tee {log} >&2"
-
-
-rule tabulate_language:
-    """The language table: true reward of the start model, a babbler and the corpus."""
-    localrule: True
-    input:
-        files_of(SHOWN.language),
-    output:
-        report(
-            expand("results/tables/language.{ext}", ext=TABLE),
-            caption=f"{CAPTIONS}/language.rst",
-            category="Tables",
-        ),
-    log:
-        "results/logs/tabulate_language.log",
-    benchmark:
-        "results/benchmarks/tabulate_language.tsv"
-    params:
-        worlds=flags("--world", SHOWN.language),
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.language {params.worlds} --output {output} 2>&1 | tee {log} >&2"
-
-
-rule draw_scores:
-    """A figure of the main table or of the ablation's."""
-    localrule: True
-    input:
-        lambda w: f"results/tables/{SCORES[w.scores]}.csv",
-    output:
-        report(
-            expand("results/figures/{{scores}}.{ext}", ext=FIGURE),
-            caption=f"{CAPTIONS}/included.rst",
+            expand("results/figures/{{figure}}.{ext}", ext=FIGURE),
+            caption="../src/poet/report/captions/caption.rst",
             category="Figures",
         ),
     log:
-        "results/logs/draw_scores/{scores}.log",
+        "results/logs/draw/{figure}.log",
     benchmark:
-        "results/benchmarks/draw_scores/{scores}.tsv"
-    wildcard_constraints:
-        scores=alternatives(SCORES),
+        "results/benchmarks/draw/{figure}.tsv"
     params:
-        caption=lambda w, input: f"{CAPTIONS}/{w.scores}.rst",
-        gains=lambda w: gain_flags(CONFIG["gains"].items()) if w.scores == "lc-length" else [],
-    resources:
-        mem_mb=1000,
-        runtime=10,
+        caption=lambda w, input: titles.of(w.figure)[1],
+        words=lambda w: words(MADE_OF[w.figure]),
     shell:
-        "python -m poet.report.figures {wildcards.scores} --table {input} {params.gains} "
-        "--output {output} 2>&1 | tee {log} >&2"
-
-
-rule draw_lengths:
-    """How long the answers of every method are."""
-    localrule: True
-    input:
-        files_of(SHOWN.answers),
-    output:
-        report(
-            expand("results/figures/lengths.{ext}", ext=FIGURE),
-            caption=f"{CAPTIONS}/lengths.rst",
-            category="Figures",
-        ),
-    log:
-        "results/logs/draw_lengths.log",
-    benchmark:
-        "results/benchmarks/draw_lengths.tsv"
-    params:
-        annotations=flags("--annotations", SHOWN.answers_of_one_annotator()),
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.figures lengths {params.annotations} --output {output} "
-        "2>&1 | tee {log} >&2"
-
-
-rule draw_training:
-    """Implicit rewards of chosen and rejected over training, per method."""
-    localrule: True
-    input:
-        lambda w: files_of(paths.trained_models(CONFIG, w.setting)),
-    output:
-        report(
-            expand("results/figures/training-{{setting}}.{ext}", ext=FIGURE),
-            caption=f"{CAPTIONS}/training.rst",
-            category="Figures",
-        ),
-    log:
-        "results/logs/draw_training/{setting}.log",
-    benchmark:
-        "results/benchmarks/draw_training/{setting}.tsv"
-    params:
-        runs=lambda w: flags("--runs", paths.runs(CONFIG, w.setting)),
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.figures training {params.runs} --output {output} "
-        "2>&1 | tee {log} >&2"
-
-
-rule draw_analysis:
-    """What an analysis found."""
-    input:
-        lambda w: f"results/analysis/{w.setting}/{ANALYSES[w.figure]}.csv",
-    output:
-        report(
-            expand("results/figures/{{figure}}-{{setting}}.{ext}", ext=FIGURE),
-            caption=f"{CAPTIONS}/included.rst",
-            category="Figures",
-        ),
-    log:
-        "results/logs/draw_analysis/{figure}-{setting}.log",
-    benchmark:
-        "results/benchmarks/draw_analysis/{figure}-{setting}.tsv"
-    params:
-        caption=lambda w, input: f"{CAPTIONS}/{w.figure}.rst",
-    resources:
-        mem_mb=1000,
-        runtime=10,
-    shell:
-        "python -m poet.report.figures {wildcards.figure} --table {input} --output {output} "
-        "2>&1 | tee {log} >&2"
+        "python -m poet.report.figures {params.words} --output {output} 2>&1 | tee {log} >&2"
 
 
 rule collect_cautions:
@@ -280,9 +62,6 @@ rule collect_cautions:
     params:
         config=unchanged(json.dumps(SHOWN.judged_by())),
         judges=SHOWN.judges(),
-    resources:
-        mem_mb=1000,
-        runtime=10,
     shell:
         "python -m poet.report.cautions --config-json {params.config:q} "
         "--comparison {input.comparisons} --summaries {input.summaries} "
@@ -308,9 +87,6 @@ rule write_page:
         "results/logs/write_page.log",
     params:
         annotations=flags("--annotations", SHOWN.answers),
-    resources:
-        mem_mb=2000,
-        runtime=10,
     shell:
         "python -m poet.report.page --manifest {input.manifest} --comparison {input.comparisons} "
         "--cautions {input.cautions} --tables {input.tables} --figures {input.figures} "
@@ -335,9 +111,6 @@ if not (ARCHIVED and os.path.exists("results/manifest.json")):
             config=unchanged(json.dumps(CONFIG)),
             models=SHOWN.trainings() + SHOWN.judges(),
             code=provenance.code(),  # another version of the code makes nothing anew, but is told
-        resources:
-            mem_mb=1000,
-            runtime=10,
         shell:
             "python -m poet.report.manifest --config-json {params.config:q} "
             "--benchmarks results/benchmarks --inputs {input.shown} --made {params.models} {input.made} "

@@ -29,29 +29,3 @@ if not ARCHIVED:
             "poet.evaluate.validation --record {params.record:q} --arm {wildcards.arm} "
             "--pairs {input.pairs} --cells {params.cells} --models {input.models} "
             "--seed {params.seed} --output {output} 2>&1 | tee {log} >&2"
-
-    rule tabulate_sweep:
-        """Every cell with its validation reward; the chosen ones with their final scores and gains."""
-        input:
-            validations=expand(
-                "results/sweep/{setting}/{arm}.json",
-                setting=SWEEP["settings"],
-                arm=SWEEP["methods"],
-            ),
-            comparisons=paths.comparisons(CONFIG, "sweep", SWEEP["settings"]),
-        output:
-            report(
-                expand("results/tables/sweep.{ext}", ext=TABLE),
-                caption=f"{CAPTIONS}/sweep.rst",
-                category="Tables",
-            ),
-        log:
-            "results/logs/tabulate_sweep.log",
-        benchmark:
-            "results/benchmarks/tabulate_sweep.tsv"
-        resources:
-            mem_mb=1000,
-            runtime=10,
-        shell:
-            "python -m poet.report.sweep --validations {input.validations} "
-            "--comparison {input.comparisons} --output {output} 2>&1 | tee {log} >&2"

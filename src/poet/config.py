@@ -24,6 +24,7 @@ from poet.methods.objectives import OBJECTIVES
 _RUN = ("setting", "torch_threads")
 _LOADING = ("attn_implementation", "trust_remote_code")
 _TEXT = ("length_policy", "chat_template_kwargs")
+_CHATS = ("dataset", "revision", "split", "bad_rows", "ignored_columns")  # of the section `sft`
 STAGES = {
     "data": ("setting", "data"),
     "chats": ("chats",),
@@ -111,7 +112,7 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
     learning_rate = parameters.pop("learning_rate", None)
     for name in OBJECTIVES:
         preference.pop(name, None)
-    data, model = chosen["data"], chosen["model"]
+    data, model, sft = chosen["data"], chosen["model"], chosen.get("sft")
     return {
         "setting": setting,
         "method": method,
@@ -133,8 +134,8 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         **preference,
         "seed": config["seeds"][0] if seed is None else seed,
         "sft_seed": config["seeds"][0],
-        "chats": _chats(chosen.get("sft")),
-        "sft": chosen.get("sft"),
+        "chats": sft and {key: sft.get(key) for key in _CHATS},
+        "sft": sft,
         "generation": chosen["generation"],
         "reward_model": chosen.get("reward_model"),
         "downstream": chosen.get("downstream"),
@@ -143,12 +144,6 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "torch_threads": config["torch_threads"],
         "matrix_products": config["matrix_products"],
     }
-
-
-def _chats(sft: dict | None) -> dict | None:
-    """What of the section ``sft`` says which chats are read."""
-    keys = ("dataset", "revision", "split", "bad_rows", "ignored_columns")
-    return sft and {key: sft.get(key) for key in keys}
 
 
 def _commit(config: dict, name: str | None, revision: str | None, kind: str = "") -> str | None:

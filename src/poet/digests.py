@@ -38,7 +38,7 @@ def digest(path: str | Path, cache: str | Path = CACHE) -> str:
     """
     path = Path(path).absolute()
     files = _files(path)
-    known = _read(cache)
+    known = remembered(cache)
     stamps = {file: stamp(file) for file in files}
     unread = [file for file in files if _known(known, file, stamps[file]) is None]
     total = sum(stamps[file][0] for file in unread)
@@ -47,7 +47,7 @@ def digest(path: str | Path, cache: str | Path = CACHE) -> str:
         known[str(file)] = [*stamps[file], _sha256(file, bar)]
     if kept := [file for file in unread if time.time_ns() - stamps[file][2] > _TICK]:
         # Read again: another process may have added to it meanwhile.
-        write_json({**_read(cache), **{str(file): known[str(file)] for file in kept}}, cache)
+        write_json({**remembered(cache), **{str(file): known[str(file)] for file in kept}}, cache)
     parts = [[file.relative_to(path).as_posix(), known[str(file)][-1]] for file in files]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -62,10 +62,11 @@ def _files(path: Path) -> list[Path]:
     return sorted({file for pattern in patterns for file in path.glob(pattern) if file.is_file()})
 
 
-def _read(cache: str | Path) -> dict:
+def remembered(cache: str | Path) -> dict:
+    """What a cache file holds: an object, empty where there is no file or a damaged one."""
     try:
         known = read_json(cache)
-    except (OSError, ValueError):  # absent or damaged: read the files again
+    except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}
 

@@ -19,6 +19,7 @@ from poet.analyse.pair_counts import histogram, measure, poet
 from poet.analyse.pair_prefixes import measure_pairs, read_pairs
 from poet.analyse.pair_tokens import Ids, Tokens, Words
 from poet.analyse.recommendation import markdown, recommend
+from poet.data.pairs import collect, read_rows
 from poet.data.templates import Chat
 from poet.files import UserError, read_json, write_jsonl
 from poet.train.sft import load_model
@@ -253,7 +254,7 @@ def test_a_column_split_of_a_raw_file_leaves_nothing_out(tmp_path):
     rows = [pair(f"What is {n}?", "a", "b") for n in range(8)]
     rows = [{**row, "split": ["train", "test"][n % 2]} for n, row in enumerate(rows)]
     write_jsonl(rows, tmp_path / "pairs.jsonl")
-    pairs, dropped = diagnose.read(tmp_path / "pairs.jsonl")
+    pairs, dropped = collect(read_rows(tmp_path / "pairs.jsonl"), "pairs.jsonl", "error")
     assert len(pairs) == 8 and not dropped
 
 

@@ -93,7 +93,7 @@ def test_a_key_that_stands_twice_is_a_bad_row_and_the_rows_around_it_are_read(
     )
 
 
-def test_a_key_that_stands_twice_in_what_is_read_piece_by_piece(tmp_path):
+def test_a_key_that_stands_twice_in_a_long_row(tmp_path):
     row = '{"text": "%s", "n": 1, "n": 2}' % ("x" * 3 * HEAD)
     first, bad, last = rows_of(put(tmp_path, "x.json", f'[{{"n": 0}}, {row}, {{"n": 3}}]'))
     assert (first, last) == ({"n": 0}, {"n": 3}) and "stands twice" in str(bad)
@@ -182,7 +182,7 @@ def test_text_that_is_not_utf8_is_refused_with_line_and_byte(tmp_path, encoding,
     assert "line 12, byte 17: found" in refused(array)
 
 
-def test_the_byte_of_a_line_that_is_read_in_pieces(tmp_path):
+def test_the_byte_of_a_long_line(tmp_path):
     text = json.dumps(["x" * 3 * HEAD, "é"], ensure_ascii=False)
     message = refused(put(tmp_path, "x.json", text.encode("latin-1")))
     assert f"line 1, byte {text.index('é') + 1}: found" in message
@@ -271,11 +271,11 @@ def test_lines_of_which_the_first_is_broken_stay_lines(tmp_path):
         assert isinstance(first, BadRow) and rest == ROWS
 
 
-def test_large_arrays_are_read_piece_by_piece(tmp_path):
+def test_large_arrays_are_given_item_by_item(tmp_path):
     rows = [{"text": "x" * 300_000, "n": n} for n in range(30)] + [{"text": "y" * 3 * HEAD}]
     assert rows_of(put(tmp_path, "x.json", json.dumps(rows))) == rows
     found = read_rows(put(tmp_path, "x.json", json.dumps(rows)[: 5 * HEAD]))
-    assert next(found) == ("item 1", rows[0])  # before the end was seen, where it is cut off
+    assert next(found) == ("item 1", rows[0])  # before the place is reached where it is cut off
 
 
 def test_a_folder_is_refused_with_its_files(tmp_path):

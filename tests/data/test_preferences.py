@@ -707,9 +707,10 @@ def test_instructions_are_unique_and_prompts_intact():
 
 
 def hub_splits(monkeypatch, splits):
-    from poet.hub import folders as repositories
-
-    monkeypatch.setattr(repositories, "load_rows", lambda folder, split: splits[split])
+    rows = {
+        split: [(f"row {n}", row) for n, row in enumerate(of, 1)] for split, of in splits.items()
+    }
+    monkeypatch.setattr(preferences, "load_rows", lambda folder, split: rows[split])
     return {"kind": "hub", "dataset": "owner/name", "revision": "f" * 40}
 
 

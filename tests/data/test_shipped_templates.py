@@ -90,7 +90,7 @@ def test_tokens_are_trls_but_for_what_follows_the_turns_end(name, own_eos, monke
     if kwargs is None:
         chat = Chat(tokenizer, "keep_start", {})
         with pytest.raises(UserError, match="renders a prompt differently once it has an answer"):
-            encode_both(chat, {p: [messages("a")] for p in ("prompt", "chosen", "rejected")})
+            encode_both(chat, [dict.fromkeys(("prompt", "chosen", "rejected"), messages("a"))])
         return
     chat = Chat(tokenizer, "keep_start", kwargs)
     eos, end = tokenizer.eos_token_id, turn_end(chat)
@@ -99,9 +99,8 @@ def test_tokens_are_trls_but_for_what_follows_the_turns_end(name, own_eos, monke
     @given(st.lists(pairs(), min_size=4, max_size=8))
     def check(rows):
         rows = [dict(zip(("prompt", "chosen", "rejected"), row, strict=True)) for row in rows]
-        columns = {part: [row[part] for row in rows] for part in rows[0]}
-        ours = encode_both(chat, columns)
-        generation = encode(tokenizer, render_prompts(chat, columns["prompt"]))
+        ours = encode_both(chat, rows)
+        generation = encode(tokenizer, render_prompts(chat, [row["prompt"] for row in rows]))
         theirs = trls(tokenizer, [{**row, "chat_template_kwargs": kwargs} for row in rows])
         twice = tokenizer.encode(f"{tokenizer.eos_token}\n{tokenizer.eos_token}")[-3:]  # Phi-3's
         for mine, their, asked in zip(ours, theirs, generation, strict=True):
@@ -153,5 +152,4 @@ def both(tokenizer, asked, chosen, rejected):
     """Our tokens of one pair, and TRL's."""
     sides = [[{"role": "assistant", "content": text}] for text in (chosen, rejected)]
     row = dict(zip(("prompt", "chosen", "rejected"), [messages(asked), *sides], strict=True))
-    columns = {part: [value] for part, value in row.items()}
-    return encode_both(Chat(tokenizer, "keep_start", {}), columns), trls(tokenizer, [row])
+    return encode_both(Chat(tokenizer, "keep_start", {}), [row]), trls(tokenizer, [row])

@@ -25,7 +25,6 @@ from poet.data.templates import (
     DATE,
     Chat,
     apply_template,
-    options_of,
     refuse_losses,
     render_prompts,
     row_options,
@@ -112,7 +111,7 @@ def test_what_is_no_date_is_refused(day):
 
 def test_tokens_are_the_same_on_another_day():
     chat = Chat(tokenizer_of(DATED), "keep_start", {})
-    rows = {"prompt": [[user("a")]], "chosen": [[assistant("b")]], "rejected": [[assistant("c")]]}
+    rows = [{"prompt": [user("a")], "chosen": [assistant("b")], "rejected": [assistant("c")]}]
     found = []
     before = os.environ.get("TZ")
     for zone in ("POET12", "POET-14"):
@@ -229,11 +228,10 @@ def test_a_rows_variables_go_before_the_settings():
         assert heads == ["glad|1|", "sad|2|", rest, rest, rest]
 
 
-def test_columns_become_options_only_where_a_row_has_any():
-    assert options_of({"prompt": [1, 2]}) is None
-    assert options_of({"tools": [None, ""], "chat_template_kwargs": [None, None]}) is None
-    found = options_of({"tools": [None, '[{"a": 1}]'], "prompt": [1, 2]})
-    assert found == [None, {"tools": [{"a": 1}]}]
+def test_a_row_of_a_table_has_options_only_where_a_column_holds_some():
+    assert row_options({"prompt": 1}) is None
+    assert row_options({"tools": "", "chat_template_kwargs": None}) is None
+    assert row_options({"tools": '[{"a": 1}]', "prompt": 2}) == {"tools": [{"a": 1}]}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from poet.data.templates import Chat
 from poet.evaluate import validation
 from poet.evaluate.sampling import generate, load_model
 from poet.files import UserError, read_json, write_json
-from poet.report import sweep
+from poet.report import tables
 from poet.train.scratch import make_model
 from poet.world.language import reward
 
@@ -31,8 +31,7 @@ def pairs(tmp_path_factory):
         | {"instruction": prompt[0]["content"]}
         for i, prompt in enumerate(messages)
     ]
-    names = dict.fromkeys(("prompt_id", "split", "instruction"), "string")
-    write_parquet(rows, path, {"prompt": "messages", **names})
+    write_parquet(rows, path, ["prompt"], ("prompt_id", "split", "instruction"))
     return path
 
 
@@ -110,7 +109,7 @@ def test_table_has_every_cell_and_scores_of_the_chosen(tmp_path):
     write_json({**comparison, "gains": [gain]}, tmp_path / "sweep.json")
     outputs = [str(tmp_path / f"sweep.{ending}") for ending in ("csv", "md", "tex")]
     flags = ["--validations", *validations, "--comparison", str(tmp_path / "sweep.json")]
-    sweep.main([*flags, "--output", *outputs])
+    tables.main(["sweep", *flags, "--output", *outputs])
     with open(outputs[0]) as file:
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["dpo", chosen[0], "dpo-poet", chosen[1]]

@@ -71,8 +71,7 @@ def test_a_comparison_holds_what_its_table_is_about(variants):
 
 
 def test_gains_are_between_methods_that_are_there(world):
-    assert members.gains(world, ["dpo", "dpo-poet", "simpo"]) == [("dpo-poet", "dpo")]
-    assert paths.gain_flags([("dpo-poet", "dpo")]) == ["--gain dpo-poet dpo"]
+    assert paths.gain_flags(world, ["dpo", "dpo-poet", "simpo"]) == ["--gain dpo-poet dpo"]
 
 
 @given(st.integers(1, 100), st.integers(1, 100), st.sampled_from(["poet", "own"]))
@@ -103,7 +102,7 @@ def test_the_start_model_stands_for_every_seed(world):
     seeds = [f"results/models/world/dpo/seed-{seed}" for seed in (1, 2)]
     assert paths.models(world, "world", "dpo") == seeds
     assert list(paths.trained_models(world, "world")) == DEFAULT["grid"]["world"][1:]
-    assert paths.runs(world, "world")["world", "dpo"] == [f"{s}/train.json" for s in seeds]
+    assert paths.trained_models(world, "world")["dpo"] == seeds
 
 
 def test_the_files_of_a_setting(world, paper):
@@ -137,9 +136,9 @@ def test_of_the_hub_are_folders_and_of_this_machine_digests(world, paper):
     section = paper["settings"][name]
     assert sources.base_model(paper, name) == [f"results/hub/{section['model']['name']}"]
     dataset = section["data"]["dataset"]
-    assert sources.pairs_folder(paper, name) == [f"results/hub/datasets/{dataset}"]
-    assert sources.pairs_content(paper, name) is None and not sources.base_content(paper, name)
-    assert sources.base_model(world, "world") == sources.pairs_folder(world, "world") == []
+    assert sources.folder(paper, name, "data") == [f"results/hub/datasets/{dataset}"]
+    assert not sources.content(paper, name, "data") and not sources.base_content(paper, name)
+    assert sources.base_model(world, "world") == sources.folder(world, "world", "data") == []
     assert sources.diagnosis_flags(world, "world", "c.parquet") == "--corpus c.parquet"
     assert sources.pinned(paper, "nobody/nothing") == "null"
 
@@ -166,12 +165,16 @@ def test_further_benchmarks_name_their_files(tmp_path):
     assert questions == {"path": f"{tmp_path}/mine.jsonl", "column": "q q", "id": "n"}
     assert answers["path"] == "results/hub/datasets/own/arena/gpt.jsonl"
     assert (answers["column"], answers["id"]) == ("a", "n")
-    assert sources.question_folders(config, "arena", "world") == ["results/hub/datasets/own/arena"]
-    assert len(sources.question_content(config, "arena", "world")) == 1
+    assert sources.folder(config, "world", "arena", "baseline") == [
+        "results/hub/datasets/own/arena"
+    ]
+    assert not sources.folder(config, "world", "arena", "prompts")
+    assert len(sources.content(config, "world", "arena", "prompts")) == 1
+    assert not sources.content(config, "world", "arena", "baseline")
     assert paths.summaries(config, "arena") == ["results/arena/world/referee/summary.json"]
     assert list(paths.verdicts(config, "arena", "world")) == config["grid"]["world"]
     assert len(paths.answer_summaries(config)) == 5
-    assert Shown(config).benchmarks == ["arena"] and Shown(config).tables()[-1] == "arena"
+    assert [*Shown(config).tables()][-1] == "arena"
 
 
 def test_annotators_have_models_of_the_hub_or_of_the_setting():
@@ -213,8 +216,15 @@ def test_the_papers_judge_is_known_by_its_prompt_or_by_its_name(paper):
 
 def test_without_an_archive_everything_is_shown(variants):
     shown = Shown(variants)
-    assert shown.tables() == ["main", "ablation", "baselines", "downstream", "prefix", "language"]
-    assert shown.figures() == [
+    assert [*shown.tables()] == [
+        "main",
+        "ablation",
+        "baselines",
+        "downstream",
+        "prefix",
+        "language",
+    ]
+    assert [*shown.figures()] == [
         "win-rates", "lc-length", "ablation-curves", "lengths", "training-world",
         "pair-lengths-world", "prefix-quality-world", "margins-world", "entropy-world",
     ]  # fmt: skip
@@ -226,15 +236,17 @@ def test_without_an_archive_everything_is_shown(variants):
 def test_an_archive_of_annotations_lacks_the_rest(world):
     shown = Shown(world, lambda path: path.startswith("results/annotations/") and "seed" in path)
     assert shown.comparisons == ["results/scores/world/oracle/comparison.json"]
-    assert shown.tables() == ["main"]
-    assert shown.figures() == ["win-rates", "lc-length", "lengths"]
+    assert [*shown.tables()] == ["main"]
+    assert [*shown.figures()] == ["win-rates", "lc-length", "lengths"]
     assert shown.trainings() == shown.judges() == shown.summaries() == []
     assert shown.scores()[0] == "results/annotations/world/oracle/sft/seed-1.json"
 
 
 def test_an_archive_of_scores_has_no_answers(world):
     shown = Shown(world, "results/scores/world/oracle/comparison.json".__eq__)
-    assert shown.comparisons and not shown.answers and shown.figures() == ["win-rates", "lc-length"]
+    assert (
+        shown.comparisons and not shown.answers and [*shown.figures()] == ["win-rates", "lc-length"]
+    )
     assert not Shown(world, lambda path: False).comparisons
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from poet.config import load
 from poet.files import UserError
-from poet.plan import before
+from poet.plan import before, fits
 
 ROOT = Path(__file__).parents[2]
 DEFAULT = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -16,7 +16,7 @@ TRAIN = {"setting": "world", "method": "dpo", "seed": "1"}
 
 
 def job(rule, wildcards=TRAIN, resources=(), params=()):
-    return before.Job(
+    return fits.Job(
         rule, wildcards, {"gpu": 0, "sharding": "fsdp", **dict(resources)}, dict(params)
     )
 
@@ -34,7 +34,7 @@ def config(tmp_path):
 def test_jobs_that_lack_nothing_pass(config, tmp_path, monkeypatch):
     monkeypatch.setenv("A_KEY", "x")
     jobs = [job("sft"), job("train"), job("buy_annotations", TRAIN | {"annotator": "paid"})]
-    before.check_memory([job("train", resources={"mem_mb": 4000})], config)
+    fits.check([job("train", resources={"mem_mb": 4000})], config)
     before.check_lock(jobs, config, "make lock")
     before.check_devices(jobs)
     before.check_trainings(jobs, config, deployed=False)
@@ -45,9 +45,9 @@ def test_jobs_that_lack_nothing_pass(config, tmp_path, monkeypatch):
 def test_memory_counts_only_without_a_gpu_however_it_is_asked_for(config):
     small = {"mem_mb": 1}
     with pytest.raises(UserError, match="less memory than their model takes"):
-        before.check_memory([job("train", resources=small)], config)
+        fits.check([job("train", resources=small)], config)
     for gpu in ({"gpu": 1}, {"gres": "gpu:1"}, {"slurm_extra": "--gpus=1"}):
-        before.check_memory([job("train", resources=small | gpu)], config)
+        fits.check([job("train", resources=small | gpu)], config)
 
 
 def test_a_repository_that_the_lock_lacks_is_named_with_the_command(config, tmp_path):

@@ -9,7 +9,7 @@ import yaml
 from poet.config import load, read
 from poet.files import UserError
 from poet.plan import fits
-from poet.plan.fits import Asked, check, parameters_of
+from poet.plan.fits import Job, check, parameters_of
 
 ROOT = Path(__file__).parents[2]
 PAPER = read(ROOT / "config" / "paper.yaml")
@@ -17,7 +17,8 @@ SETTING = "mistral-7b-base"  # 7.24e9 parameters
 
 
 def job(rule, mem_mb=4000, gpu=False, **wildcards):
-    return Asked(rule, {"setting": SETTING, **wildcards}, gpu, mem_mb)
+    resources = {"gpu": int(gpu), "mem_mb": mem_mb}
+    return Job(rule, {"setting": SETTING} | wildcards, resources, {})
 
 
 @pytest.mark.parametrize(
@@ -36,21 +37,21 @@ def test_what_does_not_fit_is_refused(asked, least):
     found = re.search(rf"{asked.rule} with \S+: at least (\d+), asks for 4000", str(error.value))
     assert int(found[1]) == pytest.approx(least, rel=1e-3)
     assert "`set-resources` of the profile" in str(error.value)
-    asked.mem_mb = int(found[1])
+    asked.resources["mem_mb"] = int(found[1])
     check([asked], PAPER)
-    asked.mem_mb -= 1
+    asked.resources["mem_mb"] -= 1
     with pytest.raises(UserError):
         check([asked], PAPER)
-    asked.gpu = True
+    asked.resources["gpu"] = 1
     check([asked], PAPER)
 
 
 def test_what_needs_little_may_run_anywhere():
     default = load(yaml.safe_load((ROOT / "config.yaml").read_text()))
-    small = [Asked(rule, {"setting": "world", "method": "dpo"}, False, 4000) for rule in fits.BYTES]
+    small = [job(rule, setting="world", method="dpo") for rule in fits.BYTES]
     check(small, default)
     for asked in small:  # each was looked at
-        asked.mem_mb = 0
+        asked.resources["mem_mb"] = 0
         with pytest.raises(UserError, match=f"{asked.rule} with .*: at least"):
             check([asked], default)
     # An API's calls, tables and the like, whatever the models are.

@@ -4,7 +4,7 @@ import csv
 
 from poet.files import write_json
 from poet.report import page
-from poet.report.benchmarks import main
+from poet.report.tables import main
 
 
 def test_the_papers_numbers_stand_beside_ours(pytestconfig, tmp_path):

@@ -138,7 +138,7 @@ def test_ablation_curves_hold_ours_and_the_papers(tmp_path, table):
 
 def test_lengths_are_the_quantiles_of_the_answers(tmp_path):
     lengths = {1: [10, 20, 30, 40], 2: [50, 60, 70, 1000]}
-    flags = ["lengths", "--annotations", "world", "dpo"]
+    flags = ["lengths", "--of", "world", "dpo"]
     for seed, values in lengths.items():
         path = tmp_path / f"seed-{seed}.json"
         path.write_text(json.dumps([{"output_1": "r" * 7, "output_2": "é" * n} for n in values]))
@@ -161,26 +161,28 @@ def test_lengths_are_the_quantiles_of_the_answers(tmp_path):
 
 
 @pytest.fixture
-def train_json(tmp_path):
+def trained(tmp_path):
     def write(name, objective, chosen, steps=(10, 20)):
         rows = [
             {"step": step, "loss": 0.6, "rewards/chosen": chosen + step / 100,
              "rewards/rejected": 0.5, "rewards/margins": chosen + step / 100 - 0.5}
             for step in steps
         ]  # fmt: skip
-        path = tmp_path / f"{name}.json"
+        path = tmp_path / name
+        path.mkdir()
         log = [*rows, {"step": steps[-1], "train_loss": 0.6}] if steps else [{"step": 1}]
-        path.write_text(json.dumps({"record": {"objective": objective}, "log_history": log}))
+        of = {"record": {"objective": objective}, "log_history": log}
+        (path / "train.json").write_text(json.dumps(of))
         return path
 
     return write
 
 
-def test_training_shows_mean_and_range_over_seeds(tmp_path, train_json):
-    dpo = [train_json(f"dpo-{i}", "dpo", chosen) for i, chosen in enumerate((1.0, 2.0, 6.0))]
-    simpo = [train_json("simpo", "simpo", -4.0)]
+def test_training_shows_mean_and_range_over_seeds(tmp_path, trained):
+    dpo = [trained(f"dpo-{i}", "dpo", chosen) for i, chosen in enumerate((1.0, 2.0, 6.0))]
+    simpo = [trained("simpo", "simpo", -4.0)]
     svg, _, table = written(
-        tmp_path, "training", "--runs", "world", "dpo", *dpo, "--runs", "world", "simpo", *simpo
+        tmp_path, "training", "--of", "world", "dpo", *dpo, "--of", "world", "simpo", *simpo
     )
     shown = texts(svg)
     for text in (
@@ -198,14 +200,14 @@ def test_training_shows_mean_and_range_over_seeds(tmp_path, train_json):
     assert len(rows_of(table)) == 4
 
 
-def test_training_without_rewards_names_the_file(tmp_path, train_json):
-    path = train_json("empty", "dpo", 1.0, steps=())
-    with pytest.raises(UserError, match=r"empty\.json: log_history has no row with the key"):
+def test_training_without_rewards_names_the_file(tmp_path, trained):
+    path = trained("empty", "dpo", 1.0, steps=())
+    with pytest.raises(UserError, match=r"empty/train\.json: log_history has no row with the key"):
         figure_training.training_rows({("world", "dpo"): [path]})
 
 
-def test_more_panels_than_a_row_holds_are_all_drawn(tmp_path, train_json):
-    path = train_json("run", "dpo", 1.0)
-    flags = [text for i in range(5) for text in ("--runs", "world", f"method-{i}", path)]
+def test_more_panels_than_a_row_holds_are_all_drawn(tmp_path, trained):
+    path = trained("run", "dpo", 1.0)
+    flags = [text for i in range(5) for text in ("--of", "world", f"method-{i}", path)]
     svg, *_ = written(tmp_path, "training", *flags)
     assert sum(text.startswith("world, method-") for text in texts(svg)) == 5

@@ -12,6 +12,7 @@ from scipy import stats
 
 from poet.files import UserError, write_json, write_jsonl
 from poet.report import language
+from poet.report import tables as programs
 from poet.world import simulate as world
 from poet.world.language import ATTRIBUTES, TOWNS, reward
 
@@ -55,7 +56,7 @@ def tables(data, tmp_path_factory):
     files = [str(folder / file) for file in files]
     outputs = [folder / f"language.{suffix}" for suffix in ("csv", "md", "tex")]
     groups = ["--world", "w", *files, "--world", "again", *files]
-    language.main([*groups, "--output", *map(str, outputs)])
+    programs.main(["language", *groups, "--output", *map(str, outputs)])
     return [output.read_text() for output in outputs]
 
 
@@ -99,15 +100,20 @@ def test_markdown_and_latex_show_the_same_digits(tables):
         assert "95 % interval over prompts" in text
 
 
-def test_answers_to_other_prompts_are_refused(data):
+def test_answers_to_other_prompts_are_refused(data, tmp_path):
     corpus, prompts, seeds = data
+    names = [str(tmp_path / name) for name in ("corpus.parquet", "prompts.jsonl", "seed-1.json")]
+    parquet.write_table(pa.Table.from_pylist(corpus), names[0])
+    write_jsonl(prompts, names[1])
+    write_json(seeds[0][:-1], names[2])
     with pytest.raises(UserError, match="seed-1.json: no generation for prompt 23"):
-        language.language_rows("w", corpus, prompts, {"seed-1.json": seeds[0][:-1]})
+        language.rows_of({("w", *names[:2]): names[2:]})
     unfinished = [{k: v for k, v in row.items() if k != "finish_reason"} for row in seeds[0]]
+    write_json(unfinished, names[2])
     with pytest.raises(UserError, match="seed-1.json, row 0: no finish_reason"):
-        language.language_rows("w", corpus, prompts, {"seed-1.json": unfinished})
+        language.rows_of({("w", *names[:2]): names[2:]})
 
 
 def test_a_group_without_generations_is_refused():
     with pytest.raises(UserError, match="--world w corpus prompts: expected .* a file per seed"):
-        language.main(["--world", "w", "corpus", "prompts", "--output", "t.csv"])
+        programs.main(["language", "--world", "w", "corpus", "prompts", "--output", "t.csv"])

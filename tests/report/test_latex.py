@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from conftest import absent
-from poet.report import language, tables
+from poet.report import language, scores, tables
 from poet.report.formats import Layout, write
 from poet.report.paper import read_reported
 from report.test_tables import METHOD, METHODS, comparison, lm_eval_result
@@ -51,7 +51,7 @@ def test_every_table_compiles(compiled, request):
     (folder / "cautions.json").write_text('["100 % of dpo_1 & {all} its #answers."]')
     flags = ["--comparison", str(path), "--reported", reported]
     methods = ["--methods", json.dumps(METHODS)]
-    for name in tables.FIRST:
+    for name in scores.FIRST:
         more = ["--cautions", str(folder / "cautions.json")] if name == "main" else methods
         tables.main([name, *flags, *more, "--output", str(folder / f"{name}.tex")])
     result = folder / "downstream.json"
@@ -62,6 +62,6 @@ def test_every_table_compiles(compiled, request):
     write([row], language.LAYOUT, language.NOTES, [folder / "language.tex"])
     special = [{"a": r"\ & % $ # _ { } ~ ^ ± <>|-\"'"}]
     write(special, Layout({"a_%": ("a",)}, ""), ["100 % of a note"], [folder / "special.tex"])
-    names = [*tables.FIRST, "downstream", "language", "special"]
+    names = [*scores.FIRST, "downstream", "language", "special"]
     log = compiled(names)
     assert all(f"({name}.tex" in log.replace("./", "") for name in names)

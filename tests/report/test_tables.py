@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from poet.files import UserError
-from poet.report import formats, tables
+from poet.report import downstream, formats, scores, tables
 from poet.report.paper import Paper, read_reported
 
 REPORTED = "paper/reported.csv"
@@ -156,9 +156,9 @@ def test_verdicts_on_the_papers_own_judge(expected):
     found["methods"]["dpo-poet"] = METHOD | {"lc_ci_low": low, "lc_ci_high": high}
     found["gains"][0] |= {"ci_low": gain_low, "ci_high": gain_high}
     values = {("mistral-7b-base", "dpo"): "12.9", ("mistral-7b-base", "dpo-poet"): "24.7"}
-    _, poet = tables.main_rows([found], Paper(values, ["judge"]))
+    _, poet = scores.main_rows([found], Paper(values, ["judge"]))
     assert (poet["verdict"], poet["gain_verdict"]) == (expected, expected)
-    _, other = tables.main_rows([found | {"annotator": "another"}], Paper(values, ["judge"]))
+    _, other = scores.main_rows([found | {"annotator": "another"}], Paper(values, ["judge"]))
     assert (other["verdict"], other["gain_verdict"]) == ("different judge", "different judge")
 
 
@@ -176,7 +176,7 @@ def test_a_number_without_an_interval_is_marked_and_no_verdict(why, tmp_path, re
         }  # fmt: skip
     found["gains"][0] |= NO_GAIN | {"not_measured": why}
     values = {("mistral-7b-base", "dpo"): "12.9", ("mistral-7b-base", "dpo-poet"): "24.7"}
-    _, poet = tables.main_rows([found], Paper(values, ["judge"]))
+    _, poet = scores.main_rows([found], Paper(values, ["judge"]))
     assert poet["gain_verdict"] == "inconclusive" and poet["not_measured"] == why
     if degenerate:
         assert (poet["lc_degenerate_seeds"], poet["lc_ci_low"]) == ("2", "")
@@ -196,7 +196,7 @@ def test_a_number_without_an_interval_is_marked_and_no_verdict(why, tmp_path, re
 
 def test_two_judges_never_share_a_row():
     both = [comparison(), comparison(annotator="another")]
-    rows = tables.main_rows(both, Paper({}))
+    rows = scores.main_rows(both, Paper({}))
     assert [(row["method"], row["annotator"]) for row in rows] == [
         ("dpo", "judge"), ("dpo-poet", "judge"), ("dpo", "another"), ("dpo-poet", "another"),
     ]  # fmt: skip
@@ -216,7 +216,7 @@ METHODS = {
 def test_ablation_and_baselines_hold_what_they_vary(request):
     found = comparison(methods=dict.fromkeys(METHODS, METHOD), gains=[])
     paper = Paper.of(read_reported(request.config.rootpath / REPORTED), "ablation")
-    ablation = tables.variant_rows("ablation", [found], paper, METHODS)
+    ablation = scores.variant_rows("ablation", [found], paper, METHODS)
     shown = [(row["truncation"], row["keep"], row["paper_lc_win_rate"]) for row in ablation[-5:]]
     assert shown == [
         ("own", "25", "14.1"), ("none", "100", "12.9"), ("poet", "25", "23.5"),
@@ -224,13 +224,13 @@ def test_ablation_and_baselines_hold_what_they_vary(request):
     ]  # fmt: skip
     missing = {"dpo-own-50", "dpo-own-75", "dpo-poet-50", "dpo-poet-75"}
     assert {row["method"] for row in ablation if row["verdict"] == "not run"} == missing
-    baselines = tables.variant_rows("baselines", [found], Paper({}), METHODS)
+    baselines = scores.variant_rows("baselines", [found], Paper({}), METHODS)
     assert {row["method"]: row["weighting"] for row in baselines} == {
         "dpo": "uniform", "dpo-d2po": "d2po 0.98", "dpo-poet": "uniform",
     }  # fmt: skip
     plain = comparison()
-    assert not tables.variant_rows("ablation", [plain], paper, METHODS)
-    assert not tables.belongs("baselines", METHODS, ["dpo", "dpo-poet", "sft"])
+    assert not scores.variant_rows("ablation", [plain], paper, METHODS)
+    assert not scores.belongs("baselines", METHODS, ["dpo", "dpo-poet", "sft"])
 
 
 def lm_eval_result(model: str, choice: float, answer: float) -> dict:
@@ -330,7 +330,7 @@ def test_downstream_gain_is_welchs(tmp_path):
     gain = statistics.mean(ours) - statistics.mean(theirs)
     half = stats.t.ppf(0.975, freedom) * error
     expected = [gain, gain - half, gain + half, 2 * stats.t.sf(abs(gain) / error, freedom)]
-    found = [rows["dpo-poet"][column] for column in tables.downstream.GAIN]
+    found = [rows["dpo-poet"][column] for column in downstream.GAIN]
     assert found == [f"{number:.4f}" for number in expected]
     assert {rows[method]["p_holm"] for method in ("dpo", "sft")} == {""}
 

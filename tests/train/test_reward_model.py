@@ -22,10 +22,6 @@ TEMPLATE = (
 )
 GOOD, BAD = ["green", "calm", "warm", "kind"], ["grey", "loud", "cold", "rude"]
 TOPICS = ["sea", "wood", "town", "hill", "lake", "road"]
-COLUMNS = {
-    **dict.fromkeys(("prompt", "chosen", "rejected"), "messages"),
-    **dict.fromkeys(("prompt_id", "split"), "string"),
-}
 SETTINGS = {
     "learning_rate": 3e-3,
     "num_train_epochs": 1,
@@ -86,7 +82,7 @@ def make_pairs(path, n_train=240, n_test=80, longest=8):
         pair = {"chosen": response(GOOD * 3 + BAD), "rejected": response(GOOD + BAD * 3)}
         split = "train" if i < n_train else "test"
         rows.append({"prompt": prompt, **pair, "prompt_id": str(i), "split": split})
-    write_parquet(rows, path, COLUMNS)
+    write_parquet(rows, path, ("prompt", "chosen", "rejected"), ("prompt_id", "split"))
     return path
 
 

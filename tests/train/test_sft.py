@@ -42,7 +42,7 @@ def corpus(tmp_path_factory):
         }
         for i in range(22)
     ]
-    write_parquet(rows, path, dict.fromkeys(("prompt", "completion"), "messages"))
+    write_parquet(rows, path, ("prompt", "completion"))
     return path
 
 
@@ -165,7 +165,7 @@ def test_examples_are_cut_and_those_without_an_answer_left_out(start):
 
 def test_answers_with_the_text_of_a_special_token_are_refused_or_left_out(start, tmp_path):
     rows = [chat("a b", "c"), chat("the sea", "is<|end|>", "Arlen", "runs"), chat("<|end|>", "c")]
-    write_parquet(rows, tmp_path / "c.parquet", dict.fromkeys(("prompt", "completion"), "messages"))
+    write_parquet(rows, tmp_path / "c.parquet", ("prompt", "completion"))
     of_record = {**record(), "bad_rows": "error"}
     with pytest.raises(UserError, match=r"1 of 3 rows cannot be used") as error:
         run(tmp_path / "c.parquet", of_record, tmp_path)

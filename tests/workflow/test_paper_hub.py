@@ -71,7 +71,7 @@ def finished(run, served):
     served.asked.clear()
     served.faults += [Fault("zephyr", "cut", 1, 200), Fault("ultrafeedback_binarized", 503)]
     served.faults += [Fault("google/gemma", "corrupt")]
-    result = run.snakemake("tabulate_main", HF_TOKEN=TOKEN)
+    result = run.snakemake("results/tables/main.csv", HF_TOKEN=TOKEN)
     assert result.returncode == 0, (result.stdout + result.stderr)[-6000:]
     return run.folder / "results"
 

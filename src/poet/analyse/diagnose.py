@@ -42,30 +42,16 @@ from poet.analyse.completion import open_scorer
 from poet.analyse.expected_order import Scorer, as_it_stands, expected_order, oracle
 from poet.analyse.pair_tokens import Ids, Words, text_of
 from poet.analyse.recommendation import markdown, recommend
-from poet.data.containers import BadRow
 from poet.data.encoding import encode_both
-from poet.data.ends import Stray, defect, stray_text
-from poet.data.layout import TRL, Layout, add_flags
+from poet.data.ends import Stray, defect
+from poet.data.layout import Layout, add_flags
 from poet.data.messages import OPTIONS
 from poet.data.pairs import collect, digest, plain, read_rows, refuse_bad
-from poet.data.templates import Chat, row_options, template_of
+from poet.data.templates import Chat, template_of
 from poet.evaluate.prompts import read_instructions
 from poet.files import UserError, cli, load_record, write_csv, write_json
 from poet.methods import SIDES
 from poet.progress import track
-
-
-def read(
-    path: str | Path, layout: Layout = TRL, bad_rows: str = "error"
-) -> tuple[list[dict], dict[str, int]]:
-    """Pairs of a raw file, see :func:`poet.data.pairs.read_pair`; and rows left out, by reason.
-
-    Raises:
-        UserError: as :func:`poet.data.pairs.read_rows` and :func:`poet.data.pairs.collect`.
-    """
-    rows = track(read_rows(path), label="read pairs")
-    pairs, dropped = collect(rows, str(path), bad_rows, layout)
-    return pairs, dict(sorted(dropped.items()))
 
 
 def read_training(path: str | Path) -> list[dict]:
@@ -100,15 +86,14 @@ def without_defects(
     """
     stray, good, bad = Stray(chat), [], []
     for number, pair in enumerate(pairs, start=1):
-        wrong = stray_text(stray.in_messages, pair)
+        wrong = defect(stray.in_messages, pair)
         # Only what is nearly the same text may be the same tokens.
         if not wrong and plain(text_of(pair, SIDES[0])) == plain(text_of(pair, SIDES[1])):
-            rows = {name: [pair[name]] for name in ("prompt", *SIDES)}
-            (ids,) = encode_both(chat, {**rows, "options": [row_options(pair)]})
+            (ids,) = encode_both(chat, [pair])
             wrong = defect(stray.in_messages, pair, ids)
         if wrong:
             asked = pair["prompt"][-1]["content"][:60]
-            bad.append((f"pair {number} (prompt {asked!r})", BadRow(*wrong)))
+            bad.append((f"pair {number} (prompt {asked!r})", wrong))
         else:
             good.append(pair)
     return good, refuse_bad(bad, len(good), source, bad_rows)
@@ -122,8 +107,7 @@ def diagnose(
 ) -> tuple[dict, list[dict]]:
     """The JSON file's content from ``unit`` on, and the rows of the figure.
 
-    ``pairs``: what :func:`read` or :func:`read_training` returns; ``evaluation``: the texts of the
-    evaluation prompts.
+    ``pairs``: see :func:`poet.data.pairs.read_pair`; ``evaluation``: the evaluation prompts' texts.
     """
     counts = pair_counts.measure(track(tokens_of(pairs), len(pairs), "count tokens"))
     texts = [pair["instruction"] for pair in pairs]
@@ -195,13 +179,15 @@ def main(argv=None) -> None:
     parser.add_argument("--figure", help="CSV of the length distributions")
     args = parser.parse_args(argv)
     record = load_record(args.record) if args.record else None
-    layout = Layout(args.format, tuple(args.ignored_columns))
     of_record = record["data"].get("bad_rows") if record else None
     bad_rows = "drop" if "drop" in (args.bad_rows, of_record) else "error"
     if record:
         pairs, dropped = read_training(args.pairs), {}
     else:
-        pairs, dropped = read(args.pairs, layout, bad_rows)
+        layout = Layout(args.format, tuple(args.ignored_columns))
+        rows = track(read_rows(args.pairs), label="read pairs")
+        pairs, reasons = collect(rows, args.pairs, bad_rows, layout)
+        dropped = dict(sorted(reasons.items()))
     tokens = find_tokens(args, record)
     if isinstance(tokens, Ids):
         pairs, defects = without_defects(pairs, tokens.chat, args.pairs, bad_rows)

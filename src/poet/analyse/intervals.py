@@ -89,9 +89,8 @@ def order_kept(before: Sequence[float], after: Sequence[float]) -> dict:
 
     products = [float(b * a) for b, a in zip(before, after, strict=True) if b]
     if not products:
-        return dict.fromkeys(("value", "ci_low", "ci_high"), None) | dict.fromkeys(
-            ("n_pairs", "n_kept", "n_tied"), 0
-        )
+        nothing = dict.fromkeys(("value", "ci_low", "ci_high"))
+        return nothing | dict.fromkeys(("n_pairs", "n_kept", "n_tied"), 0)
     kept = sum(product > 0 for product in products)
     bounds = binomtest(kept, len(products)).proportion_ci(0.95, method="wilson")
     return {

@@ -21,18 +21,18 @@ from poet.methods import SIDES
 from poet.methods.objectives import OBJECTIVES, Responses
 
 
-def prefix_rewards(objective: str, parameters: dict, responses: Responses) -> np.ndarray:
-    """Implicit rewards of the first t tokens, t = 1 ... T; [P, T] from fields of shape [P, T]."""
-    steps = range(1, responses.weights.shape[-1] + 1)
-    prefixes = (Responses(*(field[:, :t] for field in responses)) for t in steps)
+def prefix_rewards(
+    objective: str, parameters: dict, logps: Sequence, ref_logps: Sequence, width: int
+) -> np.ndarray:
+    """Implicit rewards of the first t tokens, t = 1 ... width, of P responses: [P, width].
+
+    ``logps``, ``ref_logps``: log-probabilities of each response's tokens.
+    """
+    weights = [np.ones(len(row)) for row in logps]  # every token weighs alike
+    fields = [torch.from_numpy(padded(rows, width)) for rows in (logps, ref_logps, weights)]
+    prefixes = (Responses(*(field[:, :t] for field in fields)) for t in range(1, width + 1))
     columns = [OBJECTIVES[objective].rewards(prefix, parameters) for prefix in prefixes]
     return torch.stack(columns, -1).numpy()
-
-
-def responses(logps: Sequence[Sequence], ref_logps: Sequence[Sequence], width: int) -> Responses:
-    """Per-token log-probabilities of P responses as fields [P, width], weight 1 on tokens."""
-    weights = [np.ones(len(row)) for row in logps]
-    return Responses(*(torch.from_numpy(padded(x, width)) for x in (logps, ref_logps, weights)))
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,8 @@ def trained(folders: list[str], seeds: list[dict], tokens: dict, width: int) -> 
 
     def rewards(policies: list[dict]) -> dict[str, np.ndarray]:
         chosen, rejected = (
-            np.stack(
-                [
-                    prefix_rewards(
-                        objective, parameters, responses(policy[name], reference[name], width)
-                    )
-                    for policy in policies
-                ]
-            )
-            for name in reference
+            np.stack([prefix_rewards(*choices[0], of[name], ref, width) for of in policies])
+            for name, ref in reference.items()
         )
         # Equal prefixes have equal rewards; the rounding of two batches would tell them apart.
         return {"chosen": chosen, "rejected": np.where(shared, chosen, rejected)}

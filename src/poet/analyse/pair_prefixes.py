@@ -48,9 +48,8 @@ def held_out_rows(tokens: dict, source, n: int) -> list[int]:
         UserError: there is no test pair.
     """
     first: dict[str, int] = {}
-    for row, (prompt_id, split) in enumerate(
-        zip(tokens["prompt_id"], tokens["split"], strict=True)
-    ):
+    names = zip(tokens["prompt_id"], tokens["split"], strict=True)
+    for row, (prompt_id, split) in enumerate(names):
         if split == "test":
             first.setdefault(prompt_id, row)
     if not first:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from poet.analyse.completion import response_header, without_header
 from poet.data.encoding import encode_both
 from poet.data.ends import closing_text, turn_end
-from poet.data.templates import Chat, row_options
+from poet.data.templates import Chat
 from poet.data.tokenization import limit_lengths
 from poet.evaluate.sampling import decode
 from poet.methods import SIDES
@@ -34,10 +34,7 @@ class Words:
 
     def __call__(self, pairs: Sequence[dict]) -> Iterator[Tokens]:
         for pair in pairs:
-            texts = (
-                pair["instruction"],
-                *(text_of(pair, s) for s in SIDES),
-            )
+            texts = pair["instruction"], *(text_of(pair, side) for side in SIDES)
             parts = [self._word.findall(text) for text in texts]
             yield Tokens(*parts, tuple(map(len, parts)))
 
@@ -60,10 +57,7 @@ class Ids:
 
     def __call__(self, pairs: Sequence[dict]) -> Iterator[Tokens]:
         for start in range(0, len(pairs), BATCH):
-            batch = pairs[start : start + BATCH]
-            rows = {name: [pair[name] for pair in batch] for name in ("prompt", *SIDES)}
-            rows["options"] = [*map(row_options, batch)]
-            for parts in encode_both(self.chat, rows):
+            for parts in encode_both(self.chat, pairs[start : start + BATCH]):
                 before = tuple(map(len, parts))
                 if self.record:
                     names = ("max_length", "max_prompt_length", "length_policy")

@@ -79,26 +79,8 @@ def completion_rows(setting: str, measure: str, by_prefix: dict, prompt_ids: lis
     for (source, k), prompts in by_prefix.items():
         for prompt_id, completions in zip(prompt_ids, prompts, strict=True):
             for completion in completions:
-                yield {
-                    "setting": setting,
-                    "measure": measure,
-                    "source": source,
-                    "prompt_id": prompt_id,
-                    "k": k,
-                    "prefix": completion.prefix,
-                    "text": completion.text,
-                    "finish_reason": completion.finish_reason,
-                    "reward": completion.reward,
-                }
-
-
-def write_completions(rows, path) -> None:
-    """Write the rows of :func:`completion_rows` as parquet."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with publish(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(list(rows)), temporary)
+                named = {"setting": setting, "measure": measure, "source": source}
+                yield {**named, "prompt_id": prompt_id, "k": k, **vars(completion)}
 
 
 def main(argv=None) -> None:
@@ -127,6 +109,8 @@ def main(argv=None) -> None:
     files = named_files(args.generations, "--generations")
     generations = {name: [*map(read_json, seeds)] for name, seeds in files.items()}
 
+    import pyarrow as pa
+    import pyarrow.parquet as pq
     import torch
 
     torch.set_num_threads(record["torch_threads"])
@@ -145,8 +129,7 @@ def main(argv=None) -> None:
     result = {
         "setting": setting,
         "annotator": args.annotator,
-        "completions": settings["completions"],
-        "order_completions": settings["order_completions"],
+        **{name: settings[name] for name in ("completions", "order_completions")},
         "pairs": of_pairs,
         "own": own,
     }
@@ -159,7 +142,8 @@ def main(argv=None) -> None:
             [str(prompt["index"]) for prompt in prompts],
         ),
     ]
-    write_completions(rows, args.completions)
+    with publish(args.completions) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
     write_csv(figure_rows(result), args.figure)
     write_json(result, args.output)
 

@@ -8,9 +8,7 @@ from poet.files import cli, read_json
 from poet.methods import SIDES
 
 ORDER_KEPT = 91.4  # percent; the weaker of the paper's data sets, where POET still helped
-LITTLE_DROPPED = (
-    5.0  # percent of the response tokens: with less, POET is nearly the standard method
-)
+LITTLE_DROPPED = 5.0  # percent of the response tokens: below, POET is nearly the standard method
 LENGTH_CUE = 65.0  # percent of the pairs
 IDENTICAL = 2.0  # percent of the pairs
 LIMITED = 10.0  # percent of the pairs
@@ -19,7 +17,7 @@ LIMITED = 10.0  # percent of the pairs
 def recommend(diagnosis: dict) -> dict:
     """``verdict`` (suits | little effect | unclear | risky) and ``reasons``, sentences."""
     poet, order = diagnosis["poet"], diagnosis["order"]
-    reasons = [_dropped(poet), _order(order), _length(diagnosis["lengths"])]
+    reasons = [_dropped(poet), _order(order), _length(diagnosis["lengths"]), *_defects(diagnosis)]
     if poet["dropped"] < LITTLE_DROPPED:
         verdict = "little effect"
     elif order is None or order["value"] is None:
@@ -28,7 +26,6 @@ def recommend(diagnosis: dict) -> dict:
         verdict = "risky"
     else:
         verdict = "suits"
-    reasons += [reason for reason in _defects(diagnosis) if reason]
     return {"verdict": verdict, "reasons": reasons}
 
 

@@ -129,24 +129,6 @@ def position_rows(setting: str, method: str, seeds: list[dict], width: int) -> l
     return rows
 
 
-def read_tokens(tokens_path, reference_path, start, n: int) -> dict:
-    """Held-out pairs with the start model's log-probabilities, columns as lists.
-
-    Raises:
-        UserError: as :func:`poet.train.reference.attach` and
-            :func:`poet.analyse.pair_prefixes.held_out_rows`.
-    """
-    import pyarrow.parquet as pq
-
-    from poet.train.reference import attach
-
-    tokens, reference = pq.read_table(tokens_path), pq.read_table(reference_path)
-    names = tokens.select(["prompt_id", "split"]).to_pydict()
-    rows = held_out_rows(names, tokens_path, n)
-    tokens = attach(tokens.take(rows), reference.take(rows), start)
-    return tokens.to_pydict()
-
-
 def read_answers(entries, flag: str) -> dict[str, list[list[dict]]]:
     """The rows of every seed's file, by method."""
     return {name: [*map(read_json, files)] for name, files in named_files(entries, flag).items()}
@@ -171,11 +153,18 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     record = load_record(args.record)
 
+    import pyarrow.parquet as pq
     import torch
+
+    from poet.train.reference import attach
 
     torch.set_num_threads(record["torch_threads"])
     setting, settings = record["setting"], record["analysis"]
-    tokens = read_tokens(args.tokens, args.reference, args.start, settings["pairs"])
+    tokens = pq.read_table(args.tokens)
+    names = tokens.select(["prompt_id", "split"]).to_pydict()
+    rows = held_out_rows(names, args.tokens, settings["pairs"])
+    reference = pq.read_table(args.reference).take(rows)
+    tokens = attach(tokens.take(rows), reference, args.start).to_pydict()
     width = max(len(ids) for side in SIDES for ids in tokens[f"{side}_ids"])
     folders = {"sft": [args.start], **named_files(args.models, "--models")}
     statistics = {
@@ -215,8 +204,8 @@ def main(argv=None) -> None:
         for name, seeds in statistics.items()
         for row in position_rows(setting, name, seeds, width)
     ]
-    for rows, path in ((curves, args.curves), (positions, args.positions)):
-        write_csv(rows, path)
+    write_csv(curves, args.curves)
+    write_csv(positions, args.positions)
     write_json(result, args.output)
 
 

@@ -9,15 +9,17 @@ first answer; all that follows is the completion, whose answers are what is lear
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
+from functools import partial
 
 from poet.data.containers import BadRow
 from poet.data.formats import TRANSCRIPT, from_value, given, is_messages_text, system_of
 from poet.data.layout import WrongFormat, is_content, lost_columns
-from poet.data.messages import OPTIONS, is_blank, messages_of, read_options
-from poet.data.pairs import read_rows, refuse_bad, with_system
+from poet.data.messages import is_blank, messages_of, read_options
+from poet.data.pairs import read_each, read_rows, refuse_bad, with_system
 from poet.data.preferences import write_parquet
-from poet.files import UserError, cli, load_record, write_json
+from poet.files import cli, load_record, write_json
+from poet.hub.folders import load_rows
 
 
 def read_chat(row: dict, ignored: Collection[str] = ()) -> dict:
@@ -35,7 +37,7 @@ def read_chat(row: dict, ignored: Collection[str] = ()) -> dict:
     if whole:
         messages = messages_of(from_value(row[whole[0]]), whole[0])
     else:
-        parts = []
+        messages = []
         for column, role in (("prompt", "user"), ("completion", "assistant")):
             value = row.get(column)
             if value is None:
@@ -44,8 +46,7 @@ def read_chat(row: dict, ignored: Collection[str] = ()) -> dict:
                 if is_messages_text(value) or TRANSCRIPT.match(value):
                     raise BadRow(f"{column} is text of messages, expected a list of them", value)
                 value = [{"role": role, "content": value}]
-            parts += messages_of(value, column)
-        messages = parts
+            messages += messages_of(value, column)
     if system := system_of(row):
         messages = with_system(system, messages)
     read = whole[:1] or ("prompt", "completion")
@@ -67,28 +68,6 @@ def read_chat(row: dict, ignored: Collection[str] = ()) -> dict:
     return {"prompt": prompt, "completion": completion, **read_options(row)}
 
 
-def collect(
-    rows: Iterable, source: str, bad_rows: str, ignored: Collection[str]
-) -> tuple[list[dict], dict[str, int]]:
-    """Conversations in the rows' order, and how many rows were dropped for which reason.
-
-    Raises:
-        UserError: no rows; bad rows, unless ``bad_rows`` is "drop" and something is left; a row of
-            which a column would be lost.
-    """
-    chats, bad = [], []
-    for place, row in rows:
-        try:
-            if isinstance(row, BadRow):
-                raise row
-            chats.append(read_chat(row, ignored))
-        except BadRow as problem:
-            bad.append((place, problem))
-    if not chats and not bad:
-        raise UserError(f"{source} is empty. Expected one conversation per row.")
-    return chats, dict(sorted(refuse_bad(bad, len(chats), source, bad_rows).items()))
-
-
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--record", required=True, help="resolved record: JSON or its file")
@@ -98,17 +77,11 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     settings = load_record(args.record)["chats"]
     source = settings["dataset"]
-    if args.folder:
-        from poet.hub.folders import load_rows
-
-        rows = enumerate(load_rows(args.folder, settings["split"]), start=1)
-        rows = ((f"row {number}", row) for number, row in rows)
-    else:
-        rows = read_rows(source)
+    rows = load_rows(args.folder, settings["split"]) if args.folder else read_rows(source)
     ignored = settings.get("ignored_columns") or ()
-    chats, dropped = collect(rows, source, settings["bad_rows"], ignored)
-    columns = dict.fromkeys(("prompt", "completion"), "messages")
-    write_parquet(chats, args.output, {**columns, **dict.fromkeys(OPTIONS, "json")})
+    chats, bad = read_each(rows, source, "conversation", partial(read_chat, ignored=ignored))
+    dropped = dict(sorted(refuse_bad(bad, len(chats), source, settings["bad_rows"]).items()))
+    write_parquet(chats, args.output, ("prompt", "completion"))
     write_json({"source": source, "chats": len(chats), "dropped": dropped}, args.summary)
 
 

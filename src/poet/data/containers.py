@@ -7,7 +7,6 @@ what is anything else is refused by name, before a row is made of it.
 
 from __future__ import annotations
 
-import codecs
 import gzip
 import json
 import re
@@ -52,8 +51,11 @@ class BadRow(Exception):
     """One row that cannot be used: the ``reason`` it is counted under, and what was ``found``."""
 
     def __init__(self, reason: str, found: object = None):
-        self.reason = reason
-        super().__init__(reason if found is None else f"{reason}; found {str(found)[:100]!r}")
+        self.reason, self.found = reason, found if found is None else str(found)[:100]
+        super().__init__(self.reason, self.found)  # what a process hands on
+
+    def __str__(self) -> str:
+        return self.reason if self.found is None else f"{self.reason}; found {self.found!r}"
 
 
 Rows = Iterator[tuple[str, dict | BadRow]]
@@ -150,10 +152,10 @@ def _reader(head: bytes, path: Path) -> Callable[[BinaryIO, Path], Rows]:
     ):
         raise UserError(f"{path}: CSV, which does not say what is a list. Expected {READ}.\n"
                         f"Convert it: {_TO_JSON}")  # fmt: skip
-    whole = _parses(first)
+    whole = _value_end(first) == len(first.rstrip())
     if text.startswith("["):
         return _read_lines if whole and rest.strip() else _read_values
-    if text.startswith("{") and not whole and _begins_with_value(text):
+    if text.startswith("{") and not whole and _value_end(text):
         return _read_values
     return _read_lines
 
@@ -165,20 +167,12 @@ def _iconv(path: Path, encoding: str) -> str:
     return f"{source} -f {encoding} -t UTF-8{end} > utf8.jsonl"
 
 
-def _parses(text: str) -> bool:
+def _value_end(text: str) -> int:
+    """Where the JSON value ends that a text begins with; 0 if it begins with none."""
     try:
-        json.loads(text)
+        return _PLAIN.raw_decode(text)[1]
     except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _begins_with_value(text: str) -> bool:
-    try:
-        _PLAIN.raw_decode(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        return 0
 
 
 def _read_lines(file: BinaryIO, path: Path) -> Rows:
@@ -194,7 +188,7 @@ def _parse(line: bytes, path: Path, number: int) -> dict | BadRow:
     except BadRow as problem:
         return problem
     except UnicodeDecodeError as error:
-        raise _not_utf8(path, number, error.start + 1, error) from None
+        raise _not_utf8(path, error, number) from None
     except (ValueError, RecursionError):
         if b"\0" in line:
             raise UserError(
@@ -219,16 +213,18 @@ def _decode(text: str, at: int) -> tuple[object, int]:
         return problem, _PLAIN.raw_decode(text, at)[1]
 
 
-def _not_utf8(path: Path, number: int, byte: int, error: UnicodeDecodeError) -> UserError:
-    """What the decoder stopped at: in which line, at which byte of it, both from 1."""
+def _not_utf8(path: Path, error: UnicodeDecodeError, first: int = 1) -> UserError:
+    """What the decoder stopped at, whose text begins with the line ``first``."""
     found = error.object
     if b"\0" in found:
         return UserError(f"{path}: binary data. Expected {READ}.")
+    number = first + found.count(b"\n", 0, error.start)
     if error.end == len(found) and error.reason == "unexpected end of data":
         return UserError(
             f"{path}, line {number}: the file ends within a character, so it is cut off. "
             "Write or copy it anew."
         )
+    byte = error.start - found.rfind(b"\n", 0, error.start)
     return UserError(
         f"{path}, line {number}, byte {byte}: found {found[error.start : error.end]!r}, "
         "expected UTF-8 text. It may be Latin-1 or Windows-1252.\n"
@@ -238,55 +234,26 @@ def _not_utf8(path: Path, number: int, byte: int, error: UnicodeDecodeError) -> 
 
 def _read_values(file: BinaryIO, path: Path) -> Rows:
     """Items of one JSON array, or objects one after another over any number of lines."""
-    decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    line, in_line = 1, 0  # where the next piece begins
-
-    def more(size: int) -> str | None:
-        nonlocal line, in_line
-        data = file.read(size)
-        try:
-            text = decoder.decode(data, final=not data)
-        except UnicodeDecodeError as error:
-            before = error.object[: error.start]
-            start = in_line + len(data) - len(error.object) if b"\n" not in before else 0
-            start += len(before) - before.rfind(b"\n")
-            number = line + before.count(b"\n")
-            raise _not_utf8(path, number, start, error) from None
-        line += data.count(b"\n")
-        in_line = len(data) - data.rfind(b"\n") - 1 + (0 if b"\n" in data else in_line)
-        return text if data else None
-
-    text = (more(HEAD) or "").lstrip()
+    try:
+        text = file.read().decode("utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from None
     array = text.startswith("[")
-    at, number, between = int(array), 0, re.compile(r"[\s,]*" if array else r"\s*")
-    while True:
-        at = between.match(text, at).end()
-        if array and text[at : at + 1] == "]":
-            break
+    between, end = (re.compile(r"[\s,]*"), "]") if array else (re.compile(r"\s*"), "")
+    at, number = between.match(text, int(array)).end(), 0
+    while text[at : at + 1] != end:
+        number += 1
         try:
-            row, end = _decode(text, at)
-            problem = None
+            row, behind = _decode(text, at)
         except (ValueError, RecursionError) as error:
-            row, end, problem = None, len(text), getattr(error, "msg", "nested too deep")
-        if end == len(text):  # the value may go on; of what is left ever more is read at a time
-            piece = more(max(HEAD, end - at))
-            if piece is not None:
-                text, at = text[at:] + piece, 0
-                continue
-            if not array and at == end:
-                return
-            if problem or array:
-                raise UserError(
-                    f"{path}, item {number + 1}: not valid JSON ({problem or 'endless array'}); "
-                    f"found {text[at : at + 60]!r}.\nMend it there; is the file cut off?"
-                )
-        number, at = number + 1, end
-        yield f"item {number}", _row(row)
-    rest = text[at + 1 :]
-    while rest is not None:
-        if rest.strip():
             raise UserError(
-                f"{path}: found {rest.strip()[:60]!r} after the end of the array. "
-                "Expected one array, or one object per line."
-            )
-        rest = more(HEAD)
+                f"{path}, item {number}: not valid JSON ({getattr(error, 'msg', 'nested too deep')}"
+                f"); found {text[at : at + 60]!r}.\nMend it there; is the file cut off?"
+            ) from None
+        yield f"item {number}", _row(row)
+        at = between.match(text, behind).end()
+    if rest := text[at + 1 :].strip():
+        raise UserError(
+            f"{path}: found {rest[:60]!r} after the end of the array. "
+            "Expected one array, or one object per line."
+        )

@@ -6,6 +6,7 @@ The length policies ``keep_start`` and ``paper`` differ here in what a response 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os.path import commonprefix
 
 from poet.data.templates import (
@@ -18,6 +19,7 @@ from poet.data.templates import (
     with_system,
 )
 from poet.files import UserError
+from poet.methods import SIDES
 
 
 def encode(tokenizer, texts: list[str]) -> list[list[int]]:
@@ -90,20 +92,18 @@ def encode_texts(
                 start = len(prompt_ids[row])
             else:
                 full, start = _encode_alone(tokenizer, response_texts[row]), 0
-        response_ids.append(_with_eos(full[start:], tokenizer.eos_token_id))
+        ids, eos = full[start:], tokenizer.eos_token_id
+        response_ids.append(ids if ids[-1:] == [eos] else [*ids, eos])
     return prompt_ids, response_ids
 
 
-def encode_both(chat: Chat, rows: dict[str, list]) -> list[tuple[list[int], list[int], list[int]]]:
-    """Token ids of prompt, chosen and rejected of every pair, before length limits.
-
-    ``rows`` holds the pairs' messages as columns of those names, and, where
-    any row says something to the template, ``options``: see ``row_options``.
-    """
-    n, options = len(rows["prompt"]), rows.get("options")
-    prompts, responses = encode_pairs(
-        chat, rows["prompt"] * 2, rows["chosen"] + rows["rejected"], options and options * 2
-    )
+def encode_both(chat: Chat, rows: Sequence[dict]) -> list[tuple[list[int], list[int], list[int]]]:
+    """Token ids of prompt, chosen and rejected of every pair, before length limits."""
+    n = len(rows)
+    prompts = [row["prompt"] for row in rows]
+    responses = [row[side] for side in SIDES for row in rows]
+    options = [*map(row_options, rows)]
+    prompts, responses = encode_pairs(chat, prompts * 2, responses, options * 2)
     pairs = []
     for p, q, c, r in zip(prompts[:n], prompts[n:], responses[:n], responses[n:], strict=True):
         if p != q:  # a boundary that merged: what both have in common is the prompt
@@ -164,7 +164,3 @@ def _encode_alone(tokenizer, text: str) -> list[int]:
         if full[: len(before)] == before:
             return full[len(before) :]
     return tokenizer(text, add_special_tokens=False)["input_ids"]
-
-
-def _with_eos(ids: list[int], eos: int) -> list[int]:
-    return ids if ids and ids[-1] == eos else [*ids, eos]

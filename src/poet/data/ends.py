@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from poet.data.containers import BadRow
 from poet.data.templates import PROBE, PROBE_ANSWER, Chat
 from poet.files import UserError, read_json
 from poet.methods import SIDES
@@ -59,23 +60,18 @@ def with_ends(sampling: dict, chat: Chat, folder: str | Path) -> dict:
 
 
 def configured_ends(folder: str | Path) -> list[int]:
-    """``eos_token_id`` of a model's folder, as transformers' own generate reads it.
+    """``eos_token_id`` of a model's folder that was checked, as transformers' generate reads it.
 
     It stands in ``generation_config.json``; without that file, in ``config.json``.
 
     Raises:
-        UserError: it is no token id and no list of them, or the file no JSON object.
+        UserError: it is no token id and no list of them.
     """
     files = (Path(folder) / f"{name}.json" for name in ("generation_config", "config"))
     path = next(filter(Path.is_file, files), None)
     if path is None:
         return []
-    try:
-        found = read_json(path)
-    except ValueError as error:
-        raise UserError(f"{path}: not JSON ({error}). Copy the model's anew.") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: found {str(found)[:60]}, expected a JSON object.")
+    found = read_json(path)
     ends = found.get("eos_token_id", (found.get("text_config") or {}).get("eos_token_id"))
     ends = ends if isinstance(ends, list) else [ends]
     if any(type(end) not in (int, type(None)) for end in ends):
@@ -134,27 +130,21 @@ def early_eos(tokenizer, text: str) -> str | None:
     return eos if eos in text.rstrip().removesuffix(eos) else None
 
 
-def stray_text(stray: Callable[[object], str | None], pair: dict) -> tuple[str, object] | None:
-    """What of :func:`defect` is seen without tokens: a control token's text in a response."""
-    for side in SIDES:
-        if token := stray(pair[side]):
-            return f"{side} has the text of a special token, which would be that token", token
-    return None
-
-
 def defect(
-    stray: Callable[[object], str | None], pair: dict, ids: tuple
-) -> tuple[str, object] | None:
-    """Why a pair's tokens would not be its answers, as reason and what was found; None if not so.
+    stray: Callable[[object], str | None], pair: dict, ids: tuple | None = None
+) -> BadRow | None:
+    """Why a pair's tokens would not be its answers; None if they are.
 
     Args:
         stray: what finds control tokens' texts in a response, :meth:`Stray.in_messages`.
         pair: with the responses ``chosen`` and ``rejected``.
-        ids: token ids of prompt, chosen and rejected.
+        ids: token ids of prompt, chosen and rejected; without them only texts are looked at.
     """
-    if found := stray_text(stray, pair):
-        return found
-    if ids[1] == ids[2]:
+    for side in SIDES:
+        if token := stray(pair[side]):
+            reason = f"{side} has the text of a special token, which would be that token"
+            return BadRow(reason, token)
+    if ids and ids[1] == ids[2]:
         text = pair["chosen"] if isinstance(pair["chosen"], str) else pair["chosen"][-1]["content"]
-        return "chosen and rejected have the same tokens", text
+        return BadRow("chosen and rejected have the same tokens", text)
     return None

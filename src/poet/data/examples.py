@@ -17,7 +17,7 @@ from poet.data.ends import Stray, defect, early_eos, ended
 from poet.data.formats import are_texts, fitting, no_prompt, refuse_other_texts
 from poet.data.layout import TRL, Layout
 from poet.data.pairs import collect, read_pair, read_rows, refuse_bad
-from poet.data.templates import Chat, row_options
+from poet.data.templates import Chat
 from poet.data.tokenization import IDS, limit_lengths, pair_hash
 from poet.files import publish
 from poet.methods import SIDES
@@ -78,7 +78,7 @@ def token_ids(chat: Chat, examples: Sequence[dict]) -> list[tuple | BadRow]:
     Raises:
         UserError: the chat template refuses the messages.
     """
-    found: dict[int, tuple] = {}
+    found: dict[int, tuple | BadRow] = {}
     plain = [i for i, example in enumerate(examples) if "texts" in example]
     if plain:
         prompts, *sides = zip(*(examples[i]["texts"] for i in plain), strict=True)
@@ -87,19 +87,14 @@ def token_ids(chat: Chat, examples: Sequence[dict]) -> list[tuple | BadRow]:
         stray = partial(early_eos, chat.tokenizer)
         for i, ids in zip(plain, zip(first, chosen, rejected, strict=True), strict=True):
             pair = dict(zip(SIDES, examples[i]["texts"][1:], strict=True))
-            found[i] = _unless(defect(stray, pair, ids), ids)
+            found[i] = defect(stray, pair, ids) or ids
     chats = [i for i, example in enumerate(examples) if "texts" not in example]
     if chats:
-        rows = {name: [examples[i][name] for i in chats] for name in ("prompt", *SIDES)}
-        rows["options"] = [row_options(examples[i]) for i in chats]
         stray = Stray(chat).in_messages
+        rows = [examples[i] for i in chats]
         for i, ids in zip(chats, encode_both(chat, rows), strict=True):
-            found[i] = _unless(defect(stray, examples[i], ids), ids)
+            found[i] = defect(stray, examples[i], ids) or ids
     return [found[i] for i in range(len(examples))]
-
-
-def _unless(wrong: tuple[str, object] | None, ids: tuple) -> tuple | BadRow:
-    return BadRow(*wrong) if wrong else ids
 
 
 def truncated_columns(

@@ -30,9 +30,9 @@ _SPEAKERS = {"system", "user", "assistant", "tool", "function", *_ROLES}
 
 class Format(NamedTuple):
     read: Callable[[dict], dict]
-    prompt: tuple[str, ...]  # columns that hold the prompt, one of them
-    beside: tuple[str, ...]  # and what else of it
     summary: str
+    prompt: tuple[str, ...] = ("prompt",)  # columns that hold the prompt, one of them
+    beside: tuple[str, ...] = ()  # and what else of it
     either: tuple[str, ...] = ()  # columns of which one is read at most, so that others may differ
 
 
@@ -67,9 +67,8 @@ def fitting(row: dict) -> list[str]:
 
 
 def _trl(row: dict) -> dict:
-    prompt, chosen, rejected = row.get("prompt"), row.get("chosen"), row.get("rejected")
-    found = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
-    if are_texts(found) and not given(prompt):
+    found = {name: row.get(name) for name in ("prompt", *SIDES)}
+    if are_texts(found) and not given(found["prompt"]):
         raise BadRow(no_prompt(row))
     return found
 
@@ -85,8 +84,8 @@ def refuse_other_texts(row: dict, format: str = "trl") -> None:
     Raises:
         BadRow: says which format reads them.
     """
-    _, prompt, beside, *_ = FORMATS[format]
-    more = [name for name in beside if name not in _SYSTEM]
+    prompt = FORMATS[format].prompt
+    more = [name for name in FORMATS[format].beside if name not in _SYSTEM]
     for name in dict.fromkeys((*prompt, *more, *SIDES)):
         value = row.get(name)
         as_text = format != "messages-as-text" and isinstance(value, str)
@@ -271,31 +270,25 @@ def _one(row: dict, names: tuple[str, ...]) -> tuple[str, object]:
 _SYSTEM = ("system", "system_prompt", "system_message")
 _CONVERSATIONS = ("conversations", "conversation", "prompt")
 FORMATS = {
-    "trl": Format(_trl, ("prompt",), (), "strings or messages of role and content"),
-    "hh": Format(_hh, ("prompt",), (), "transcripts of `Human: ...` and `Assistant: ...`"),
+    "trl": Format(_trl, "strings or messages of role and content"),
+    "hh": Format(_hh, "transcripts of `Human: ...` and `Assistant: ...`"),
     "sharegpt": Format(
-        _sharegpt,
-        _CONVERSATIONS[:2],
-        _SYSTEM,
-        "messages of from and value",
-        _CONVERSATIONS,
+        _sharegpt, "messages of from and value", _CONVERSATIONS[:2], _SYSTEM, _CONVERSATIONS
     ),
     "alpaca": Format(
         _alpaca,
+        "instruction, input, history",
         ("instruction",),
         ("input", "history", *_SYSTEM),
-        "instruction, input, history",
         ("prompt",),
     ),
-    "orca": Format(_orca, ("question", "input", "prompt"), _SYSTEM, "system and question"),
+    "orca": Format(_orca, "system and question", ("question", "input", "prompt"), _SYSTEM),
     "messages-as-text": Format(
         _messages_as_text,
-        _CONVERSATIONS,
-        _SYSTEM,
         "messages as JSON text or as Python's repr",
         _CONVERSATIONS,
+        _SYSTEM,
+        _CONVERSATIONS,
     ),
-    "repeated-prompt": Format(
-        _repeated_prompt, ("prompt",), (), "strings, and both answers begin with the prompt"
-    ),
+    "repeated-prompt": Format(_repeated_prompt, "strings, and both answers begin with the prompt"),
 }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from poet.data.containers import BadRow
-from poet.data.formats import FORMATS, fitting, given, messages_in, refuse_other_texts
+from poet.data.formats import FORMATS, fitting, given, messages_in
 from poet.methods import SIDES
 
 # Columns that are read under every format, beside the format's own.
@@ -39,25 +39,9 @@ class Layout:
     format: str = "trl"
     ignored: tuple[str, ...] = ()
 
-    @classmethod
-    def of(cls, data: dict) -> Layout:
-        """From the section ``data`` of a configuration."""
-        return cls(data.get("format", "trl"), tuple(data.get("ignored_columns", ())))
-
     def kept(self, row: dict) -> dict:
         """A raw row without the columns to ignore."""
-        if not self.ignored:
-            return row
         return {name: value for name, value in row.items() if name not in self.ignored}
-
-    def read(self, row: dict) -> dict:
-        """A raw row -> prompt, chosen, rejected and perhaps system, as TRL's preference format.
-
-        Raises:
-            BadRow: it is not of this format.
-        """
-        refuse_other_texts(row, self.format)
-        return FORMATS[self.format].read(row)
 
     def check_nothing_is_lost(self, row: dict, messages: list[dict]) -> None:
         """Refuse a row with content in columns that are not read, unless the pair has it too.

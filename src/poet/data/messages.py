@@ -65,14 +65,13 @@ def _refuse_role(message: dict, column: str) -> None:
     role = message.get("role", message.get("from"))
     if role in ("tool", "function", "observation", "function_call"):
         raise BadRow(f"{column}: tool calls are not supported", message)
+    keys = ", ".join(map(str, message))
     if {"from", "value"} <= message.keys():
-        keys = ", ".join(map(str, message))
         raise BadRow(
             f"{column}: messages of from and value, expected role and content: "
             "set `format: sharegpt`", f"keys {keys}",
         )  # fmt: skip
     if message.get("role") is None:
-        keys = ", ".join(map(str, message))
         raise BadRow(f"{column}: a message without role; expected role and content", f"keys {keys}")
     raise BadRow(f"{column}: role is not system, user or assistant", role)
 

@@ -26,14 +26,13 @@ from pathlib import Path
 
 from poet.data import containers
 from poet.data.containers import BadRow, Rows
-from poet.data.formats import FORMATS, given, no_prompt
+from poet.data.formats import FORMATS, given, no_prompt, refuse_other_texts
 from poet.data.layout import TRL, Layout, WrongFormat, is_read
 from poet.data.messages import check_unicode, is_blank, messages_of, read_options
 from poet.data.together import check_together, repeats_prompt
 from poet.files import UserError
 from poet.methods import SIDES
 
-_REPEATED_WORDS = 3  # of a prompt that two answers do not both begin with by chance
 _SHOWN = 5
 
 
@@ -54,7 +53,8 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
         BadRow: saying what is wrong.
     """
     row = layout.kept(row)
-    found = layout.read(row)
+    refuse_other_texts(row, layout.format)
+    found = FORMATS[layout.format].read(row)
     prompt = found.get("prompt")
     if prompt is None and any(isinstance(found.get(side), str) for side in SIDES):
         raise BadRow(no_prompt(row, FORMATS[layout.format].prompt[0]))
@@ -76,7 +76,8 @@ def read_pair(row: dict, layout: Layout = TRL) -> dict:
     if given(found.get("system")):
         prompt = with_system(found["system"], prompt)
     _check_turns(prompt, chosen, rejected)
-    if _is_long(prompt) and repeats_prompt(prompt, chosen, rejected):
+    text = prompt[-1]["content"]  # a short one may begin both answers by chance
+    if (len(text) > 15 or len(text.split()) > 2) and repeats_prompt(prompt, chosen, rejected):
         raise BadRow(
             "chosen and rejected both begin with the prompt: set `format: repeated-prompt`",
             chosen[0]["content"],
@@ -154,11 +155,6 @@ def _check_turns(prompt: list[dict], chosen: list[dict], rejected: list[dict]) -
         raise BadRow("chosen equals rejected", chosen[0]["content"])
 
 
-def _is_long(prompt: list[dict]) -> bool:
-    text = prompt[-1]["content"]
-    return len(text) > 15 or len(text.split()) >= _REPEATED_WORDS
-
-
 def collect(
     rows: Iterable[tuple[str, dict | BadRow]],
     source: str,
@@ -174,21 +170,38 @@ def collect(
         UserError: no rows; a column that all rows lack; a file of another format; bad rows, unless
             ``bad_rows`` is "drop" and something is left.
     """
-    pairs, bad, columns = [], [], set()
-    for place, row in rows:
-        try:
-            if isinstance(row, BadRow):
-                raise row
-            columns |= row.keys()
-            pairs.append(read(row, layout))
-        except BadRow as problem:
-            bad.append((place, problem))
-    if not pairs and not bad:
-        raise UserError(f"{source} is empty. Expected one preference pair per row.")
+    columns: set[str] = set()
+
+    def read_row(row: dict) -> dict:
+        columns.update(row)
+        return read(row, layout)
+
+    pairs, bad = read_each(rows, source, "preference pair", read_row)
     check_columns(columns, source, layout)
     dropped = refuse_bad(bad, len(pairs), source, bad_rows)
     check_together(pairs, source)
     return pairs, dropped
+
+
+def read_each(
+    rows: Iterable[tuple[str, dict | BadRow]], source: str, kind: str, read: Callable[[dict], dict]
+) -> tuple[list[dict], list[tuple[str, BadRow]]]:
+    """What ``read`` makes of the rows, and those that cannot be used, with their places.
+
+    Raises:
+        UserError: there are no rows.
+    """
+    good, bad = [], []
+    for place, row in rows:
+        try:
+            if isinstance(row, BadRow):
+                raise row
+            good.append(read(row))
+        except BadRow as problem:
+            bad.append((place, problem))
+    if not good and not bad:
+        raise UserError(f"{source} is empty. Expected one {kind} per row.")
+    return good, bad
 
 
 def check_columns(columns: set[str], source: str, layout: Layout) -> None:

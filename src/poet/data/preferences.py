@@ -12,6 +12,7 @@ import json
 import os
 import statistics
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 from poet import digests
@@ -20,9 +21,10 @@ from poet.data.messages import OPTIONS, REASONING
 from poet.data.pairs import collect, digest, read_rows
 from poet.data.split import draw, name_prompts, require_prompts, subsample, test_prompts
 from poet.data.together import differs_in_space
-from poet.files import UserError, cli, load_record, publish, read_json, write_json, write_jsonl
-from poet.hub.folders import alpacaeval_prompts
+from poet.files import UserError, cli, load_record, publish, write_json, write_jsonl
+from poet.hub.folders import alpacaeval_prompts, load_rows
 from poet.methods import SIDES
+from poet.provenance import code
 
 CHECKED = Path(".snakemake/poet-checked.json")  # where the workflow remembers passed checks
 _IDENTITY = ("prompt", *SIDES, "dataset")
@@ -33,17 +35,16 @@ def check(data: dict, cache: str | Path | None = None) -> dict:
 
     rows, pairs, prompts, dropped: { reason: count }, evaluation_prompts. A passed check is
     remembered in the JSON file ``cache`` by the section, the file's stamp
-    (:func:`poet.digests.stamp`) and the text of this package's modules, so that the next start
-    does not read the file.
+    (:func:`poet.digests.stamp`) and the package's code, so that the next start does not read the
+    file.
 
     Raises:
         UserError: as :func:`read_split` and :func:`require_prompts`.
     """
     path = Path(data["path"])
-    known = _load_cache(cache)
+    known = digests.remembered(cache) if cache is not None else {}
     name = f"{path.resolve()} {digest(data)}"
-    modules = sorted(Path(__file__).parent.glob("*.py"))
-    stamp = [digest(*(module.read_text() for module in modules))]
+    stamp = [code()]
     if os.path.isfile(path):  # and may be seen
         stamp += digests.stamp(path)
         if known.get(name, {}).get("stamp") == stamp:
@@ -62,20 +63,15 @@ def check(data: dict, cache: str | Path | None = None) -> dict:
     return summary
 
 
-def _load_cache(cache: str | Path | None) -> dict:
-    try:
-        return read_json(cache) if cache is not None else {}
-    except (OSError, ValueError):  # absent or damaged: check again
-        return {}
-
-
 def load(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:
     """What :func:`read_split` gives, the pairs shuffled by hash."""
     pairs, read = read_split(data, folder)
-    for pair in pairs:
+
+    def place(pair: dict) -> str:
         options = [pair[name] for name in OPTIONS if name in pair]
-        pair["order"] = digest(data["seed"], [*(pair.get(name) for name in _IDENTITY), *options])
-    return sorted(pairs, key=lambda pair: pair["order"]), read
+        return digest(data["seed"], [*(pair.get(name) for name in _IDENTITY), *options])
+
+    return sorted(pairs, key=place), read
 
 
 def read_split(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:
@@ -88,7 +84,8 @@ def read_split(data: dict, folder: str | None = None) -> tuple[list[dict], dict]
         UserError: as :func:`poet.data.pairs.collect` and
             :func:`poet.hub.folders.load_rows`, and if a split is left without prompts.
     """
-    parts, dropped, layout = {}, Counter(), Layout.of(data)
+    parts, dropped = {}, Counter()
+    layout = Layout(data.get("format", "trl"), tuple(data.get("ignored_columns", ())))
     for part, (source, rows) in _sources(data, folder).items():
         parts[part], reasons = collect(rows, source, data["bad_rows"], layout)
         dropped += reasons
@@ -118,14 +115,10 @@ def read_split(data: dict, folder: str | None = None) -> tuple[list[dict], dict]
 def _sources(data: dict, folder: str | None) -> dict:
     if data["kind"] == "file":
         return {"train": (data["path"], read_rows(data["path"]))}
-    from poet.hub.folders import load_rows
-
-    sources = {}
-    for part, split in data["splits"].items():
-        rows = load_rows(folder, split)
-        numbered = ((f"row {number}", row) for number, row in enumerate(rows, start=1))
-        sources[part] = f"{data['dataset']}, split {split}", numbered
-    return sources
+    return {
+        part: (f"{data['dataset']}, split {split}", load_rows(folder, split))
+        for part, split in data["splits"].items()
+    }
 
 
 def evaluation_prompts(pairs: list[dict], max_prompts: int, seed: int, source: str) -> list[dict]:
@@ -187,29 +180,28 @@ def lengths(pairs: list[dict]) -> dict:
     }
 
 
-def write_parquet(rows: list[dict], path: str | Path, columns: dict[str, str]) -> None:
-    """Write ``rows`` atomically; ``columns`` maps a name to "messages", "string" or "json".
+def write_parquet(
+    rows: list[dict], path: str | Path, messages: Sequence[str], texts: Sequence[str] = ()
+) -> None:
+    """Write ``rows`` atomically: columns of ``messages``, of ``texts``, and OPTIONS as JSON.
 
-    Messages have a field of REASONING only if some message has it; where it is absent they read
-    back with None. A json column holds the text of a value, or null.
+    What a row lacks is null. Messages have a field of REASONING only if some message has it; where
+    it is absent they read back with None.
     """
     import pyarrow
     from pyarrow import parquet
 
-    text = pyarrow.string()
-    lists = [row[name] for row in rows for name in columns if columns[name] == "messages"]
-    thoughts = [key for key in REASONING if any(key in m for messages in lists for m in messages)]
+    text, lists = pyarrow.string(), [row[name] for row in rows for name in messages]
+    thoughts = [key for key in REASONING if any(key in m for of in lists for m in of)]
     message = pyarrow.struct([(key, text) for key in ("role", "content", *thoughts)])
-    kinds = {"messages": pyarrow.list_(message), "string": text, "json": text}
-    schema = pyarrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
-    arrays = []
-    for name, kind in columns.items():
-        values = [row.get(name) for row in rows]
-        if kind == "json":
-            values = [v if v is None else json.dumps(v, ensure_ascii=False) for v in values]
-        arrays.append(pyarrow.array(values, kinds[kind]))
+    kinds = dict.fromkeys(messages, pyarrow.list_(message))
+    schema = pyarrow.schema({**kinds, **dict.fromkeys((*texts, *OPTIONS), text)})
+    rows = [
+        row | {n: json.dumps(row[n], ensure_ascii=False) for n in OPTIONS if n in row}
+        for row in rows
+    ]
     with publish(path) as temporary:
-        parquet.write_table(pyarrow.table(arrays, schema=schema), temporary)
+        parquet.write_table(pyarrow.Table.from_pylist(rows, schema), temporary)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -250,12 +242,9 @@ def main(argv: list[str] | None = None) -> None:
         "differ_in_white_space_only": sum(map(differs_in_space, pairs)),
         "lengths": lengths(pairs),
     }
-    options = dict.fromkeys(OPTIONS, "json")
-    columns = dict.fromkeys(("prompt", *SIDES), "messages")
-    names = dict.fromkeys(("prompt_id", "split", "key", "instruction"), "string")
-    write_parquet(pairs, args.pairs, {**columns, **names, **options})
-    columns = dict.fromkeys(("prompt", "completion"), "messages")
-    write_parquet(examples, args.corpus, {**columns, **options})
+    names = ("prompt_id", "split", "key", "instruction")
+    write_parquet(pairs, args.pairs, ("prompt", *SIDES), names)
+    write_parquet(examples, args.corpus, ("prompt", "completion"))
     write_jsonl(prompts, args.prompts)
     write_json(summary, args.summary)
 

@@ -62,13 +62,6 @@ def row_options(row: dict) -> dict | None:
     return {**found.pop("chat_template_kwargs", {}), **found} or None
 
 
-def options_of(rows: dict[str, list]) -> list[dict | None] | None:
-    """:func:`row_options` of every row of a table's columns; None if no row has any."""
-    names = [name for name in OPTIONS if any(rows.get(name) or [])]
-    columns = zip(*(rows[name] for name in names), strict=True)
-    return [row_options(dict(zip(names, row, strict=True))) for row in columns] or None
-
-
 def render_prompts(chat: Chat, prompts: list[list[dict]], options: Options = None) -> list[str]:
     """The text that the model continues: chat template with generation prompt.
 

@@ -18,9 +18,9 @@ import argparse
 import hashlib
 import os
 from array import array
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from itertools import count
 from multiprocessing import get_context
 
 from poet.data.encoding import encode_both, encode_prompts
@@ -28,13 +28,8 @@ from poet.data.ends import Stray, defect
 from poet.data.model_limits import add_needs, check_prompts, check_tokens
 from poet.data.pairs import BadRow, refuse_bad
 from poet.data.template_checks import check_template
-from poet.data.templates import (
-    Chat,
-    options_of,
-    template_hash,
-)
+from poet.data.templates import Chat, template_hash
 from poet.files import UserError, cli, load_record, publish, read_jsonl, write_json
-from poet.methods import SIDES
 
 BATCH = 1000  # pairs rendered and tokenized at a time
 IDS = ("prompt_ids", "chosen_ids", "rejected_ids")
@@ -71,41 +66,34 @@ def pair_hash(prompt: list[int], chosen: list[int], rejected: list[int]) -> str:
     return hashlib.sha256(ids.tobytes()).hexdigest()[:16]
 
 
-def count_cuts(counts: Counter, before: dict[str, list[int]], after: dict[str, list[int]]) -> None:
-    """Add one pair to the table of what the length limits cut."""
-    counts["pairs"] += 1
-    counts["pairs_touched"] += any(len(before[k]) > len(after[k]) for k in before)
-    for name in before:
-        counts[f"{name}_tokens"] += len(before[name])
-        counts[f"{name}_tokens_dropped"] += len(before[name]) - len(after[name])
-
-
 def tokenize_rows(
-    chat: Chat, rows: dict[str, list], record: dict
-) -> tuple[dict, Counter, list[tuple[int, str, object]]]:
-    """Columns of ``tokens.parquet`` for columns of ``pairs.parquet``, and what was cut.
+    chat: Chat, rows: list[dict], record: dict
+) -> tuple[dict, Counter, list[tuple[int, BadRow]]]:
+    """Columns of ``tokens.parquet`` for rows of ``pairs.parquet``, and what was cut.
 
-    Pairs whose tokens would not be their answers are left out; of each the place among the rows,
-    the reason and what was found.
+    Pairs whose tokens would not be their answers are left out; of each the place among the rows
+    and what is wrong.
 
     Raises:
         UserError: see :func:`poet.data.encoding.encode_pairs`.
     """
     limits = [record[k] for k in ("max_length", "max_prompt_length", "length_policy")]
     out, cuts, bad = {name: [] for name in COLUMNS}, Counter(), []
-    rows, stray = {**rows, "options": options_of(rows)}, Stray(chat)
-    for place, pair in enumerate(encode_both(chat, rows)):
-        row = {name: rows[name][place] for name in ("prompt", *SIDES, *KEPT)}
+    stray = Stray(chat)
+    for place, (row, pair) in enumerate(zip(rows, encode_both(chat, rows), strict=True)):
         if found := defect(stray.in_messages, row, pair):
-            bad.append((place, *found))
+            bad.append((place, found))
             continue
-        before = dict(zip(IDS, pair, strict=True))
-        after = dict(zip(IDS, limit_lengths(*pair, *limits), strict=True))
-        count_cuts(cuts, before, after)
-        cuts["pairs_equal_once_cut"] += after["chosen_ids"] == after["rejected_ids"]
+        cut = limit_lengths(*pair, *limits)
+        cuts["pairs"] += 1
+        cuts["pairs_touched"] += [*map(len, cut)] != [*map(len, pair)]
+        for name, whole, kept in zip(IDS, pair, cut, strict=True):
+            cuts[f"{name}_tokens"] += len(whole)
+            cuts[f"{name}_tokens_dropped"] += len(whole) - len(kept)
+        cuts["pairs_equal_once_cut"] += cut[1] == cut[2]
         cuts["prompts_with_special_tokens"] += stray.in_messages(row["prompt"]) is not None
-        values = {**after, "pair_hash": pair_hash(*after.values()), "row": place}
-        for name, value in {**values, **{name: row[name] for name in KEPT}}.items():
+        values = (*cut, pair_hash(*cut), place, *(row[name] for name in KEPT))
+        for name, value in zip(COLUMNS, values, strict=True):
             out[name].append(value)
     return out, cuts, bad
 
@@ -132,18 +120,16 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
     chat = Chat.of(tokenizer, record)
     shared = (chat, record, schema, source)
     pool = ProcessPoolExecutor(workers, get_context("fork"), _set_up, shared)
-    counts: Counter[str] = Counter()
-    splits: Counter[str] = Counter()
-    bad: list[tuple[str, BadRow]] = []
+    counts, splits, bad = Counter(), Counter(), []
     with pool, pq.ParquetFile(source) as file, publish(target) as temporary:
         total = -(-file.metadata.num_rows // BATCH)
         with pq.ParquetWriter(temporary, schema) as writer:
-            batches = _in_order(pool, file.iter_batches(BATCH), 2 * workers)
+            batches = pool.map(_tokenize_batch, file.iter_batches(BATCH), count(0, BATCH))
             for table, cuts, left_out in track(batches, total, f"tokenize {record['setting']}"):
                 writer.write_table(table)
                 counts.update(cuts)
                 splits.update(table["split"].to_pylist())
-                bad += [(place, BadRow(*found)) for place, *found in left_out]
+                bad += left_out
         dropped = refuse_bad(bad, counts["pairs"], str(source), record.get("bad_rows", "error"))
         if bad and not (splits["train"] and splits["test"]):
             raise UserError(
@@ -159,17 +145,6 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
     }
 
 
-def _in_order(pool: Executor, batches: Iterable, ahead: int) -> Iterator:
-    """Results of :func:`_tokenize_batch`, of which at most ``ahead`` wait to be taken."""
-    waiting: deque = deque()
-    for number, batch in enumerate(batches):
-        waiting.append(pool.submit(_tokenize_batch, batch, number * BATCH))
-        if len(waiting) == ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
 def _set_up(*shared) -> None:
     global _SHARED
     _SHARED = shared
@@ -180,23 +155,22 @@ def _tokenize_batch(batch, start: int):
     import pyarrow as pa
 
     chat, record, schema, source = _SHARED
-    rows = batch.to_pydict()
+    rows = batch.to_pylist()
     names = [
-        f"row {start + place + 1} (prompt {prompt[-1]['content'][:60]!r})"
-        for place, prompt in enumerate(rows["prompt"])
+        f"row {number} (prompt {row['prompt'][-1]['content'][:60]!r})"
+        for number, row in enumerate(rows, start + 1)
     ]
     try:
         out, cuts, bad = tokenize_rows(chat, rows, record)
     except UserError:  # of some row
-        for place, name in enumerate(names):
+        for row, name in zip(rows, names, strict=True):
             try:
-                tokenize_rows(chat, {key: [rows[key][place]] for key in rows}, record)
+                tokenize_rows(chat, [row], record)
             except UserError as error:
                 raise UserError(f"{source}, {name}: {error}") from None
         raise
     out["row"] = [start + place for place in out["row"]]
-    named = [(names[place], *found) for place, *found in bad]
-    return pa.table(out, schema=schema), cuts, named
+    return pa.table(out, schema=schema), cuts, [(names[place], found) for place, found in bad]
 
 
 def main(argv=None) -> None:

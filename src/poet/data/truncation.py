@@ -128,8 +128,7 @@ def main(argv=None) -> None:
         parser.add_argument(f"--{name}", type=kind, help=fragment["description"])
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
-    given = {name: getattr(args, name) for name in parameters}
-    given = {name: value for name, value in given.items() if value is not None}
+    given = {name: of for name in parameters if (of := getattr(args, name)) is not None}
     try:
         choice = complete(args.strategy, **given)
         kept_lengths(1, 1, key="", **choice)

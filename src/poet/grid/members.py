@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 
 from poet.config import resolve, sweep_cells
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.methods.truncation import name_of
-from poet.report.tables import belongs
-
-NO_SWEEP = {"settings": [], "methods": []}
+from poet.report.scores import belongs
 
 
 def _sections(config: dict) -> dict[str, dict]:
@@ -54,7 +51,7 @@ def trained(config: dict) -> list[str]:
 
 def sweep(config: dict) -> dict:
     """The section on beta and learning rate; without settings and methods where there is none."""
-    return config.get("sweep", NO_SWEEP)
+    return config.get("sweep", {"settings": [], "methods": []})
 
 
 def bought(config: dict) -> set[str]:
@@ -100,12 +97,6 @@ def compared(config: dict, comparison: str, setting: str) -> list[str]:
 def cells(config: dict, arm: str) -> list[str]:
     """The methods that a sweep makes of one of its arms."""
     return list(sweep_cells(sweep(config), arm))
-
-
-def gains(config: dict, methods: Iterable[str]) -> list[tuple[str, str]]:
-    """Pairs (method, baseline) of the configuration among these methods."""
-    methods = set(methods)
-    return [(m, b) for m, b in config["gains"].items() if {m, b} <= methods]
 
 
 def truncation_of(config: dict, setting: str, method: str) -> str:

@@ -19,9 +19,15 @@ def flags(flag: str, named: Named) -> list[str]:
     ]
 
 
-def gain_flags(pairs: Iterable[tuple[str, str]]) -> list[str]:
-    """`--gain METHOD BASELINE` for every pair."""
-    return [f"--gain {method} {baseline}" for method, baseline in pairs]
+def words(named: Named) -> list[str]:
+    """`WORD ... FILE ...` for all words that name files, and those that stand alone."""
+    return [" ".join([*words, *files]) for words, files in named.items()]
+
+
+def gain_flags(config: dict, methods: Iterable[str]) -> list[str]:
+    """`--gain METHOD BASELINE` for every pair of the configuration among these methods."""
+    there = set(methods)
+    return [f"--gain {m} {b}" for m, b in config["gains"].items() if {m, b} <= there]
 
 
 def given(flag: str, value: str | Sequence[str] | None) -> str:
@@ -61,14 +67,6 @@ def trained_models(config: dict, setting: str, table: str = "all") -> dict[str, 
     """Trained method of a table -> its models."""
     methods = members.methods_of(config, table, setting)
     return {method: models(config, setting, method) for method in methods if method != "sft"}
-
-
-def runs(config: dict, setting: str) -> dict[tuple[str, str], list[str]]:
-    """(setting, method) -> what each of its trainings wrote of itself."""
-    return {
-        (setting, method): [f"{folder}/train.json" for folder in folders]
-        for method, folders in trained_models(config, setting).items()
-    }
 
 
 def cell_models(config: dict, setting: str, arm: str) -> list[str]:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
+from pathlib import Path
+from shlex import quote
+
+import yaml
 
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.grid import judging, members, paths
@@ -25,10 +30,13 @@ class Shown:
     Args:
         config: validated.
         has: whether a file is there or can be made; only an archive may lack some.
+        paper: the folder with the paper's numbers.
     """
 
-    def __init__(self, config: dict, has: Callable[[str], bool] = lambda path: True):
-        self.config, self.has = config, has
+    def __init__(
+        self, config: dict, has: Callable[[str], bool] = lambda path: True, paper: str = "paper"
+    ):
+        self.config, self.has, self.paper = config, has, paper
         grid, settings = config["grid"], config["settings"]
         self.comparisons = self._comparisons("comparison")
         found = {table: self._comparisons(table) for table in VARIANTS}
@@ -52,8 +60,6 @@ class Shown:
             for name in members.worlds(config)
             if "sft" in grid[name] and all(map(has, (files := paths.language(config, name))[2:]))
         }
-        summaries = {name: paths.summaries(config, name) for name in BENCHMARKS}
-        self.benchmarks = [name for name in self.complete(summaries) if summaries[name]]
 
     def complete(self, named: paths.Named) -> paths.Named:
         """Of names and their files, those of which every file is at hand."""
@@ -75,13 +81,6 @@ class Shown:
         """A file of the analysis of every setting that has it."""
         settings = self.config["grid"] if settings is None else settings
         return [*filter(self.has, (f"results/analysis/{setting}/{name}" for setting in settings))]
-
-    def answers_of_one_annotator(self) -> paths.Named:
-        """(setting, method) -> annotations of the first annotator: all judge the same answers."""
-        first = {}
-        for (setting, _, method), files in self.answers.items():
-            first.setdefault((setting, method), files)
-        return first
 
     def judged_by(self) -> dict:
         """What of the configuration says whether annotators are weak or judge their own model."""
@@ -137,42 +136,79 @@ class Shown:
             *paths.files_of(self.downstream),
         ]
 
-    def tables(self) -> list[str]:
-        """Names of the tables."""
-        prefixes = self.analysis("prefix_quality.json", members.analysed(self.config))
-        return [
-            "main",
-            *self.variants,
-            *(["downstream"] if self.downstream else []),
-            *(["prefix"] if prefixes else []),
-            *(["language"] if self.language else []),
-            *self.benchmarks,
-        ]
+    def tables(self) -> dict[str, paths.Named]:
+        """Table -> the words that poet.report.tables is told -> the files that follow them."""
+        config = self.config
+        settings = yaml.safe_load(Path(self.paper, "settings.yaml").read_text())
+        judges = members.papers_annotators(config, settings["alpacaeval2"]["paper_annotator"])
+        reported = {("--reported",): [f"{self.paper}/reported.csv"]}
+        scores = reported | {("--paper-annotators", *judges): []}
+        methods = {("--methods", quote(json.dumps(config["methods"]))): []}
+        found: dict[str, paths.Named] = {
+            "main": {
+                ("--comparison",): self.comparisons,
+                ("--cautions",): ["results/report/cautions.json"],
+                **scores,
+            }
+        }
+        for name, files in self.variants.items():
+            found[name] = {("--comparison",): files, **scores, **methods}
+        if self.downstream:
+            results = {("--results", *row): files for row, files in self.downstream.items()}
+            found["downstream"] = results | _gains(config)
+        if measured := self.analysis("prefix_quality.json", members.analysed(config)):
+            scorers = {("--paper-annotators", *members.papers_scorers(config)): []}
+            found["prefix"] = {("--measured",): measured, **reported, **scorers}
+        if self.language:
+            found["language"] = {("--world", name): of for name, of in self.language.items()}
+        for name in BENCHMARKS:
+            files = paths.summaries(config, name)
+            if files and all(map(self.has, files)):
+                found[name] = {("--summaries",): files, **reported}
+        return found
 
-    def figures(self) -> list[str]:
-        """Names of the figures."""
-        trained = members.trained(self.config)
-        return [
-            *(figure for figure, table in SCORES.items() if table in ("main", *self.variants)),
-            *(["lengths"] if self.answers else []),
-            *(
-                f"training-{setting}"
-                for setting in trained
-                if all(map(self.has, paths.files_of(paths.runs(self.config, setting))))
-            ),
-            *(
-                f"{figure}-{setting}"
-                for figure, source in ANALYSES.items()
-                for setting in self._settings_of(source)
-                if self.analysis(f"{source}.csv", [setting])
-            ),
-        ]
+    def sweep(self) -> paths.Named:
+        """The same of the sweep's table, which is for no page."""
+        of = members.sweep(self.config)
+        return {
+            ("--validations",): [
+                f"results/sweep/{name}/{arm}.json"
+                for name in of["settings"]
+                for arm in of["methods"]
+            ],
+            ("--comparison",): paths.comparisons(self.config, "sweep", of["settings"]),
+        }
 
-    def _settings_of(self, source: str) -> list[str]:
-        """The settings of which an analysis writes a file."""
-        if source == "diagnosis":
-            return list(self.config["grid"])
-        analysed = members.analysed(self.config)
-        if source == "prefix_quality":
-            return analysed
-        return [name for name in analysed if name in members.trained(self.config)]
+    def figures(self) -> dict[str, paths.Named]:
+        """Figure -> the words that poet.report.figures is told -> the files that follow them."""
+        config, analysed = self.config, members.analysed(self.config)
+        trained = members.trained(config)
+        found: dict[str, paths.Named] = {}
+        for figure, table in SCORES.items():
+            if table in ("main", *self.variants):
+                gains = _gains(config) if figure == "lc-length" else {}
+                found[figure] = {(figure, "--table"): [f"results/tables/{table}.csv"], **gains}
+        if self.answers:
+            found["lengths"] = {("lengths",): [], **self._answers_of_one_annotator()}
+        for setting in trained:
+            models = paths.trained_models(config, setting)
+            if all(self.has(f"{folder}/train.json") for folder in paths.files_of(models)):
+                runs = {("--of", setting, method): of for method, of in models.items()}
+                found[f"training-{setting}"] = {("training",): [], **runs}
+        settings = {"diagnosis": config["grid"], "prefix_quality": analysed}
+        for figure, source in ANALYSES.items():
+            for setting in settings.get(source, [name for name in analysed if name in trained]):
+                for file in self.analysis(f"{source}.csv", [setting]):
+                    found[f"{figure}-{setting}"] = {(figure, "--table"): [file]}
+        return found
+
+    def _answers_of_one_annotator(self) -> paths.Named:
+        """Annotations of the first annotator of each setting: all judge the same answers."""
+        first = {}
+        for (setting, _, method), files in self.answers.items():
+            first.setdefault(("--of", setting, method), files)
+        return first
+
+
+def _gains(config: dict) -> paths.Named:
+    return {("--gain", *pair): [] for pair in config["gains"].items()}

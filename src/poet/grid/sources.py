@@ -10,7 +10,6 @@ from shlex import quote
 
 from poet.digests import digest
 from poet.evaluate.benchmarks import BENCHMARKS
-from poet.grid.paths import given
 from poet.hub import lock, wanted
 from poet.local_inputs import content_of_model
 
@@ -25,34 +24,27 @@ def pinned(config: dict, repository: str) -> str:
     return json.dumps(lock.read(config["lock"]).get(repository), sort_keys=True)
 
 
-def pairs_folder(config: dict, setting: str) -> list[str]:
-    """The folder of a setting's pairs, where they are a data set of the hub's."""
-    data = config["settings"][setting]["data"]
-    return hub_folder(config, f"datasets/{data['dataset']}") if data["kind"] == "hub" else []
+def _section(config: dict, setting: str, *keys: str) -> dict:
+    """The section below these keys of a setting; empty where there is none."""
+    found = config["settings"][setting]
+    for key in keys:
+        found = found.get(key, {})
+    return found
 
 
-def pairs_content(config: dict, setting: str) -> str | None:
-    """The digest of the file of a setting's pairs, where they are one."""
-    data = config["settings"][setting]["data"]
-    return digest(data["path"]) if data["kind"] == "file" else None
+def folder(config: dict, setting: str, *keys: str) -> list[str]:
+    """The folder of the data set that a section of a setting names, where it is the hub's."""
+    name = _section(config, setting, *keys).get("dataset")
+    return hub_folder(config, f"datasets/{name}") if name else []
 
 
-def chats_folder(config: dict, setting: str) -> list[str]:
-    """The folder of a start model's chats, where they are a data set of the hub's."""
-    return hub_folder(config, f"datasets/{config['settings'][setting]['sft']['dataset']}")
-
-
-def chats_content(config: dict, setting: str) -> str | None:
-    """The digest of the file of a start model's chats, where they are one."""
-    if chats_folder(config, setting):
-        return None
-    return digest(config["settings"][setting]["sft"]["dataset"])
-
-
-def alpacaeval_folder(config: dict, setting: str) -> list[str]:
-    """The folder of AlpacaEval's data, where a setting is evaluated on its prompts."""
-    evaluation = config["settings"][setting]["data"].get("evaluation")
-    return hub_folder(config, f"datasets/{evaluation['dataset']}") if evaluation else []
+def content(config: dict, setting: str, *keys: str) -> list[str]:
+    """The digest of the file of this machine that a section of a setting names, if it does."""
+    if folder(config, setting, *keys):
+        return []
+    section = _section(config, setting, *keys)
+    file = section.get("path") or section.get("dataset")
+    return [digest(file)] if file else []
 
 
 def base_model(config: dict, setting: str) -> list[str]:
@@ -85,37 +77,13 @@ def task_datasets(config: dict, setting: str) -> dict[str, list[str]]:
     return {name: hub_folder(config, f"datasets/{name}") for name in names}
 
 
-def question_files(config: dict, benchmark: str, setting: str) -> dict[str, dict]:
-    """The sections on a benchmark's prompts, and on the baseline's answers, if it has one."""
-    section = config["settings"][setting][benchmark]
-    return {name: section[name] for name in BENCHMARKS[benchmark].files}
-
-
-def question_folders(config: dict, benchmark: str, setting: str) -> list[str]:
-    """The hub's folders that they name."""
-    return [
-        folder
-        for rows in question_files(config, benchmark, setting).values()
-        if "dataset" in rows
-        for folder in hub_folder(config, f"datasets/{rows['dataset']}")
-    ]
-
-
-def question_content(config: dict, benchmark: str, setting: str) -> list[str]:
-    """Digests of the files of this machine that they name."""
-    files = question_files(config, benchmark, setting).values()
-    return [digest(rows["path"]) for rows in files if "path" in rows]
-
-
 def question_flags(config: dict, benchmark: str, setting: str) -> str:
-    """What poet.evaluate.questions is told of them: the sections, with the path of each file."""
+    """What poet.evaluate.questions is told: the sections on prompts and, if the benchmark has one,
+    the baseline's answers, with the path of each file.
+    """
     found = []
-    for name, rows in question_files(config, benchmark, setting).items():
-        told = json.dumps({**rows, "path": rows_file(rows)}, sort_keys=True)
-        found.append(given(f"--{name}", quote(told)))
+    for name in BENCHMARKS[benchmark].files:
+        rows = config["settings"][setting][benchmark][name]
+        path = rows.get("path") or f"results/hub/datasets/{rows['dataset']}/{rows['file']}"
+        found.append(f"--{name} {quote(json.dumps({**rows, 'path': path}, sort_keys=True))}")
     return " ".join(found)
-
-
-def rows_file(rows: dict) -> str:
-    """The file that a section names, here or in a folder of the hub's."""
-    return rows.get("path") or f"results/hub/datasets/{rows['dataset']}/{rows['file']}"

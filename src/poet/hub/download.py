@@ -150,7 +150,9 @@ def _obtain(name: str, revision: str, path: str, expected: dict, folder: Path) -
         try:
             _transfer(name, revision, path, expected["size"], part)
         except HTTPError as error:  # what has come so far is kept
-            if attempt == ATTEMPTS - 1 or not _passes(error):
+            response = getattr(error, "response", None)  # none without a connection
+            final = response is not None and response.status_code not in PASSING
+            if attempt == ATTEMPTS - 1 or final:
                 raise
             print(f"{name}/{path}: {_reason(error)}; trying again", file=sys.stderr)
             continue
@@ -182,11 +184,6 @@ def _transfer(name: str, revision: str, path: str, size: int, part: Path) -> Non
     headers = {**build_hf_headers(), "Accept-Encoding": "identity"}  # ranges count plain bytes
     with part.open("ab") as file:
         http_get(url, file, resume_size=file.tell(), headers=headers, expected_size=size)
-
-
-def _passes(error: Exception) -> bool:
-    response = getattr(error, "response", None)
-    return response is None or response.status_code in PASSING
 
 
 def _split(name: str) -> tuple[str, str]:

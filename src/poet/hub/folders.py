@@ -6,14 +6,9 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from poet.files import UserError, read_json
 from poet.hub.lock import is_hub_id
-
-if TYPE_CHECKING:
-    from datasets import Dataset
-
 
 # Who wrote AlpacaEval 2's reference answers
 ALPACAEVAL_REFERENCE = "gpt4_1106_preview"
@@ -21,13 +16,12 @@ ALPACAEVAL_REFERENCE = "gpt4_1106_preview"
 TOKENIZER_FILES = ("tokenizer.json", "*.model", "vocab.*")
 _INDEX = "model.safetensors.index.json"
 _LFS = b"version https://git-lfs"
-# Keys of a resolved record that transformers' from_pretrained takes.
-_LOADING = ("attn_implementation", "trust_remote_code")
 
 
 def loading(record: dict) -> dict:
     """What a resolved record says of loading its model, as arguments of ``from_pretrained``."""
-    return {key: record[key] for key in _LOADING if record.get(key)}
+    keys = ("attn_implementation", "trust_remote_code")
+    return {key: record[key] for key in keys if record.get(key)}
 
 
 def check_chat_template(folder: Path, where: str, who: str) -> None:
@@ -57,8 +51,8 @@ def named_tokenizer(name: str):
         return AutoTokenizer.from_pretrained(name)
 
 
-def load_rows(folder: str | Path, split: str) -> Dataset:
-    """Rows of one split of a data set repository.
+def load_rows(folder: str | Path, split: str) -> Iterator[tuple[str, dict]]:
+    """("row 1", row) and so on: one split of a data set repository.
 
     Raises:
         UserError: no such split, or nothing that `datasets` can read.
@@ -66,9 +60,10 @@ def load_rows(folder: str | Path, split: str) -> Dataset:
     import datasets
 
     try:
-        return datasets.load_dataset(str(folder), split=split)
+        rows = datasets.load_dataset(str(folder), split=split)
     except (ValueError, datasets.exceptions.DatasetsError) as error:
         raise UserError(f"data set {folder}, split {split}: {error}") from None
+    return ((f"row {number}", row) for number, row in enumerate(rows, start=1))
 
 
 def alpacaeval_prompts(folder: str | Path) -> list[dict]:

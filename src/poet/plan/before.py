@@ -3,39 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from poet import devices
 from poet.files import UserError
 from poet.hub import lock, wanted
-from poet.plan import fits
+from poet.plan.fits import Job
 from poet.train import arguments, launch
-
-
-@dataclass
-class Job:
-    """A job that is about to run: what Snakemake knows of it."""
-
-    rule: str
-    wildcards: Mapping[str, str]
-    resources: Mapping[str, object]
-    params: Mapping[str, object]
-
-
-def check_memory(jobs: list[Job], config: dict) -> None:
-    """Refuse what a scheduler would kill; see :func:`poet.plan.fits.check`.
-
-    Raises:
-        UserError: naming rules, what they need at least, and what they ask for.
-    """
-    asked = []
-    for job in jobs:
-        of = job.resources  # a profile may write GPUs in the scheduler's own words
-        gpu = of.get("gpu") or of.get("gres") or "gpu" in str(of.get("slurm_extra"))
-        asked.append(fits.Asked(job.rule, dict(job.wildcards), bool(gpu), of.get("mem_mb", 0)))
-    fits.check(asked, config)
 
 
 def check_lock(jobs: list[Job], config: dict, command: str) -> None:

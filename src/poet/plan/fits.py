@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,16 +33,16 @@ BYTES = {  # rule -> the least per parameter
 
 
 @dataclass
-class Asked:
-    """What a job of a rule asks the scheduler for."""
+class Job:
+    """A job that is about to run: what Snakemake knows of it."""
 
     rule: str
-    wildcards: dict[str, str]
-    gpu: bool
-    mem_mb: int
+    wildcards: Mapping[str, str]
+    resources: Mapping[str, object]
+    params: Mapping[str, object]
 
 
-def check(jobs: list[Asked], config: dict) -> None:
+def check(jobs: list[Job], config: dict) -> None:
     """Refuse jobs without a GPU whose model is larger than their memory.
 
     Raises:
@@ -49,13 +50,13 @@ def check(jobs: list[Asked], config: dict) -> None:
     """
     shapes, found = yaml.safe_load(SHAPES.read_text()), {}
     for job in jobs:
-        if job.gpu or job.rule not in BYTES:
+        of = job.resources  # a profile may write GPUs in the scheduler's own words
+        gpu = of.get("gpu") or of.get("gres") or "gpu" in str(of.get("slurm_extra"))
+        if gpu or job.rule not in BYTES:
             continue
         name, least = _needed(job, config, shapes)
-        if least > job.mem_mb:
-            found[job.rule, name] = (
-                f"{job.rule} with {name}: at least {least}, asks for {job.mem_mb}"
-            )
+        if least > (asked := of.get("mem_mb", 0)):
+            found[job.rule, name] = f"{job.rule} with {name}: at least {least}, asks for {asked}"
     if found:
         raise UserError(
             "jobs without a GPU (gpu: 0) have less memory than their model takes, in MB:\n  "
@@ -65,7 +66,7 @@ def check(jobs: list[Asked], config: dict) -> None:
         )
 
 
-def _needed(job: Asked, config: dict, shapes: dict) -> tuple[str, int]:
+def _needed(job: Job, config: dict, shapes: dict) -> tuple[str, int]:
     """Name of the job's model and the MB that it takes at least; 0 where nothing is known."""
     record = resolve(config, job.wildcards["setting"], job.wildcards.get("method", "sft"))
     name, least = record["model"], BYTES[job.rule]

@@ -75,9 +75,8 @@ def need(
     """
     n, layers = shape.parameters, shape.num_hidden_layers
     states = 0.0 if offload else n * sum(STATES.values()) / gpus
-    copy = 2 * (
-        2 * shape.layers / layers + shape.embedding
-    )  # this layer's, the next one's, the head's
+    # This layer's, the next one's, the head's.
+    copy = 2 * (2 * shape.layers / layers + shape.embedding)
     width = tokens * rows
     kept = layers * width * shape.hidden_size * 4  # each layer's input, in the residual's float32
     working = 34 * width * shape.hidden_size + 8 * width * shape.intermediate_size
@@ -124,7 +123,7 @@ def document(config: dict, shapes: dict[str, dict]) -> str:
             f"{name} does not fit on {card} without offload: the states alone are "
             f"{alone.states:.0f} GiB, {alone.total:.0f} GiB with copy and activations."
             for card, (gpus, usable) in CARDS.items()
-            if gpus == 1 and need(shape, *size, gpus=1, offload=False).total > usable
+            if gpus == 1 and alone.total > usable
         ]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{HEADING}\n{table}\n{MEANS}\n" + "\n".join(f"- {line}" for line in misfits) + "\n"

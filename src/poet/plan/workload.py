@@ -26,10 +26,7 @@ SECONDS = (  # rules that take seconds, or minutes of a CPU
     "simulate", "load", "load_chats", "take_model", "take_gamed", "read_questions",
     "check_tasks", "check_questions", "check_judge", "tokenize", "truncate", "diagnose_pairs",
     "score", "summarise", "compare",
-    "tabulate_main", "tabulate_variants", "tabulate_downstream", "tabulate_prefix",
-    "tabulate_benchmark", "tabulate_language", "tabulate_sweep",
-    "draw_scores", "draw_lengths", "draw_training", "draw_analysis",
-    "collect_cautions", "write_manifest", "write_page",
+    "tabulate", "draw", "collect_cautions", "write_manifest", "write_page",
 )  # fmt: skip
 
 LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
@@ -74,10 +71,6 @@ class Workload:
     def work(self, job: Job) -> Work:
         """What a job takes, by :data:`MEASURES`."""
         return MEASURES[job.rule](self, job)
-
-    def seconds(self, job: Job) -> Work:
-        """Nothing that a plan counts."""
-        return Work()
 
     def download(self, job: Job) -> Work:
         name = job.wildcards["repository"]
@@ -213,7 +206,7 @@ class Workload:
         if "evaluation" in data:
             return self.of["prompts"]
         if data["kind"] == "file":
-            return self._checked(data)["evaluation_prompts"]
+            return preferences.check(data, preferences.CHECKED)["evaluation_prompts"]
         return data.get("prompts") or data["max_prompts"]
 
     def _lengths(self, job: Job, record: dict) -> tuple[float, float, float, tuple[int, int]]:
@@ -225,7 +218,8 @@ class Workload:
         if data["kind"] == "world":
             pairs = (data["pairs"], data["test_pairs"])
         elif data["kind"] == "file":
-            n = min(data["max_pairs"] or maxsize, self._checked(data)["pairs"])
+            found = preferences.check(data, preferences.CHECKED)["pairs"]
+            n = min(data["max_pairs"] or maxsize, found)
             test = ceil(n * data["test_fraction"])
             pairs = (n - test, test)
         else:
@@ -239,10 +233,6 @@ class Workload:
             f"{of['rejected'] * scale:.0f} rejected tokens assumed"
         )
         return of["prompt"] * scale, chosen * scale, rejected * scale, tuple(pairs)
-
-    def _checked(self, data: dict) -> dict:
-        """What is in the file of a setting's pairs, which the dry runs have checked."""
-        return preferences.check(data, preferences.CHECKED)
 
     def _assume(self, sentence: str) -> None:
         self.assumed[sentence] = None
@@ -266,7 +256,7 @@ MEASURES: dict[str, Callable[[Workload, Job], Work]] = {
     "evaluate_downstream": Workload.evaluate_downstream,
     "measure_prefixes": Workload.measure_prefixes,
     "measure_reward_gap": Workload.measure_reward_gap,
-    **dict.fromkeys(SECONDS, Workload.seconds),
+    **dict.fromkeys(SECONDS, lambda load, job: Work()),
 }
 
 

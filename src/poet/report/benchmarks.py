@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-
-from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import Benchmark
-from poet.files import cli, read_json
-from poet.report.formats import PERCENT, SHARE, Layout, fixed, write
-from poet.report.paper import read_reported
+from poet.report.formats import PERCENT, SHARE, Layout, fixed, same
 
 
 def columns(benchmark: Benchmark) -> dict[str, str]:
@@ -54,28 +49,11 @@ def _cells(found: dict, paper: str, gain: dict) -> dict[str, str]:
 
 def layout(benchmark: Benchmark) -> Layout:
     """What is shown: scores and gains with their intervals."""
-    plain = ("setting", "method", "annotator", "n_prompts", "n_seeds")
-    shown: dict[str, tuple[str, ...]] = {column: (column,) for column in plain}
+    shown = same("setting", "method", "annotator", "n_prompts", "n_seeds")
     for metric, prefix in columns(benchmark).items():
         shown[metric] = (metric, f"{prefix}ci_low", f"{prefix}ci_high")
-        shown[f"{prefix}paper"] = (f"{prefix}paper",)
+        shown |= same(f"{prefix}paper")
         gain = f"{prefix}gain"
         shown[gain] = (gain, f"{gain}_ci_low", f"{gain}_ci_high")
-        shown[f"{prefix}p_holm"] = (f"{prefix}p_holm",)
-    return Layout(shown, "{} [{}, {}]")
-
-
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("benchmark", choices=BENCHMARKS)
-    parser.add_argument("--summaries", nargs="+", required=True, help="one per setting")
-    parser.add_argument("--reported", required=True, help="the paper's numbers (reported.csv)")
-    parser.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
-    args = parser.parse_args(argv)
-    benchmark = BENCHMARKS[args.benchmark]
-    rows = rows_of(benchmark, [*map(read_json, args.summaries)], read_reported(args.reported))
-    write(rows, layout(benchmark), (benchmark.note,), args.output)
-
-
-if __name__ == "__main__":
-    cli(main)
+        shown |= same(f"{prefix}p_holm")
+    return Layout(shown)

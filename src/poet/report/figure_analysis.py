@@ -5,7 +5,16 @@ Drawn from the CSV files that ``poet.analyse`` writes, whose columns its modules
 
 from __future__ import annotations
 
-from poet.report.style import BLUE, GREEN, GREY, ORANGE, grid_of_panels, panels_of, seeds_of
+from poet.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    grid_of_panels,
+    numbers,
+    panels_of,
+    seeds_of,
+)
 
 # Colour says the objective's method, dashes and marker whether POET truncated: one style per method
 STYLES = [
@@ -24,20 +33,12 @@ def _styles(methods) -> dict[str, dict]:
 
 
 def _band(axis, rows: list[dict], x: str, value: str, **style) -> None:
-    at = [float(row[x]) for row in rows]
-    axis.plot(at, [float(row[value]) for row in rows], markersize=4, linewidth=1.5, **style)
-    bounded = [row for row in rows if row.get(f"{_prefix(value)}ci_low")]
-    axis.fill_between(
-        [float(row[x]) for row in bounded],
-        [float(row[f"{_prefix(value)}ci_low"]) for row in bounded],
-        [float(row[f"{_prefix(value)}ci_high"]) for row in bounded],
-        color=style["color"], alpha=0.15, linewidth=0,
-    )  # fmt: skip
-
-
-def _prefix(value: str) -> str:
-    """``before`` is bounded by ``before_ci_low``, ``value`` by ``ci_low``."""
-    return "" if value == "value" else f"{value}_"
+    axis.plot(numbers(rows, x), numbers(rows, value), markersize=4, linewidth=1.5, **style)
+    # `before` is bounded by `before_ci_low`, `value` by `ci_low`.
+    low, high = (f"{value}_{end}".removeprefix("value_") for end in ("ci_low", "ci_high"))
+    bounded = [row for row in rows if row.get(low)]
+    bounds = (numbers(bounded, column) for column in (x, low, high))
+    axis.fill_between(*bounds, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _log2(axis) -> None:
@@ -58,18 +59,17 @@ def draw_prefix_quality(rows: list[dict]):
         _band(left, exact, "k", "value", label="true, where it is known", **style)
     left.axhline(0, color=GREY, linewidth=0.8)
     left.legend(fontsize=8)
-    left.set_title(f"{rows[0]['setting']}, {_n(gaps)} pairs", loc="left", fontsize=9)
+    left.set_title(f"{rows[0]['setting']}, {_n(gaps)} pairs")
     left.set_ylabel("Q(chosen prefix) − Q(rejected prefix)\n(reward)")
     own = [row for row in rows if row["measure"] == "own"]
     _dodged(right, panels_of(own, "method"))
-    right.set_title(f"what the models write, {_n(own)} prompts", loc="left", fontsize=9)
+    right.set_title(f"what the models write, {_n(own)} prompts")
     right.set_ylabel("quality of the first k tokens\n(reward; 95 % intervals)")
     for axis, drawn in ((left, gaps), (right, own)):
         _log2(axis)
         ticks = sorted({int(row["k"]) for row in drawn})
         axis.set_xticks(ticks, [str(k) for k in ticks])
         axis.set_xlabel("prefix length k (tokens)")
-        axis.grid(color="#dddddd", linewidth=0.6)
     return figure
 
 
@@ -79,8 +79,7 @@ def _dodged(axis, methods: dict) -> None:
     for i, ((method,), points) in enumerate(methods.items()):
         at = [float(row["k"]) * 2 ** (0.09 * (i - (len(methods) - 1) / 2)) for row in points]
         style = styles[method]
-        values = [float(row["value"]) for row in points]
-        axis.plot(at, values, markersize=4, linewidth=1, label=method, **style)
+        axis.plot(at, numbers(points, "value"), markersize=4, linewidth=1, label=method, **style)
         bounded = [(x, row) for x, row in zip(at, points, strict=True) if row["ci_low"]]
         low, high = ([float(row[end]) for _, row in bounded] for end in ("ci_low", "ci_high"))
         axis.vlines([x for x, _ in bounded], low, high, colors=style["color"], linewidth=1)
@@ -100,11 +99,10 @@ def draw_margins(rows: list[dict]):
         _band(axis, points, "prefix_length", "after", color=BLUE, label="after")
         axis.axhline(0, color=GREY, linewidth=0.8)
         seeds, n = seeds_of(points[0]["n_seeds"]), points[0]["n_pairs"]
-        axis.set_title(f"{setting}, {method}\n{seeds}, n = {n} pairs", loc="left", fontsize=8)
+        axis.set_title(f"{setting}, {method}\n{seeds}, n = {n} pairs", fontsize=8)
         _log2(axis)
         axis.set_xlabel("prefix length (tokens)")
         axis.set_ylabel(f"margin ({points[0]['unit']})", fontsize=8)
-        axis.grid(color="#dddddd", linewidth=0.6)
     handles, labels = axes[0].get_legend_handles_labels()
     titles = [f"{label} training; bands: 95 % intervals" for label in labels]
     figure.legend(handles, titles, loc="outside upper center", ncols=2)
@@ -128,15 +126,14 @@ def draw_pair_lengths(rows: list[dict]):
     _histogram(right, measures["min_over_max"], color=BLUE)
     right.set_xlabel("length of the shorter response / of the longer one")
     n = sum(int(row["n"]) for row in measures["chosen"])
-    left.set_title(f"{rows[0]['source']}, n = {n} pairs", loc="left", fontsize=9)
+    left.set_title(f"{rows[0]['source']}, n = {n} pairs")
     for axis in (left, right):
         axis.set_ylabel("pairs")
-        axis.grid(color="#dddddd", linewidth=0.6)
     return figure
 
 
 def _histogram(axis, bins: list[dict], **style) -> None:
-    edges = [float(bins[0]["low"]), *(float(row["high"]) for row in bins)]
+    edges = [float(bins[0]["low"]), *numbers(bins, "high")]
     axis.stairs([int(row["n"]) for row in bins], edges, linewidth=1.5, **style)
 
 
@@ -162,10 +159,9 @@ def draw_entropy(rows: list[dict]):
             label = f"{method} ({seeds_of(curve[0]['n_seeds'])})"
             _band(axis, curve, "position", "entropy", label=label, **style)
         n = f"n = {points[0]['n']} to {points[-1]['n']}"
-        axis.set_title(f"{points[0]['setting']}, {side} responses, {n}", loc="left", fontsize=9)
+        axis.set_title(f"{points[0]['setting']}, {side} responses, {n}")
         _log2(axis)
         axis.set_xlabel("position (tokens); bands: 95 % intervals")
-        axis.grid(color="#dddddd", linewidth=0.6)
     axes[0, 0].set_ylabel("entropy of the next token (nats)")
     axes[0, -1].legend(fontsize=8)
     return figure

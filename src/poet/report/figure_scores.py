@@ -5,9 +5,19 @@ Rows are text, as in the tables; a figure's CSV holds the rows that it was drawn
 
 from __future__ import annotations
 
+from poet.evaluate.prompts import read_rows
 from poet.methods.truncation import TRUNCATIONS
 from poet.report.formats import LENGTH, fixed
-from poet.report.style import BLUE, GREEN, GREY, ORANGE, grid_of_panels, panels_of, seeds_of
+from poet.report.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    grid_of_panels,
+    numbers,
+    panels_of,
+    seeds_of,
+)
 
 # metric -> (label, column prefix of the interval, colour, marker, vertical offset in rows)
 WIN_RATES = {
@@ -53,7 +63,7 @@ def draw_win_rates(rows: list[dict]):
     )  # fmt: skip
     for axis, ((setting, annotator), panel) in zip(axes[:, 0], panels.items(), strict=True):
         _win_rate_panel(axis, panel)
-        axis.set_title(_title(setting, annotator, panel), loc="left", fontsize=9)
+        axis.set_title(_title(setting, annotator, panel))
     intervals = "; ".join(dict.fromkeys(row["interval"] for row in rows))
     axes[-1, 0].set_xlabel(f"wins over the reference answers (%)\n95 % intervals {intervals}")
     legend = {line.get_label(): line for axis in axes[:, 0] for line in axis.lines}
@@ -70,23 +80,17 @@ def _win_rate_panel(axis, panel: list[dict]) -> None:
         drawn = [row for row in panel if row["metric"] == metric]
         if not drawn:
             continue
-        values = [float(row["value"]) for row in drawn]
         y = [position[row["method"]] + offset for row in drawn]
-        axis.plot(values, y, marker, color=colour, markersize=5, label=label)
-        bounded = [(row, at) for row, at in zip(drawn, y, strict=True) if row["ci_low"]]
-        axis.hlines(
-            [at for _, at in bounded],
-            [float(row["ci_low"]) for row, _ in bounded],
-            [float(row["ci_high"]) for row, _ in bounded],
-            colors=colour, linewidth=1.5,
-        )  # fmt: skip
+        axis.plot(numbers(drawn, "value"), y, marker, color=colour, markersize=5, label=label)
+        bounded = [row for row in drawn if row["ci_low"]]
+        at = [position[row["method"]] + offset for row in bounded]
+        bounds = (numbers(bounded, end) for end in ("ci_low", "ci_high"))
+        axis.hlines(at, *bounds, colors=colour, linewidth=1.5)
     axis.axvline(50, color=GREY, linestyle=":", linewidth=1)
-    axis.set_yticks(
-        list(position.values()),
-        [f"{method} ({seeds_of(n)})" for method, n in seeds.items()],
-    )
+    labels = [f"{method} ({seeds_of(n)})" for method, n in seeds.items()]
+    axis.set_yticks(list(position.values()), labels)
     axis.set_ylim(0.5 - len(seeds), 0.5)
-    axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+    axis.grid(False, axis="y")
 
 
 def length_control_rows(table: list[dict], gains: dict[str, str]) -> list[dict]:
@@ -120,11 +124,10 @@ def draw_length_control(rows: list[dict]):
             if compared:
                 arrow = {"arrowstyle": "->", "color": GREY, "shrinkA": 5, "shrinkB": 5}
                 axis.annotate("", at[row["method"]], at[row["baseline"]], arrowprops=arrow)
-        axis.set_title(_title(setting, annotator, panel), loc="left", fontsize=9)
+        axis.set_title(_title(setting, annotator, panel))
         axis.set_xlabel("mean length of the answers (characters)")
         axis.set_ylabel("length-controlled win rate (%)\n95 % intervals")
         axis.margins(x=0.25)
-        axis.grid(color="#dddddd", linewidth=0.6)
     return figure
 
 
@@ -154,33 +157,22 @@ def ablation_rows(table: list[dict]) -> list[dict]:
 
 def draw_ablation(rows: list[dict]):
     """Win rate against the share kept: ours with intervals, and dotted the paper's."""
-    import matplotlib.pyplot as plt
-
     panels = panels_of(rows, "setting", "annotator", "objective")
-    figure, axes = plt.subplots(
-        len(panels), squeeze=False, layout="constrained", figsize=(5.5, 3.2 * len(panels) + 0.3)
-    )
-    for axis, ((setting, annotator, objective), panel) in zip(
-        axes[:, 0], panels.items(), strict=True
-    ):
+    figure, axes = grid_of_panels(panels, 1, 5.5, 3.2, (0, 0.3))
+    for axis, ((setting, annotator, objective), panel) in zip(axes, panels.items(), strict=True):
         for (name,), points in panels_of(panel, "curve").items():
             colour, marker = CURVE_STYLES[[*CURVES].index(name) % len(CURVE_STYLES)]
             label = CURVES[name]
             _curve(axis, points, "lc_win_rate", color=colour, marker=marker, label=label)
             ours = [row for row in points if row["lc_ci_low"]]
-            axis.vlines(
-                [float(row["keep"]) for row in ours],
-                [float(row["lc_ci_low"]) for row in ours],
-                [float(row["lc_ci_high"]) for row in ours],
-                colors=colour, linewidth=1,
-            )  # fmt: skip
+            bounds = (numbers(ours, column) for column in ("keep", "lc_ci_low", "lc_ci_high"))
+            axis.vlines(*bounds, colors=colour, linewidth=1)
             paper = {"color": colour, "marker": marker, "linestyle": ":", "markerfacecolor": "none"}
             _curve(axis, points, "paper_lc_win_rate", **paper, label=f"{label}, the paper's")
         run = [row for row in panel if row["n_prompts"]]
-        axis.set_title(f"{objective}, {_title(setting, annotator, run)}", loc="left", fontsize=9)
+        axis.set_title(f"{objective}, {_title(setting, annotator, run)}")
         axis.set_xlabel("share of the length that is kept (%)")
         axis.set_ylabel("length-controlled win rate (%)\n95 % intervals")
-        axis.grid(color="#dddddd", linewidth=0.6)
         axis.legend(fontsize=8)
     return figure
 
@@ -191,24 +183,26 @@ def _curve(axis, points: list[dict], column: str, **style) -> None:
         axis.plot(*zip(*drawn, strict=True), **style)
 
 
-def length_rows(answers: list[tuple[str, str, int, list[int]]]) -> list[dict]:
-    """Quantiles of lengths in characters.
+def length_rows(annotations: dict[tuple[str, str], list[str]]) -> list[dict]:
+    """Quantiles of lengths in characters, of each setting's reference answers and every method's.
 
     Args:
-        answers: (setting, writer, number of seeds, lengths of all answers).
+        annotations: (setting, method) -> files in alpaca-eval's format, one per seed.
     """
     import numpy as np
 
+    found: dict[tuple[str, str], tuple[int, list[int]]] = {}
+    for (setting, method), files in annotations.items():
+        of_seeds = [*map(read_rows, files)]
+        reference = [len(row["output_1"]) for row in of_seeds[0]]
+        found.setdefault((setting, "reference"), (1, reference))
+        lengths = [len(row["output_2"]) for rows in of_seeds for row in rows]
+        found[setting, method] = (len(files), lengths)
     return [
-        {
-            "setting": setting,
-            "writer": writer,
-            "n_seeds": str(seeds),
-            "n_answers": str(len(lengths)),
-        }
+        {"setting": setting, "writer": writer, "n_seeds": str(n), "n_answers": str(len(lengths))}
         | {"mean": fixed(float(np.mean(lengths)), LENGTH)}
         | {f"q{q * 100:02.0f}": fixed(float(np.quantile(lengths, q)), LENGTH) for q in QUANTILES}
-        for setting, writer, seeds, lengths in answers
+        for (setting, writer), (n, lengths) in found.items()
     ]
 
 
@@ -236,7 +230,7 @@ def draw_lengths(rows: list[dict]):
             meanprops={"marker": "o", "markerfacecolor": BLUE, "markeredgecolor": BLUE},
         )  # fmt: skip
         axis.invert_yaxis()
-        axis.set_title(setting, loc="left", fontsize=9)
-        axis.grid(axis="x", color="#dddddd", linewidth=0.6)
+        axis.set_title(setting)
+        axis.grid(False, axis="y")
     axes[-1, 0].set_xlabel("length of an answer (characters): 5, 25, 50, 75, 95 %; dot: mean")
     return figure

@@ -8,7 +8,7 @@ from poet.files import UserError, read_json
 from poet.methods import SIDES
 from poet.methods.objectives import OBJECTIVES
 from poet.report.formats import fixed
-from poet.report.style import BLUE, GREEN, ORANGE, panels_of, seeds_of
+from poet.report.style import BLUE, GREEN, ORANGE, numbers, panels_of, seeds_of
 
 REWARDS = {"chosen": (BLUE, "-"), "rejected": (ORANGE, "--"), "margins": (GREEN, "-")}
 PANELS_PER_ROW = 4
@@ -18,15 +18,15 @@ def training_rows(runs: dict[tuple[str, str], list[str]]) -> list[dict]:
     """Implicit rewards over training: mean, minimum and maximum over seeds, a row per logged step.
 
     Args:
-        runs: (setting, method) -> paths of ``train.json``, one per seed; in order of the panels.
+        runs: (setting, method) -> trained models, one per seed; in order of the panels.
 
     Raises:
-        UserError: a file whose ``log_history`` holds no rewards.
+        UserError: a model whose ``log_history`` in ``train.json`` holds no rewards.
     """
     rows = []
-    for (setting, method), paths in runs.items():
-        seeds = [_rewards(path) for path in paths]
-        objective = read_json(paths[0])["record"]["objective"]
+    for (setting, method), models in runs.items():
+        seeds = [_rewards(f"{model}/train.json") for model in models]
+        objective = read_json(f"{models[0]}/train.json")["record"]["objective"]
         for step in sorted(set.intersection(*map(set, seeds))):
             row = {"setting": setting, "method": method, "objective": objective}
             row |= {"n_seeds": str(len(seeds)), "step": str(step)}
@@ -63,7 +63,7 @@ def draw_training(rows: list[dict]):
         above, below = (axes[2 * (i // columns) + k, i % columns] for k in (0, 1))
         _reward_lines(above, panel, SIDES)
         _reward_lines(below, panel, ["margins"])
-        above.set_title(f"{setting}, {method} ({seeds_of(panel[0]['n_seeds'])})", fontsize=9)
+        above.set_title(f"{setting}, {method} ({seeds_of(panel[0]['n_seeds'])})", loc="center")
         objective = OBJECTIVES[panel[0]["objective"]]
         above.set_ylabel(f"implicit reward\n{objective.label} ({objective.unit})", fontsize=8)
         below.set_ylabel(f"margin\n({objective.unit})", fontsize=8)
@@ -81,9 +81,6 @@ def _reward_lines(axis, panel: list[dict], names: list[str]) -> None:
     steps = [int(row["step"]) for row in panel]
     for name in names:
         colour, dashes = REWARDS[name]
-        mean, low, high = (
-            [float(row[f"{name}_{end}"]) for row in panel] for end in ("mean", "min", "max")
-        )
+        mean, low, high = (numbers(panel, f"{name}_{end}") for end in ("mean", "min", "max"))
         axis.plot(steps, mean, dashes, color=colour, linewidth=1.5, label=name)
         axis.fill_between(steps, low, high, color=colour, alpha=0.2, linewidth=0)
-    axis.grid(color="#dddddd", linewidth=0.6)

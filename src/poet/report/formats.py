@@ -29,7 +29,7 @@ class Layout:
     """
 
     shown: dict[str, tuple[str, ...]]
-    pattern: str
+    pattern: str = "{} [{}, {}]"
     marks: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     def headings(self, rows: list[dict]) -> list[str]:
@@ -47,6 +47,11 @@ class Layout:
         if not (value and any(bounds)):
             return value
         return self.pattern.format(value, *(bound or "-" for bound in bounds))
+
+
+def same(*columns: str) -> dict[str, tuple[str, ...]]:
+    """Columns that are shown under their own names."""
+    return {column: (column,) for column in columns}
 
 
 def fixed(value: float | None, decimals: int) -> str:

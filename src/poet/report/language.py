@@ -6,30 +6,24 @@ corpus writer wrote what the model learned from, in answer to the corpus's own p
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Sequence
-
 import numpy as np
 
 from poet.evaluate.annotate import pair_up
 from poet.evaluate.prompts import read_rows, require
 from poet.evaluate.statistics import Score, over_prompts
-from poet.files import cli, named_files
-from poet.report.formats import SHARE, Layout, fixed, write
+from poet.report.formats import SHARE, Layout, fixed, same
 from poet.world.language import reward
 from poet.world.simulate import REFERENCE, babble
 
 LAYOUT = Layout(
     {
-        "setting": ("setting",),
-        "writer": ("writer",),
+        **same("setting", "writer"),
         "prompts": ("n_prompts",),
         "answers": ("n_samples",),
         "true reward": ("true_reward", "true_reward_ci_low", "true_reward_ci_high"),
         "perfect": ("share_perfect",),
         "ended": ("share_ended",),
-    },
-    "{} [{}, {}]",
+    }
 )
 NOTES = [
     "True reward: mean, in [0, 1], and its 95 % interval over prompts, where they differ (answers "
@@ -57,57 +51,36 @@ def language_row(setting: str, writer: str, rewards, share_ended: float | None =
     }
 
 
-def language_rows(
-    setting: str, corpus: Sequence[dict], prompts: Sequence[dict], generations: dict[str, list]
-) -> list[dict]:
-    """The rows of a setting: babbler (one text per evaluation prompt), corpus writer, ``sft``.
+def rows_of(worlds: dict[tuple[str, str, str], list[str]]) -> list[dict]:
+    """Three rows per setting: babbler (one text per evaluation prompt), corpus writer, ``sft``.
 
     Args:
-        corpus: rows of corpus.parquet, whose prompts all differ.
-        prompts: rows of prompts.jsonl.
-        generations: file -> its rows, one file per sampling seed of the start model.
+        worlds: (setting, corpus.parquet, prompts.jsonl) -> the start model's answers, a file per
+            sampling seed. All prompts of the corpus differ.
 
     Raises:
         UserError: generations that are not of these prompts.
     """
-    questions = [row["prompt"][-1]["content"] for row in corpus]
-    answers = [row["completion"][-1]["content"] for row in corpus]
-    written = list(map(reward, questions, answers))
-    babbled = babble(np.random.default_rng(0), answers, len(prompts))
-    worth = [reward(row["instruction"], text) for row, text in zip(prompts, babbled, strict=True)]
-    sampled, ended = [], []
-    for path, rows in generations.items():
-        require(rows, ("finish_reason",), path)
-        pairs = pair_up(prompts, rows, path, REFERENCE)
-        sampled.append([reward(pair["instruction"], pair["output_2"]) for pair in pairs])
-        ended += [row["finish_reason"] == "stop" for row in rows]
-    return [
-        language_row(setting, "unigram babbler", [worth]),
-        language_row(setting, "corpus writer", [written]),
-        language_row(setting, "sft", sampled, float(np.mean(ended))),
-    ]
-
-
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--world", nargs="+", action="append", required=True,
-        metavar="SETTING CORPUS PROMPTS GENERATIONS",
-        help="corpus.parquet, prompts.jsonl and one file per seed of sft; repeat for each setting",
-    )  # fmt: skip
-    parser.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
-    args = parser.parse_args(argv)
-
     from pyarrow import parquet
 
-    rows = []
-    worlds = named_files(args.world, "--world", names=3)
-    for (setting, corpus, prompts), files in worlds.items():
-        generations = {path: read_rows(path) for path in files}
-        corpus = parquet.read_table(corpus).to_pylist()
-        rows += language_rows(setting, corpus, read_rows(prompts), generations)
-    write(rows, LAYOUT, NOTES, args.output)
-
-
-if __name__ == "__main__":
-    cli(main)
+    found = []
+    for (setting, corpus_file, prompts_file), files in worlds.items():
+        corpus, prompts = parquet.read_table(corpus_file).to_pylist(), read_rows(prompts_file)
+        questions = [row["prompt"][-1]["content"] for row in corpus]
+        answers = [row["completion"][-1]["content"] for row in corpus]
+        written = list(map(reward, questions, answers))
+        babbled = babble(np.random.default_rng(0), answers, len(prompts))
+        asked = [row["instruction"] for row in prompts]
+        sampled, ended = [], []
+        for path in files:
+            rows = read_rows(path)
+            require(rows, ("finish_reason",), path)
+            pairs = pair_up(prompts, rows, path, REFERENCE)
+            sampled.append([reward(pair["instruction"], pair["output_2"]) for pair in pairs])
+            ended += [row["finish_reason"] == "stop" for row in rows]
+        found += [
+            language_row(setting, "unigram babbler", [list(map(reward, asked, babbled))]),
+            language_row(setting, "corpus writer", [written]),
+            language_row(setting, "sft", sampled, float(np.mean(ended))),
+        ]
+    return found

@@ -15,32 +15,11 @@ import hashlib
 import re
 from pathlib import Path
 
-from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import UserError, cli, named_files, publish, read_json
-from poet.report import benchmarks, headline, language, tables
+from poet.report import headline, tables, titles
 from poet.report.answers import bundle, packed
 
 TEMPLATES = Path(__file__).parent / "templates"
-CAPTIONS = Path(__file__).parent / "captions"
-# Name of a file -> its title and its caption; a figure's name may be followed by its setting's.
-TITLES = {
-    "main": ("Main table", "main"),
-    "ablation": ("Truncation ablation", "variants"),
-    "baselines": ("Token-level baselines", "variants"),
-    "downstream": ("Downstream tasks", "downstream"),
-    "prefix": ("Quality of prefixes", "prefix"),
-    **{name: (benchmark.title, name) for name, benchmark in BENCHMARKS.items()},
-    "language": ("The start model's language", "language"),
-    "win-rates": ("Win rates", "win-rates"),
-    "lc-length": ("Length control against length", "lc-length"),
-    "ablation-curves": ("Ablation curves", "ablation-curves"),
-    "lengths": ("Lengths of the answers", "lengths"),
-    "training": ("Training", "training"),
-    "pair-lengths": ("Lengths in the pairs", "pair-lengths"),
-    "prefix-quality": ("Quality of prefixes", "prefix-quality"),
-    "margins": ("Margins by prefix length", "margins"),
-    "entropy": ("Entropy by position", "entropy"),
-}
 
 
 def table(path: str | Path) -> dict:
@@ -53,7 +32,7 @@ def table(path: str | Path) -> dict:
     name = Path(path).stem
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    layout = _layout(name, [*rows[0]])
+    layout = tables.layout(name, [*rows[0]])
     heading = layout.headings(rows)
     values = {text: [row[layout.shown[text][0]] for row in rows] for text in heading}
     numeric = {text: all(map(_is_number, values[text])) for text in heading}
@@ -71,12 +50,6 @@ def table(path: str | Path) -> dict:
             for i, row in enumerate(rows)
         ],
     }
-
-
-def _layout(name: str, columns: list[str]):
-    if name in BENCHMARKS:
-        return benchmarks.layout(BENCHMARKS[name])
-    return language.LAYOUT if name == "language" else tables.layout(name, columns)
 
 
 def _is_number(text: str) -> bool:
@@ -103,19 +76,11 @@ def _titled(name: str) -> dict:
     from docutils.core import publish_parts
     from markupsafe import Markup
 
-    known = max((key for key in TITLES if name.startswith(key)), key=len, default=None)
-    if known is None:
-        raise UserError(f"{name}: the page has no title for it; known: {', '.join(TITLES)}")
-    title, caption = TITLES[known]
-    setting = name.removeprefix(known).removeprefix("-")
-    if caption in BENCHMARKS:
-        text = BENCHMARKS[caption].caption
-    else:
-        text = (CAPTIONS / f"{caption}.rst").read_text(encoding="utf-8")
+    title, text = titles.of(name)
     body = publish_parts(text, writer="html5", settings_overrides={"report_level": 4})["body"]
     return {
         "id": name,
-        "title": f"{title}: {setting}" if setting else title,
+        "title": title,
         "caption": Markup(body),
     }
 
@@ -217,11 +182,8 @@ def render(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters["signed"] = headline.signed
-    environment.filters["effect"] = headline.effect
-    environment.filters["why_not"] = headline.why_not
-    environment.filters["interval"] = headline.interval
-    environment.filters["version"] = version
+    filters = (headline.signed, headline.effect, headline.why_not, headline.interval, version)
+    environment.filters |= {of.__name__: of for of in filters}
     script, style = library()
     script += "\n" + (TEMPLATES / "page.js").read_text(encoding="utf-8")
     style += "\n" + (TEMPLATES / "page.css").read_text(encoding="utf-8")

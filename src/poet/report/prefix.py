@@ -6,17 +6,12 @@ never ``reproduced``, its sign is what is compared. Surviving orders are in perc
 
 from __future__ import annotations
 
-from poet.report.formats import PERCENT, SHARE, Layout, fixed
+from poet.report.formats import PERCENT, SHARE, Layout, fixed, same
 from poet.report.paper import interval_of
 
 LAYOUT = Layout(
     {
-        "setting": ("setting",),
-        "measure": ("measure",),
-        "method": ("method",),
-        "annotator": ("annotator",),
-        "k": ("k",),
-        "n": ("n",),
+        **same("setting", "measure", "method", "annotator", "k", "n"),
         "seeds": ("n_seeds",),
         "value": ("value", "ci_low", "ci_high"),
         "true value": ("true_value",),
@@ -24,8 +19,7 @@ LAYOUT = Layout(
         "p (Holm)": ("p_holm",),
         "paper's": ("paper_value",),
         "verdict": ("verdict",),
-    },
-    "{} [{}, {}]",
+    }
 )
 NOTES = (
     "Intervals (95 %): over pairs; of own prefixes over prompts and seeds. k: tokens. gap: "

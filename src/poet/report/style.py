@@ -17,6 +17,11 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
     "legend.frameon": False,
     "figure.dpi": 150,
 }
@@ -28,6 +33,11 @@ def panels_of(rows: list[dict], *columns: str) -> dict[tuple[str, ...], list[dic
     for row in rows:
         panels.setdefault(tuple(row[column] for column in columns), []).append(row)
     return panels
+
+
+def numbers(rows: list[dict], column: str) -> list[float]:
+    """A column of text cells as numbers."""
+    return [float(row[column]) for row in rows]
 
 
 def grid_of_panels(panels, columns: int, width: float, height: float, margins=(0.3, 0.4)):

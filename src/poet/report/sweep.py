@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import defaultdict
 
-from poet.files import cli, read_json
-from poet.report.formats import SHARE, Layout, fixed, write
+from poet.report.formats import SHARE, Layout, fixed, same
 from poet.report.paper import Paper
-from poet.report.tables import GAIN, MARKS, SCORES, SHOWN_SCORES, main_rows
+from poet.report.scores import GAIN, MARKS, SCORES, SHOWN_SCORES, main_rows
 
 VALIDATED = ("validation_reward", "validation_reward_se", "pair_accuracy")
 LAYOUT = Layout(
     {
-        "setting": ("setting",),
-        "arm": ("arm",),
-        "beta": ("beta",),
+        **same("setting", "arm", "beta"),
         "learning rate": ("learning_rate",),
         "validation reward": ("validation_reward",),
         "± se": ("validation_reward_se",),
@@ -23,8 +19,7 @@ LAYOUT = Layout(
         "chosen": ("chosen",),
         **SHOWN_SCORES,
     },
-    "{} [{}, {}]",
-    MARKS,
+    marks=MARKS,
 )
 NOTES = (
     "validation reward: mean true reward of one answer, by the first seed's model, to the prompt "
@@ -56,17 +51,3 @@ def rows_of(validations: list[dict], comparisons: list[dict]) -> list[dict]:
             for final in scores[found["setting"], cell["method"]] or [{}]:
                 rows.append(row | {key: final.get(key, "") for key in kept})
     return rows
-
-
-def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--validations", nargs="+", required=True, help="JSON per arm")
-    parser.add_argument("--comparison", nargs="+", required=True, help="sweep.json files")
-    parser.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
-    args = parser.parse_args(argv)
-    rows = rows_of([*map(read_json, args.validations)], [*map(read_json, args.comparison)])
-    write(rows, LAYOUT, NOTES, args.output)
-
-
-if __name__ == "__main__":
-    cli(main)

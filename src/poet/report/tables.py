@@ -1,250 +1,99 @@
-"""The tables of the paper with our numbers: main, truncation ablation, baselines, downstream.
-
-A row has one annotator, and a verdict compares a number with the paper's only where the paper's
-own judge gave both.
-"""
+"""The tables: scores, downstream tasks, prefixes, language, sweep, further benchmarks."""
 
 from __future__ import annotations
 
 import argparse
 
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import cli, load_record, named_files, read_json
-from poet.methods.truncation import TRUNCATIONS, name_of
-from poet.report import downstream, prefix
-from poet.report.formats import LENGTH, PERCENT, SHARE, Layout, fixed, write
+from poet.report import benchmarks, downstream, language, prefix, scores, sweep
+from poet.report.formats import Layout, write
 from poet.report.paper import Paper, read_reported
 
-SCORES = {
-    "n_seeds": 0, "n_prompts": 0,
-    "lc_win_rate": PERCENT, "lc_ci_low": PERCENT, "lc_ci_high": PERCENT,
-    "lc_prompts_ci_low": PERCENT, "lc_prompts_ci_high": PERCENT, "lc_degenerate_seeds": 0,
-    "win_rate": PERCENT, "wr_ci_low": PERCENT, "wr_ci_high": PERCENT,
-    "wr_prompts_ci_low": PERCENT, "wr_prompts_ci_high": PERCENT,
-    "wr_seed_sd": PERCENT, "wr_judge_sd": PERCENT,
-    "avg_length": LENGTH, "share_ended": SHARE, "share_as_start": SHARE,
-    "true_reward": SHARE, "true_reward_ci_low": SHARE, "true_reward_ci_high": SHARE,
+FLAGS = {
+    "comparison": {"nargs": "+", "help": "what poet.evaluate.compare writes"},
+    "cautions": {"help": "what poet.report.cautions writes"},
+    "methods": {"help": "that section of the configuration: JSON"},
+    "measured": {"nargs": "+", "help": "prefix_quality.json files"},
+    "summaries": {"nargs": "+", "help": "what poet.evaluate.summary writes, one per setting"},
+    "validations": {"nargs": "+", "help": "what poet.evaluate.validation writes, one per arm"},
+    "reported": {"help": "the paper's numbers (reported.csv)"},
+    "results": {
+        "nargs": "+", "action": "append", "metavar": "SETTING METHOD FILE",
+        "help": "one lm-eval result per seed; repeat for each row",
+    },
+    "world": {
+        "nargs": "+", "action": "append", "metavar": "SETTING CORPUS PROMPTS GENERATIONS",
+        "help": "corpus.parquet, prompts.jsonl, a file per seed of sft; repeat for each setting",
+    },
 }  # fmt: skip
-GAIN = {
-    "gain_lc": PERCENT, "gain_lc_ci_low": PERCENT, "gain_lc_ci_high": PERCENT, "p_holm": SHARE,
-    "n_prompts_needed": 0, "share_identical": SHARE,
-}  # fmt: skip
-SHOWN_SCORES = {
-    "annotator": ("annotator",),
-    "seeds": ("n_seeds",),
-    "prompts": ("n_prompts",),
-    "LC win rate %": ("lc_win_rate", "lc_ci_low", "lc_ci_high"),
-    "win rate %": ("win_rate", "wr_ci_low", "wr_ci_high"),
-    "seed sd": ("wr_seed_sd",),
-    "judge sd": ("wr_judge_sd",),
-    "length": ("avg_length",),
-    "ended": ("share_ended",),
-    "as start": ("share_as_start",),
-    "true reward": ("true_reward", "true_reward_ci_low", "true_reward_ci_high"),
-    "paper's LC": ("paper_lc_win_rate",),
-    "verdict": ("verdict",),
-    "gain LC": ("gain_lc", "gain_lc_ci_low", "gain_lc_ci_high"),
-    "p (Holm)": ("p_holm",),
-    "prompts needed": ("n_prompts_needed",),
-    "paper's gain": ("paper_gain_lc",),
-    "gain's verdict": ("gain_verdict",),
-}
-MARKS = {
-    "LC win rate %": ("lc_degenerate_seeds", "degenerate"),
-    "gain LC": ("not_measured", "not measured"),
-}
-# The columns before the scores, which are the same in all of these tables.
-FIRST = {
-    "main": ("setting", "method"),
-    "ablation": ("setting", "objective", "truncation", "keep", "method"),
-    "baselines": ("setting", "objective", "truncation", "weighting", "method"),
+# Table -> the flags that it needs; those of a further benchmark are below.
+TABLES = {
+    "main": ("comparison", "cautions", "reported"),
+    "ablation": ("comparison", "methods", "reported"),
+    "baselines": ("comparison", "methods", "reported"),
+    "downstream": ("results",),
+    "prefix": ("measured", "reported"),
+    "language": ("world",),
+    "sweep": ("validations", "comparison"),
 }
 
 
 def layout(table: str, columns: list[str]) -> Layout:
     """What is shown of a table with these CSV columns."""
+    if table in BENCHMARKS:
+        return benchmarks.layout(BENCHMARKS[table])
     if table == "downstream":
         return downstream.layout(columns)
-    if table == "prefix":
-        return prefix.LAYOUT
-    first = {column: (column,) for column in FIRST[table]}
-    return Layout(first | SHOWN_SCORES, "{} [{}, {}]", MARKS)
-
-
-def main_rows(comparisons: list[dict], paper: Paper) -> list[dict]:
-    """One row of text cells per setting x method x annotator, in the order of the comparisons.
-
-    What the paper reports of a setting and no model answered for is a row with the verdict
-    ``not run``.
-
-    Args:
-        comparisons: what ``poet.evaluate.compare`` writes, one per setting and annotator.
-        paper: the paper's numbers of the same table.
-    """
-    rows = []
-    for comparison in comparisons:
-        setting, annotator = comparison["setting"], comparison["annotator"]
-        gains = {gain["method"]: gain for gain in comparison["gains"]}
-        for method in dict.fromkeys([*comparison["methods"], *paper.methods(setting)]):
-            found, gain = comparison["methods"].get(method, {}), gains.get(method, {})
-            of_gain = {c: gain.get(c.replace("gain_lc_ci", "ci")) for c in GAIN}
-            rows.append(
-                {"setting": setting, "method": method, "annotator": annotator}
-                | {column: fixed(found.get(column), n) for column, n in SCORES.items()}
-                | paper.score(comparison, method)
-                | {column: fixed(of_gain[column], n) for column, n in GAIN.items()}
-                | {"not_measured": gain.get("not_measured") or ""}
-                | paper.gain(comparison, gain)
-                | {"lc_kind": comparison["lc_kind"], "interval": found.get("interval", "")}
-            )
-    return rows
-
-
-def variant(method: dict) -> dict[str, str]:
-    """The three choices that make a method of the configuration, as text.
-
-    ``keep``, in percent, is the share of the length that is kept, "" where nothing says it.
-    """
-    truncation = method.get("truncation", {"strategy": "none"})
-    on_curve = TRUNCATIONS[truncation["strategy"]].curve is not None
-    weighting = method.get("weighting", "uniform")
-    if isinstance(weighting, dict):
-        weighting = " ".join(f"{name} {value:g}" for name, value in weighting.items())
-    return {
-        "objective": method["objective"],
-        "truncation": truncation["strategy"],
-        "keep": f"{100 * truncation.get('keep', 1):g}" if on_curve else "",
-        "weighting": weighting,
-    }
-
-
-def belongs(table: str, methods: dict[str, dict], names) -> set[str]:
-    """Which of the methods ``names`` a table is about; none where its question is not asked.
-
-    ``ablation``: the truncations of an objective of which one is neither none nor POET's own.
-    ``baselines``: the weightings of an objective of which one is not
-    uniform, beside the objective alone and with POET.
-    """
-    variants = {name: variant(methods[name]) for name in names if name in methods}
-    if table == "ablation":
-        same = {n: v for n, v in variants.items() if v["weighting"] == "uniform"}
-        asking = [v for n, v in same.items() if not _plain(methods[n])]
-    else:
-        same = {n: v for n, v in variants.items() if _plain(methods[n])}
-        asking = [v for v in same.values() if v["weighting"] != "uniform"]
-    objectives = {v["objective"] for v in asking}
-    return {name for name, v in same.items() if v["objective"] in objectives}
-
-
-def _plain(method: dict) -> bool:
-    """Whether a method truncates not at all or as the paper's does."""
-    return name_of(method.get("truncation", {"strategy": "none"})) in ("none", "poet-100")
-
-
-def variant_rows(table: str, comparisons: list[dict], paper: Paper, methods: dict) -> list[dict]:
-    """The rows of :func:`main_rows` that belong to a table of variants, like beside like.
-
-    Args:
-        methods: the section of the configuration, name -> objective, truncation, weighting.
-    """
-    rows = []
-    for comparison in comparisons:
-        chosen = belongs(table, methods, comparison["methods"])
-        if chosen:
-            chosen |= set(paper.methods(comparison["setting"]))
-        found = [row for row in main_rows([comparison], paper) if row["method"] in chosen]
-        described = [
-            (variant(methods[row["method"]]) if row["method"] in methods else {}) | row
-            for row in found
-        ]
-        described.sort(key=lambda row: (row.get("objective", ""), *_order(row)))
-        rows += [
-            {c: row.get(c, "") for c in dict.fromkeys([*FIRST[table], *row])} for row in described
-        ]
-    return rows
-
-
-def _order(row: dict) -> tuple:
-    """Whole responses end the curve of their own shares; POET's follow, then what is on neither."""
-    keep, is_poet = row.get("keep", "100"), row.get("truncation") == "poet"
-    return keep == "", is_poet, float(keep or 0), row.get("weighting", "")
-
-
-def notes(rows: list[dict]) -> list[str]:
-    """What the columns are, below a table of scores, and why numbers have no interval."""
-
-    def said(column: str) -> str:
-        return "; ".join(dict.fromkeys(row[column] for row in rows if row[column]))
-
-    missing = []
-    if any(row["lc_degenerate_seeds"] not in ("", "0") for row in rows):
-        missing.append(
-            "degenerate: alpaca-eval's cross-validation chose a penalty that took the model's own "
-            "term out of its regression, in as many seeds as the CSV says; that number says "
-            "nothing of the model. Look at the win rate."
-        )
-    if why := said("not_measured"):
-        missing.append(f"not measured: {why}.")
-    return [
-        f"Intervals (95 %): {said('interval')}; the CSV has those over prompts alone, given these "
-        f"models, as well. LC: {said('lc_kind')}. seed sd, judge sd: standard deviations of one "
-        "run's win rate, from run to run, and where every verdict is drawn once from the judge's "
-        "probabilities; prompts needed: to see a gain of that size at 80 % power. "
-        "length: characters; "
-        "ended: share of answers that ended by themselves; as start: share of answers that are the "
-        "start model's to the letter; gain LC: percentage points over the "
-        "same objective without POET. verdict: reproduced (the paper's judge, and the interval "
-        "within 3 points of its number), direction only (the gain has the paper's sign), "
-        "contradicts, inconclusive, different judge, not run.",
-        *missing,
-    ]
+    of_its_own = {"prefix": prefix, "language": language, "sweep": sweep}
+    return of_its_own[table].LAYOUT if table in of_its_own else scores.layout(table)
 
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     tables = parser.add_subparsers(dest="table", required=True)
-    for name in FIRST:
-        table = tables.add_parser(name, help="win rates, one row per setting, method, annotator")
-        table.add_argument("--comparison", nargs="+", required=True, help="comparison.json files")
-        if name == "main":
-            table.add_argument("--cautions", required=True, help="what poet.report.cautions writes")
-        else:
-            table.add_argument("--methods", required=True, help="that section of the config: JSON")
-    of_prefixes = tables.add_parser("prefix", help="quality of prefixes")
-    of_prefixes.add_argument("--measured", nargs="+", required=True, help="prefix_quality.json")
-    for table in tables.choices.values():
-        table.add_argument("--reported", required=True, help="the paper's numbers (reported.csv)")
-        table.add_argument(
-            "--paper-annotators", nargs="*", default=[], help="names here of the paper's judge"
-        )
-    of_downstream = tables.add_parser("downstream", help="lm-eval, one row per setting and method")
-    of_downstream.add_argument(
-        "--results", nargs="+", action="append", required=True,
-        metavar="SETTING METHOD FILE", help="one result per seed; repeat for each row",
-    )  # fmt: skip
-    of_downstream.add_argument(
-        "--gain", action="append", nargs=2, default=[], metavar=("METHOD", "BASELINE")
-    )
-    for table in tables.choices.values():
+    of_benchmarks = dict.fromkeys(BENCHMARKS, ("summaries", "reported"))
+    for name, needed in (TABLES | of_benchmarks).items():
+        table = tables.add_parser(name)
+        for flag in needed:
+            table.add_argument(f"--{flag}", required=True, **FLAGS[flag])
+        if name in (*scores.FIRST, "prefix"):
+            said = "names here of the annotators that the paper used"
+            table.add_argument("--paper-annotators", nargs="*", default=[], help=said)
+        if name == "downstream":
+            pair = {"nargs": 2, "metavar": ("METHOD", "BASELINE")}
+            table.add_argument("--gain", action="append", default=[], **pair)
         table.add_argument("--output", nargs="+", required=True, help=".csv, .md and .tex files")
     args = parser.parse_args(argv)
-    if args.table == "downstream":
-        files = named_files(args.results, "--results", names=2)
-        results = {row: [*map(read_json, seeds)] for row, seeds in files.items()}
-        rows, below = downstream.rows_of(results, args.gain), downstream.NOTES
-    elif args.table == "prefix":
-        measured = [*map(read_json, args.measured)]
-        rows = prefix.rows_of(measured, read_reported(args.reported), args.paper_annotators)
-        below = prefix.NOTES
-    else:
-        comparisons = [*map(read_json, args.comparison)]
-        paper = Paper.of(read_reported(args.reported), args.table, args.paper_annotators)
-        if args.table == "main":
-            rows = main_rows(comparisons, paper)
-        else:
-            rows = variant_rows(args.table, comparisons, paper, load_record(args.methods))
-        below = notes(rows)
-        if args.table == "main":
+    reported = read_reported(args.reported) if "reported" in args else []
+    comparisons = [*map(read_json, args.comparison)] if "comparison" in args else []
+    match args.table:
+        case "downstream":
+            files = named_files(args.results, "--results", names=2)
+            results = {row: [*map(read_json, seeds)] for row, seeds in files.items()}
+            rows, below = downstream.rows_of(results, args.gain), downstream.NOTES
+        case "prefix":
+            measured = [*map(read_json, args.measured)]
+            rows = prefix.rows_of(measured, reported, args.paper_annotators)
+            below = prefix.NOTES
+        case "language":
+            rows = language.rows_of(named_files(args.world, "--world", names=3))
+            below = language.NOTES
+        case "sweep":
+            rows = sweep.rows_of([*map(read_json, args.validations)], comparisons)
+            below = sweep.NOTES
+        case name if name in BENCHMARKS:
+            summaries = [*map(read_json, args.summaries)]
+            rows = benchmarks.rows_of(BENCHMARKS[name], summaries, reported)
+            below = [BENCHMARKS[name].note]
+        case "main":
+            rows = scores.main_rows(comparisons, Paper.of(reported, "main", args.paper_annotators))
+            below = scores.notes(rows)
             below += [f"Caution: {text}" for text in read_json(args.cautions)]
+        case name:
+            paper = Paper.of(reported, name, args.paper_annotators)
+            rows = scores.variant_rows(name, comparisons, paper, load_record(args.methods))
+            below = scores.notes(rows)
     columns = [*dict.fromkeys(column for row in rows for column in row)]
     write(rows, layout(args.table, columns), below, args.output)
 

@@ -15,9 +15,8 @@ from itertools import combinations, permutations, product
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from poet.files import UserError, cli, load_record, publish, write_jsonl
+from poet.files import UserError, cli, load_record, publish, write_csv, write_jsonl
 from poet.world.language import (
     ATTRIBUTES,
     INSTRUCTIONS,
@@ -181,10 +180,9 @@ def simulate_pairs(asked_for: Sequence, variant: str, seed: int, split: str) -> 
             answers.reverse()
         chosen, rejected = (_message("assistant", answer) for answer in answers)
         prompt_id = "-".join((town.lower(), *asked))
-        prompt = _message("user", instruction)
-        rows.append({"prompt": prompt, "chosen": chosen, "rejected": rejected})
-        rows[-1] |= {"prompt_id": prompt_id, "split": split, "key": prompt_id}
-        rows[-1]["instruction"] = instruction
+        row = {"prompt": _message("user", instruction), "chosen": chosen, "rejected": rejected}
+        names = {"prompt_id": prompt_id, "split": split, "key": prompt_id}
+        rows.append(row | names | {"instruction": instruction})
     return rows
 
 
@@ -268,8 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _write_parquet(pairs + simulate_pairs(test, variant, seed, "test"), flags.pairs)
     _write_parquet(simulate_corpus(sft, variant, seed), flags.corpus)
     write_jsonl(prompts, flags.prompts)
-    with publish(flags.gamed) as temporary:
-        pd.DataFrame(gamed).to_csv(temporary, index=False)
+    write_csv(gamed, flags.gamed)
     with publish(flags.tasks) as temporary:
         temporary.mkdir()
         write_tasks(temporary, flags.tasks)

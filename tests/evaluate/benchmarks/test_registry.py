@@ -25,7 +25,7 @@ from poet.evaluate.records import records
 from poet.files import UserError, read_json, read_jsonl, write_json, write_jsonl
 from poet.grid import judging, members, paths
 from poet.hub.wanted import repositories
-from poet.report import benchmarks as table
+from poet.report import tables
 
 ROOT = Path(__file__).parents[3]
 CHECKS = {
@@ -154,7 +154,7 @@ def test_from_a_file_of_questions_to_a_table(registered, tmp_path, suffix):
     reported = tmp_path / "reported.csv"
     reported.write_text("table,setting,method,metric,value\nt,s,dpo,instruction_accuracy,61.5\n")
     files = [str(tmp_path / f"t.{ext}") for ext in ("csv", "md")]
-    table.main([
+    tables.main([
         TINY.name, "--summaries", output, "--reported", str(reported), "--output", *files
     ])  # fmt: skip
     with open(files[0]) as file:
