@@ -31,7 +31,7 @@ define answer
 $(if $(filter -n --dry-run,$(value ARGS)),,@if [ -f results/report/answer.txt ]; then echo; cat results/report/answer.txt; fi)
 endef
 
-.PHONY: benchmark benchmark-gpu lock plan results diagnose worlds ablation sweep tables report test lint pins clean-venv cluster vllm
+.PHONY: benchmark benchmark-gpu lock plan results diagnose worlds ablation sweep tables report test test-quick lint pins clean-venv cluster vllm
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -90,6 +90,10 @@ benchmark-gpu: .venv/.installed
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 test: .venv/.installed lint
 	$(PYTEST)
+
+# Without the tests that run workflows, a browser or a cluster.
+test-quick: .venv/.installed lint
+	$(BIN)/python -m pytest $(addprefix --ignore=tests/,workflow browser cluster)
 
 lint: .venv/.installed
 	$(BIN)/ruff check .

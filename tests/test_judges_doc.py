@@ -10,6 +10,7 @@ import yaml
 from poet.config import load
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.benchmarks import BENCHMARKS
+from poet.evaluate.benchmarks.record import PROGRAM
 from poet.hub.wanted import repositories
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +78,12 @@ def test_kinds_and_defaults_are_the_records():
 def test_the_benchmarks_are_the_records():
     rows = re.findall(r"^\| `(\w+)` \| .* \| (`.*`) \| `(\w+)`, (\w+) of", TEXT, re.MULTILINE)
     assert sorted(rows) == [
-        (name, ", ".join(f"`{kind}`" for kind in each.annotators), each.metrics[0].name, each.unit)
+        (
+            name,
+            ", ".join(f"`{kind}`" for kind in each.annotators or [PROGRAM]),
+            each.metrics[0].name,
+            each.unit,
+        )
         for name, each in BENCHMARKS.items()
     ]
 

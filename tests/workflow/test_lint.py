@@ -41,7 +41,14 @@ def test_a_configuration_that_is_not_there_is_named(clone):
 
 def documents(folder) -> dict[str, str]:
     """The texts in which commands are named."""
-    patterns = ("README.md", "Makefile", "docs/*.md", "config/*.yaml", "profiles/*/*.yaml")
+    patterns = (
+        "README.md",
+        "CONTRIBUTING.md",
+        "Makefile",
+        "docs/*.md",
+        "config/*.yaml",
+        "profiles/*/*.yaml",
+    )
     return {str(path): path.read_text() for pattern in patterns for path in folder.glob(pattern)}
 
 
