@@ -96,8 +96,7 @@ def add_benchmark_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", help="in order, .json(l)(.gz); default: AlpacaEval 2, locked")
     gamed = parser.add_mutually_exclusive_group()
     gamed.add_argument("--gamed", help="its df_gamed.csv; default: AlpacaEval 2's, locked")
-    said = "own data, which has no such rows: a regression of our own, under its own name"
-    gamed.add_argument("--without-gamed", action="store_true", help=said)
+    gamed.add_argument("--without-gamed", action="store_true", help="a regression of our own")
     parser.add_argument("--lock", default=str(LOCK), help="default: paper/hub.lock.yaml, from here")
 
 

@@ -42,21 +42,20 @@ def rows_of(results: dict[tuple[str, str], list[dict]], gains=()) -> list[dict]:
             "One table has one: evaluate the older models again (delete their files below "
             "results/downstream)."
         )
-    asked_in_template = any(
-        r.get("apply_chat_template") for seeds in results.values() for r in seeds
-    )
+    templated = any(r.get("apply_chat_template") for seeds in results.values() for r in seeds)
     rows, averages = [], {}
     for (setting, method), of_seeds in results.items():
         models = list({result["model_name"]: result for result in of_seeds}.values())
         row = {"setting": setting, "method": method, "n_seeds": str(len(models))}
-        if asked_in_template:
+        if templated:
             row["chat_template"] = "yes" if models[0].get("apply_chat_template") else "no"
         row |= dict.fromkeys(("average", *GAIN), "")
         primary = []
         # Tasks and groups that were asked for, without the members of groups.
         members = {task for group in models[0]["group_subtasks"].values() for task in group}
         for task in [task for task in models[0]["results"] if task not in members]:
-            metrics = _metrics(models[0]["results"][task])
+            keys = models[0]["results"][task]
+            metrics = [key for key in keys if "," in key and "_stderr," not in key]
             for metric in metrics:
                 row |= _summary(task, metric, [model["results"][task] for model in models])
             row[f"{task}_n"] = str(models[0]["results"][task]["sample_len"])
@@ -92,10 +91,6 @@ def _gains(averages: dict[str, list[float]], gains) -> dict[str, dict[str, str]]
         numbers = (gain, *test.confidence_interval(0.95), p_holm)
         found[method] = {c: fixed(float(n), SHARE) for c, n in zip(GAIN, numbers, strict=True)}
     return found
-
-
-def _metrics(found: dict) -> list[str]:
-    return [key for key in found if "," in key and "_stderr," not in key]
 
 
 def _summary(task: str, metric: str, of_seeds: list[dict]) -> dict[str, str]:
