@@ -126,21 +126,8 @@ def per_seed(pattern):
 
 
 def record(stage):
-    """The part of the resolved record that a rule's program reads, as JSON: its change re-runs the
-    rule. Sorted, so that the order of keys in a configuration re-runs nothing.
-    """
-
-    def of(wildcards):
-        seed = wildcards.get("seed")
-        resolved = poet_config.resolve(
-            CONFIG,
-            wildcards.setting,
-            wildcards.get("method", "sft"),
-            None if seed is None else int(seed),
-        )
-        return json.dumps(poet_config.stage(resolved, stage), sort_keys=True)
-
-    return of
+    """The part of the resolved record that a rule's program reads: its change re-runs the rule."""
+    return lambda wildcards: poet_config.stage_of(CONFIG, stage, **dict(wildcards.items()))
 
 
 def model_needs(wildcards, input):
@@ -160,16 +147,6 @@ def answer_needs(wildcards, input):
 def unchanged(text):
     """A params function that gives the text as it is: in a plain one, braces are wildcards."""
     return lambda wildcards: text
-
-
-def each_file(of, wildcards):
-    """What is found of the prompts of a further benchmark, and of its baseline's answers."""
-    setting, benchmark = wildcards.setting, wildcards.benchmark
-    return [
-        found
-        for key in BENCHMARKS[benchmark].files
-        for found in of(CONFIG, setting, benchmark, key)
-    ]
 
 
 def run_flags(wildcards, input):

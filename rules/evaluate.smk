@@ -219,7 +219,7 @@ if not ARCHIVED:
     rule read_questions:
         """The prompts of a benchmark, with the baseline's answers where it has one."""
         input:
-            lambda w: each_file(sources.folder, w),
+            lambda w: sources.each_file(sources.folder, CONFIG, w.setting, w.benchmark),
         output:
             "results/{benchmark}/{setting}/prompts.jsonl",
         log:
@@ -229,7 +229,7 @@ if not ARCHIVED:
         priority: 3  # what is wrong with them is to show before the trainings
         params:
             flags=lambda w: sources.question_flags(CONFIG, w.benchmark, w.setting),
-            content=lambda w: each_file(sources.content, w),
+            content=lambda w: sources.each_file(sources.content, CONFIG, w.setting, w.benchmark),
         resources:
             **LIGHT,
         shell:

@@ -175,6 +175,15 @@ def stage(record: dict, name: str) -> dict:
     return {key: record[key] for key in STAGES[name]}
 
 
+def stage_of(config: dict, name: str, setting: str, method="sft", seed=None, **others) -> str:
+    """What :func:`stage` takes of the record of a rule's wildcards, of which it needs no others.
+
+    JSON, sorted: the order of keys in a configuration re-runs nothing.
+    """
+    record = resolve(config, setting, method, None if seed is None else int(seed))
+    return json.dumps(stage(record, name), sort_keys=True)
+
+
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(
         description="Validate a configuration and show it as it is resolved, or one of its records."

@@ -47,6 +47,12 @@ def content(config: dict, setting: str, *keys: str) -> list[str]:
     return [digest(file)] if file else []
 
 
+def each_file(of, config: dict, setting: str, benchmark: str) -> list[str]:
+    """What ``of`` finds of a further benchmark's prompts, and of its baseline's answers."""
+    keys = BENCHMARKS[benchmark].files
+    return [found for key in keys for found in of(config, setting, benchmark, key)]
+
+
 def base_model(config: dict, setting: str) -> list[str]:
     """The folder of the published model that a setting starts from, where it is the hub's."""
     return hub_folder(config, config["settings"][setting]["model"].get("name"))
