@@ -86,10 +86,8 @@ benchmark-gpu: .venv/.installed
 	$(BIN)/python -m benchmarks.compare --shape 1b --output benchmarks/results/gpu-1b.json
 	$(BIN)/python -m benchmarks.compare --shape 8b --output benchmarks/results/gpu-8b.json
 
-# Two processes, one thread each.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 test: .venv/.installed lint
-	$(PYTEST)
+	$(BIN)/python -m pytest
 
 # Without the tests that run workflows, a browser or a cluster.
 test-quick: .venv/.installed lint

@@ -16,14 +16,6 @@ settings.register_profile("poet", deadline=None, derandomize=True)
 settings.load_profile("poet")
 
 
-def pytest_collection_modifyitems(items):
-    """For two processes: a file is one's, as is what needs the finished run; long ones first."""
-    for item in items:
-        group = "finished" if "finished" in item.fixturenames else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: item.path.parent.name not in ("workflow", "cluster"))
-
-
 def absent(what: str, reason: str) -> None:
     """Skip a test whose requirement is missing; fail where POET_REQUIRE (as in CI) names it."""
     if what in os.environ.get("POET_REQUIRE", "").split():
