@@ -139,7 +139,7 @@ def test_two_runs_in_one_folder(make, clone, planted):
 def test_a_run_that_waits_for_its_last_job_keeps_the_folder(make, clone):
     """SIGTERM to make's shell and to Snakemake, which lets its job end: it would publish later."""
     first = make(cores=1)
-    while not (jobs := processes(first.pid, "-m\0poet.data.world\0")):
+    while not (jobs := processes(first.pid, "-m\0poet.world.simulate\0")):
         assert first.poll() is None, first.communicate()[0][-3000:]
         time.sleep(0.02)
     for job in jobs:

@@ -66,7 +66,7 @@ def run(served, tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(run, served):
     """Locked once, then run to the main table; the hub fails now and then on the way."""
-    locked = run("poet.hub.lock", "--configfile", "paper.yaml", HF_TOKEN=TOKEN)
+    locked = run("poet.plan.lock", "--configfile", "paper.yaml", HF_TOKEN=TOKEN)
     assert locked.returncode == 0, locked.stderr
     served.asked.clear()
     served.faults += [Fault("zephyr", "cut", 1, 200), Fault("ultrafeedback_binarized", 503)]
