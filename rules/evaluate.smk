@@ -40,7 +40,7 @@ rule compare:
     params:
         kind=lambda w: CONFIG["annotators"][w.annotator]["kind"],
         scores=lambda w: flags("--method", compared_scores(w)),
-        gains=lambda w: gain_flags(CONFIG, compared(w)),
+        gains=lambda w: gain_flags(CONFIG, compared(w), compared(w)),
     resources:
         mem_mb=2000,
         runtime=60,

@@ -72,6 +72,8 @@ def test_a_comparison_holds_what_its_table_is_about(variants):
 
 def test_gains_are_between_methods_that_are_there(world):
     assert paths.gain_flags(world, ["dpo", "dpo-poet", "simpo"]) == ["--gain dpo-poet dpo"]
+    cells = {"dpo": "dpo-beta-x3", "dpo-poet": "dpo-poet-beta-x1"}
+    assert paths.gain_flags(world, cells, cells) == ["--gain dpo-poet-beta-x1 dpo-beta-x3"]
 
 
 @given(st.integers(1, 100), st.integers(1, 100), st.sampled_from(["poet", "own"]))

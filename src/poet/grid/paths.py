@@ -26,10 +26,14 @@ def words(named: Named) -> list[str]:
     return [" ".join([*words, *files]) for words, files in named.items()]
 
 
-def gain_flags(config: dict, methods: Iterable[str]) -> list[str]:
-    """`--gain METHOD BASELINE` for every pair of the configuration among these methods."""
-    there = set(methods)
-    return [f"--gain {m} {b}" for m, b in config["gains"].items() if {m, b} <= there]
+def gain_flags(config: dict, methods: Iterable[str], under: Mapping | None = None) -> list[str]:
+    """`--gain METHOD BASELINE` for every pair of the configuration among these methods.
+
+    ``under``: method -> the name that it stands under, where that is another (a sweep's cell).
+    """
+    named = {method: under[method] if under else method for method in methods}
+    pairs = [pair for pair in config["gains"].items() if set(pair) <= set(named)]
+    return [f"--gain {named[method]} {named[baseline]}" for method, baseline in pairs]
 
 
 def given(flag: str, value: str | Sequence[str] | None) -> str:
