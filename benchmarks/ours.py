@@ -12,7 +12,7 @@ from trl import DPOConfig
 from benchmarks.case import Case, synchronize
 from benchmarks.pairs import SIDES
 from benchmarks.peers import arguments
-from poet.train.forward import FORWARDS, Forward, PackedCollator, packed, pair_fields
+from poet.train.forward import FORWARDS, pack_rows, packed, pair_fields
 from poet.train.packing import add_packed_forward, make_pack, packed_logps
 from poet.train.trainer import PreferenceTrainer
 
@@ -69,29 +69,27 @@ def _reference_pass(case: Case, reference, rows: dict, unread: bool) -> tuple[di
     return dict(zip(names, cut, strict=True)), seconds
 
 
-def _with_live_reference(reference) -> Forward:
-    """The reference goes through the model with every row."""
+def _with_live_reference(reference) -> tuple:
+    """Rows as ever; the reference goes through the model with every one of them."""
 
     def forward(model, batch):
         with torch.no_grad():
             batch["ref_logps"] = packed(reference, batch)
         return packed(model, batch)
 
-    return Forward(PackedCollator, forward)
+    return pack_rows, forward
 
 
 def _triples(examples: list[dict]) -> list[list]:
     return [[list(pair[f"{name}_ids"]) for name in ("prompt", *SIDES)] for pair in examples]
 
 
-class PromptTwiceCollator(PackedCollator):
+def prompt_twice_rows(examples, pad_token_id, token_budget) -> dict:
     """Packed, but each response has a prompt of its own: no padding, no sharing."""
-
-    def __call__(self, examples):
-        batch = super().__call__(examples)
-        for part in batch["parts"]:
-            part["pack"] = prompt_twice([examples[i] for i in part["rows"].tolist()])
-        return batch
+    batch = pack_rows(examples, pad_token_id, token_budget)
+    for part in batch["parts"]:
+        part["pack"] = prompt_twice([examples[i] for i in part["rows"].tolist()])
+    return batch
 
 
 def prompt_twice(examples: list[dict]) -> dict:
@@ -118,51 +116,45 @@ def prompt_twice(examples: list[dict]) -> dict:
     }
 
 
-class PaddingCollator(PackedCollator):
+def padding_rows(examples, pad_token_id, token_budget) -> dict:
     """Prompts shared, but all pairs of a row, eight at a time, are as long as its longest."""
-
-    def __call__(self, examples):
-        parts = []
-        for start in range(0, len(examples), 8):
-            part = examples[start : start + 8]
-            triples = _triples(part)
-            longest = max(len(p) + max(len(c), len(r)) for p, c, r in triples)
-            filled = [
-                [p, *(y + [0] * (longest - len(p) - len(y)) for y in ys)] for p, *ys in triples
-            ]
-            pack = make_pack(filled)
-            (rows, width), fields = pack["shape"], pair_fields(part)
-            row, column = pack["cells"] // width, pack["cells"] % width
-            real = column < fields["mask"].sum(-1)[row]
-            kept = fields["mask"].shape[1]
-            pack |= {name: pack[name][real] for name in ("head_index", "labels")}
-            pack |= {"cells": (row * kept + column)[real], "shape": (rows, kept)}
-            places = torch.arange(start, start + len(part))
-            parts.append({**fields, "pack": pack, "rows": places})
-        return {"pairs": torch.cat([part["pairs"] for part in parts]), "parts": parts}
+    parts = []
+    for start in range(0, len(examples), 8):
+        part = examples[start : start + 8]
+        triples = _triples(part)
+        longest = max(len(p) + max(len(c), len(r)) for p, c, r in triples)
+        filled = [[p, *(y + [0] * (longest - len(p) - len(y)) for y in ys)] for p, *ys in triples]
+        pack = make_pack(filled)
+        (rows, width), fields = pack["shape"], pair_fields(part)
+        row, column = pack["cells"] // width, pack["cells"] % width
+        real = column < fields["mask"].sum(-1)[row]
+        kept = fields["mask"].shape[1]
+        pack |= {name: pack[name][real] for name in ("head_index", "labels")}
+        pack |= {"cells": (row * kept + column)[real], "shape": (rows, kept)}
+        places = torch.arange(start, start + len(part))
+        parts.append({**fields, "pack": pack, "rows": places})
+    return {"pairs": torch.cat([part["pairs"] for part in parts]), "parts": parts}
 
 
-class EveryPositionCollator(PackedCollator):
+def every_position_rows(examples, pad_token_id, token_budget) -> dict:
     """Packed, but the head works on the prompts' positions too, into rows that nobody reads."""
-
-    def __call__(self, examples):
-        batch = super().__call__(examples)
-        for part in batch["parts"]:
-            pack = part["pack"]
-            ids, (rows, width) = pack["input_ids"][0], pack["shape"]
-            unread = torch.ones(len(ids), dtype=torch.bool)
-            unread[pack["head_index"]] = False
-            unread = unread.nonzero()[:, 0]
-            pack["head_index"] = torch.cat([pack["head_index"], unread])
-            pack["labels"] = torch.cat([pack["labels"], ids[unread]])
-            pack["cells"] = torch.cat([pack["cells"], rows * width + torch.arange(len(unread))])
-            pack["shape"] = (rows + -(-len(unread) // width), width)
-        return batch
+    batch = pack_rows(examples, pad_token_id, token_budget)
+    for part in batch["parts"]:
+        pack = part["pack"]
+        ids, (rows, width) = pack["input_ids"][0], pack["shape"]
+        unread = torch.ones(len(ids), dtype=torch.bool)
+        unread[pack["head_index"]] = False
+        unread = unread.nonzero()[:, 0]
+        pack["head_index"] = torch.cat([pack["head_index"], unread])
+        pack["labels"] = torch.cat([pack["labels"], ids[unread]])
+        pack["cells"] = torch.cat([pack["cells"], rows * width + torch.arange(len(unread))])
+        pack["shape"] = (rows + -(-len(unread) // width), width)
+    return batch
 
 
-FORWARDS["prompt_twice"] = Forward(PromptTwiceCollator, packed)
-FORWARDS["padding"] = Forward(PaddingCollator, packed)
-FORWARDS["every_position"] = Forward(
-    EveryPositionCollator,
+FORWARDS["prompt_twice"] = prompt_twice_rows, packed
+FORWARDS["padding"] = padding_rows, packed
+FORWARDS["every_position"] = (
+    every_position_rows,
     lambda model, batch: packed(model, batch)[: len(batch["mask"])],
 )

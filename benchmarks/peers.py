@@ -12,7 +12,7 @@ from trl import DPOConfig, DPOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 
 from benchmarks.case import Case, synchronize
-from poet.train.forward import FORWARDS, Forward, PairCollator
+from poet.train.forward import FORWARDS, pad_pairs
 from poet.train.trainer import PreferenceTrainer
 
 LOGGING_STEPS = 10
@@ -125,7 +125,7 @@ def released(case: Case, *, micro: int) -> PreferenceTrainer:
             batch["ref_logps"] = logps(reference, batch)
         return logps(model, batch)
 
-    FORWARDS["released"] = Forward(PairCollator, forward)
+    FORWARDS["released"] = pad_pairs, forward
     unread = {
         f"ref_{side}_logps": [[0.0] * len(ids) for ids in case.pairs.full[f"{side}_ids"]]
         for side in ("chosen", "rejected")
