@@ -181,8 +181,14 @@ def answers_at_hand(wildcards):
 
 
 def check(jobs):
-    """Say before the first job what the jobs lack; on one machine nobody limits memory."""
-    asked = [fits.Job(j.rule.name, dict(j.wildcards_dict), j.resources, j.params) for j in jobs]
+    """Say before the first job what the jobs lack; on one machine nobody limits memory.
+
+    Snakemake's jobs are a set: sorted, the same lack is said in the same words every time.
+    """
+    asked = [
+        fits.Job(job.rule.name, dict(job.wildcards_dict), job.resources, job.params)
+        for job in sorted(jobs, key=lambda job: (job.rule.name, sorted(job.wildcards_dict.items())))
+    ]
     on_cluster = workflow.non_local_exec
     lock = " ".join(
         f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in workflow.configfiles
