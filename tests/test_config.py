@@ -530,10 +530,23 @@ def test_a_sweep_makes_a_method_of_every_cell():
     assert resolve(config, "world", "dpo-beta-x0.3-lr-x1")["parameters"]["beta"] == 0.03
 
 
+def test_the_cells_of_a_scaled_arm_are_scaled_on_top():
+    config = raw("config/sweep.yaml")
+    config["methods"]["dpo"]["scale"] = {"beta": 2}
+    config = load(config)
+    found = [resolve(config, "world", name) for name in ("dpo", "dpo-beta-x3-lr-x2")]
+    assert [record["parameters"]["beta"] for record in found] == [0.2, 0.6]
+    assert [record["learning_rate"] for record in found] == [2e-4, 4e-4]
+    assert load(config) == config
+
+
 def test_sweeps_that_name_nothing_are_refused():
     config = raw("config/sweep.yaml")
     with pytest.raises(UserError, match=r"unknown method \(in sweep.methods\) `pdo`"):
         load({**config, "sweep": {**config["sweep"], "methods": ["pdo"]}})
+    other = {"methods": {**config["methods"], "ipo": {"objective": "ipo"}}}
+    with pytest.raises(UserError, match=r"sweep.methods has method ipo, but settings.world.pref"):
+        load({**config, **other, "sweep": {**config["sweep"], "methods": ["ipo"]}})
     with pytest.raises(UserError, match=r"unknown setting \(in sweep.settings"):
         load({**config, "sweep": {**config["sweep"], "settings": ["moon"]}})
     own = raw("config/own-data.yaml")

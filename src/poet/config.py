@@ -75,9 +75,10 @@ def load(config: dict, source: str = "config") -> dict:
     config_shortcuts.apply(config, source)
     for method in config.get("sweep", {}).get("methods", []):
         known(method, config["methods"], "method (in sweep.methods)")
-        for name, scale in sweep_cells(config["sweep"], method).items():
-            if name != method:
-                config["methods"][name] = {**config["methods"][method], "scale": scale}
+        arm = config["methods"][method]
+        for name, factors in sweep_cells(config["sweep"], method).items():
+            scale = {key: of * arm.get("scale", {}).get(key, 1) for key, of in factors.items()}
+            config["methods"][name] = arm if name == method else {**arm, "scale": scale}
     check_references(config, source)
     return config
 
