@@ -235,6 +235,15 @@ def test_without_an_archive_everything_is_shown(variants):
     assert shown.scores()[0] == "results/annotations/world/oracle/sft/usage.json"
 
 
+def test_no_curve_is_drawn_where_no_method_lies_on_one():
+    drawn = {"objective": "dpo", "truncation": {"strategy": "random"}}
+    methods = {**DEFAULT["methods"], "drawn": drawn}
+    for beside, figures in (([], set()), (["dpo"], {"ablation-curves"})):
+        shown = Shown(changed(methods=methods, grid={"world": ["sft", "drawn", *beside]}))
+        assert "ablation" in shown.tables()
+        assert set(shown.figures()) & {"ablation-curves"} == figures
+
+
 def test_an_archive_of_annotations_lacks_the_rest(world):
     shown = Shown(world, lambda path: path.startswith("results/annotations/") and "seed" in path)
     assert shown.comparisons == ["results/scores/world/oracle/comparison.json"]

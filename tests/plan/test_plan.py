@@ -16,6 +16,7 @@ from poet.config import load as validated
 from poet.config import read
 from poet.data import preferences
 from poet.files import UserError
+from poet.methods.truncation import TRUNCATIONS, Truncation
 from poet.plan import plan
 from poet.plan.architecture import Architecture
 from poet.plan.fits import BYTES
@@ -138,6 +139,12 @@ def test_poet_takes_what_it_keeps(load):
     assert kept({"strategy": "own", "keep": 0.5}, OF["lengths"]) == (225, 190)
     each = OF["lengths"]["kept_by_poet"] * (450 + 380) / 2
     assert kept({"strategy": "random", "seed": 0}, OF["lengths"]) == (each / 2, each / 2)
+
+
+def test_a_parameter_of_any_name_is_its_strategys_own(monkeypatch):
+    first = Truncation(lambda chosen, rejected, keep: (keep, keep), {"keep": {}}, None)
+    monkeypatch.setitem(TRUNCATIONS, "first", first)
+    assert kept({"strategy": "first", "keep": 64}, OF["lengths"]) == (450, 380)
 
 
 def test_token_tables_are_counted(load, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 from poet.config import sweep_cells
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.benchmarks import BENCHMARKS
-from poet.methods.truncation import name_of
+from poet.methods.truncation import NONE, name_of
 from poet.report.scores import belongs
 
 
@@ -101,8 +101,8 @@ def cells(config: dict, arm: str) -> list[str]:
 
 def truncations(config: dict) -> dict[str, dict]:
     """Name in a path -> choice, of all methods that cut responses."""
-    choices = [of["truncation"] for of in config["methods"].values() if "truncation" in of]
-    return {name_of(choice): choice for choice in choices if choice["strategy"] != "none"}
+    choices = [of.get("truncation", NONE) for of in config["methods"].values()]
+    return {name_of(choice): choice for choice in choices if choice != NONE}
 
 
 def papers_annotators(config: dict, judge: str) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from poet.config import resolve
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.grid import members
-from poet.methods.truncation import name_of
+from poet.methods.truncation import NONE, name_of
 
 Named = Mapping[str | tuple[str, ...], Sequence[str]]  # name, or names, -> its files
 
@@ -82,8 +82,8 @@ def cell_models(config: dict, setting: str, arm: str) -> list[str]:
 
 def tokens(config: dict, setting: str, method: str) -> str:
     """The token table that a method trains on."""
-    name = name_of(resolve(config, setting, method)["truncation"])
-    return f"results/data/{setting}/{'tokens' if name == 'none' else name}.parquet"
+    choice = resolve(config, setting, method)["truncation"]
+    return f"results/data/{setting}/{'tokens' if choice == NONE else name_of(choice)}.parquet"
 
 
 def tokens_info(setting: str, method: str) -> list[str]:

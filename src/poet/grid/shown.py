@@ -11,6 +11,7 @@ import yaml
 
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.grid import judging, members, paths
+from poet.report.scores import variant
 
 VARIANTS = ("ablation", "baselines")
 # Figure of scores -> the table that has its numbers.
@@ -184,8 +185,13 @@ class Shown:
         config, analysed = self.config, members.analysed(self.config)
         trained = members.trained(config)
         found: dict[str, paths.Named] = {}
+        on_curves = any(
+            variant(config["methods"][method])["keep"]
+            for setting in config["grid"]
+            for method in members.compared(config, "ablation", setting)
+        )
         for figure, table in SCORES.items():
-            if table in ("main", *self.variants):
+            if table == "main" or (table in self.variants and on_curves):
                 gains = _gains(config) if figure == "lc-length" else {}
                 found[figure] = {(figure, "--table"): [f"results/tables/{table}.csv"], **gains}
         if self.answers:

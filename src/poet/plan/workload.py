@@ -275,10 +275,11 @@ MEASURES: dict[str, Callable[[Workload, Job], Work]] = {
 def kept(truncation: dict, lengths: dict) -> tuple[float, float]:
     """Tokens of chosen and rejected that a truncation leaves of assumed lengths."""
     chosen, rejected = lengths["chosen"], lengths["rejected"]
-    record = TRUNCATIONS[truncation["strategy"]]
+    parameters = dict(truncation)
+    record = TRUNCATIONS[parameters.pop("strategy")]
     if record.equal:
         chosen = rejected = lengths["kept_by_poet"] * (chosen + rejected) / 2
-    share = truncation.get("keep", record.mean_share)
+    share = record.share(**parameters)
     return chosen * share, rejected * share
 
 
