@@ -206,6 +206,13 @@ WRONG = [
     ("methods/dpo/truncation", {"strategy": "none", "keep": 0.5}, "truncation: unknown key keep"),
     ("methods/dpo/truncation", {"strategy": "all"}, "truncation.strategy: 'all' is not one of"),
     ("annotators/oracle", {"kind": "human"}, "annotators.oracle.kind: 'human' is not one of"),
+    ("methods/dpo/truncation", "poet", "methods.dpo.truncation: 'poet' is not of type 'object'"),
+    ("methods/dpo/truncation", {"strategy": "random", "seed": 3.0}, "3.0 is not of type 'integer'"),
+    ("seeds", [1.0], "seeds.0: 1.0 is not of type 'integer'"),
+    ("settings/world/data", "world", "settings.world.data: 'world' is not of type 'object'"),
+    ("annotators/oracle", "oracle", "annotators.oracle: 'oracle' is not of type 'object'"),
+    ("annotators/program", {"kind": "oracle"}, "'program' should not be valid under"),
+    ("annotators/answers", {"kind": "oracle"}, "'answers' should not be valid under"),
     ("methods/other", 1, "methods.other: 1 is not of type 'object'"),
     ("settings/other", 1, "settings.other: 1 is not of type 'object'"),
 ]
@@ -215,7 +222,7 @@ WRONG = [
 def test_wrong_values_are_named(path, value, message):
     with pytest.raises(UserError) as error:
         load(changed(path, value))
-    assert message in str(error.value)
+    assert str(error.value).count(message) == 1
 
 
 def test_many_errors_fit_a_screen():

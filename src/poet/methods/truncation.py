@@ -113,7 +113,7 @@ def name_of(choice: dict) -> str:
     choice = complete(**choice)
     fragments = TRUNCATIONS[choice["strategy"]].parameters
     words = [
-        f"{choice[name]}" if fragment["type"] == "integer" else f"{100 * choice[name]:.10g}"
+        f"{100 * choice[name]:.10g}" if fragment.get("type") == "number" else f"{choice[name]}"
         for name, fragment in fragments.items()
     ]
     return "-".join([choice["strategy"], *words])
