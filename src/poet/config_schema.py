@@ -77,12 +77,9 @@ def _validator():
         )
 
     # JSON schema takes 1.0 for an integer; as a seed it would have another name in paths.
-    types = Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: type(value) is int
-    )
-    return validators.extend(
-        Draft202012Validator, {"properties": fill_defaults}, type_checker=types
-    )(schema())
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, of: type(of) is int)
+    filling = {"properties": fill_defaults}
+    return validators.extend(Draft202012Validator, filling, type_checker=types)(schema())
 
 
 def _expand_home(path):
@@ -100,15 +97,12 @@ def validate(config: dict, source: str) -> None:
     """
     errors = sorted(_validator().iter_errors(config), key=lambda error: list(map(str, error.path)))
     if errors:
-        lines = [f"  {_place(error)}: {_message(error)}" for error in errors[:8]]
+        places = [".".join(map(str, error.absolute_path)) or "top level" for error in errors[:8]]
+        lines = [f"  {at}: {_message(e)}" for at, e in zip(places, errors, strict=False)]
         more = [f"  ... and {len(errors) - 8} more"] if len(errors) > 8 else []
         raise UserError(
             "\n".join([f"{source} is not valid:", *lines, *more, "See config/config.schema.yaml."])
         )
-
-
-def _place(error) -> str:
-    return ".".join(map(str, error.absolute_path)) or "top level"
 
 
 def _message(error) -> str:

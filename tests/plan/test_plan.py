@@ -19,8 +19,8 @@ from poet.files import UserError
 from poet.methods.truncation import TRUNCATIONS, Truncation
 from poet.plan import plan
 from poet.plan.architecture import Architecture
-from poet.plan.fits import BYTES
-from poet.plan.workload import MEASURES, SECONDS, Job, Workload, kept
+from poet.plan.fits import BYTES, Job
+from poet.plan.workload import MEASURES, SECONDS, Workload, kept
 
 ROOT = Path(__file__).parents[2]
 SHAPES = yaml.safe_load((ROOT / "paper" / "models.yaml").read_text())
@@ -53,7 +53,8 @@ def dry_run(tmp_path_factory) -> Path:
 
 
 def train(setting="mistral-7b-base", method="dpo", inputs=()):
-    return Job("train", {"setting": setting, "method": method, "seed": "42"}, list(inputs), ["x"])
+    wildcards = {"setting": setting, "method": method, "seed": "42"}
+    return Job("train", wildcards, inputs=list(inputs), outputs=["x"])
 
 
 def test_jobs_are_snakemakes(dry_run):
@@ -235,7 +236,7 @@ def test_the_analyses_take_every_model_of_the_main_table():
 def test_done_jobs_leave_the_plan_and_give_their_rate(load, tmp_path):
     """Two of three trainings are left; one took 100 s on 4 devices: the rest go at its rate."""
     finished, *left = (train(method=method) for method in ("dpo", "dpo-poet", "simpo"))
-    finished.benchmark, finished.gpus = str(tmp_path / "b.tsv"), 4
+    finished.benchmark, finished.resources = str(tmp_path / "b.tsv"), {"gpu": "4"}
     Path(finished.benchmark).write_text("s\th:m:s\n100.0\t0:01:40\n")
     found = plan.make_plan([finished, *left], left, load)
     row = found["rows"][0]

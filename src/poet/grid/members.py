@@ -107,13 +107,12 @@ def truncations(config: dict) -> dict[str, dict]:
 
 def papers_annotators(config: dict, judge: str) -> list[str]:
     """The annotators that are the paper's judge; what is replayed says so by its name."""
-
-    def is_it(name: str, section: dict) -> bool:
-        if section["kind"] == "api":
-            return Path(section["judge"]).stem == judge
-        return section["kind"] == "replay" and name == judge
-
-    return [name for name, section in config["annotators"].items() if is_it(name, section)]
+    said = {
+        name: Path(section["judge"]).stem if section["kind"] == "api" else name
+        for name, section in config["annotators"].items()
+        if section["kind"] in ("api", "replay")
+    }
+    return [name for name, of in said.items() if of == judge]
 
 
 def papers_scorers(config: dict) -> list[str]:

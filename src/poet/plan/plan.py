@@ -20,7 +20,8 @@ from poet.config import read
 from poet.config_shortcuts import add_flag
 from poet.files import UserError, cli
 from poet.plan.architecture import PAPER, SHAPES
-from poet.plan.workload import Job, Work, Workload
+from poet.plan.fits import Job
+from poet.plan.workload import Work, Workload
 
 COLUMNS = {
     "rule": "rule", "jobs": "jobs", "done": "done", "hours": "device-hours left",
@@ -37,17 +38,12 @@ def read_jobs(text: str) -> list[Job]:
             jobs.append(Job(head[1]))
         elif (found := re.fullmatch(r"    (\w+): (.*)", line)) and jobs:
             key, value = found.groups()
-            if key == "input":
-                jobs[-1].inputs = value.split(", ")
-            elif key == "output":
-                jobs[-1].outputs = value.split(", ")
+            if key in ("input", "output"):
+                setattr(jobs[-1], f"{key}s", value.split(", "))
+            elif key in ("wildcards", "resources"):
+                setattr(jobs[-1], key, dict(item.partition("=")[::2] for item in value.split(", ")))
             elif key == "benchmark":
                 jobs[-1].benchmark = value
-            elif key == "wildcards":
-                jobs[-1].wildcards = dict(item.split("=", 1) for item in value.split(", "))
-            elif key == "resources":
-                gpus = re.search(r"\bgpu=(\d+)", value)
-                jobs[-1].gpus = int(gpus[1]) if gpus else 0
     return [job for job in jobs if job.outputs]
 
 
@@ -67,7 +63,7 @@ def achieved(done: list[tuple[Job, Work]]) -> dict[str, float]:
         took = seconds_of(job)
         if work.kind and took:
             amounts[job.rule] += work.amount
-            seconds[job.rule] += took * max(job.gpus, 1)
+            seconds[job.rule] += took * max(int(job.resources.get("gpu", 0)), 1)
     return {rule: amounts[rule] / seconds[rule] for rule in amounts}
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache, partial
 from math import ceil
 from pathlib import Path
@@ -26,6 +26,7 @@ from poet.grid import members, paths
 from poet.hub import lock
 from poet.methods.truncation import TRUNCATIONS
 from poet.plan.architecture import Architecture
+from poet.plan.fits import Job
 
 SECONDS = (  # rules that take seconds, or minutes of a CPU
     "simulate", "load", "load_chats", "take_model", "take_gamed", "read_questions",
@@ -35,22 +36,6 @@ SECONDS = (  # rules that take seconds, or minutes of a CPU
 )  # fmt: skip
 
 LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
-
-
-@dataclass
-class Job:
-    """One job of Snakemake's dry run."""
-
-    rule: str
-    wildcards: dict[str, str] = field(default_factory=dict)
-    inputs: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    benchmark: str | None = None
-    gpus: int = 0
-
-    @property
-    def name(self) -> tuple:
-        return self.rule, *sorted(self.wildcards.items())
 
 
 @dataclass
