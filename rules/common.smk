@@ -74,7 +74,7 @@ except UserError as error:
 GRID = CONFIG["grid"]
 SEEDS = CONFIG["seeds"]
 WORLDS = members.worlds(CONFIG)
-TUNED = members.tuned(CONFIG)
+TUNED = members.asking(CONFIG, "sft")
 BOUGHT = members.bought(CONFIG)
 TRUNCATIONS = members.truncations(CONFIG)
 SWEEP = members.sweep(CONFIG)

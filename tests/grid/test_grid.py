@@ -46,7 +46,8 @@ def paper():
 
 
 def test_who_takes_part(world, paper):
-    assert members.worlds(world) == members.tuned(world) == members.analysed(world) == ["world"]
+    assert members.worlds(world) == ["world"]
+    assert members.asking(world, "sft") == members.asking(world, "analysis") == ["world"]
     assert members.benchmarked(world) == members.asking(world, "safety") == []
     assert members.worlds(paper) == [] and members.benchmarked(paper) == list(paper["grid"])
     assert members.trained(world) == ["world"]

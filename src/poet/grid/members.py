@@ -24,24 +24,16 @@ def worlds(config: dict) -> list[str]:
     return [name for name, of in _sections(config).items() if of["data"]["kind"] == "world"]
 
 
-def tuned(config: dict) -> list[str]:
-    """The settings whose start model is trained here."""
-    return [name for name, of in _sections(config).items() if "sft" in of]
-
-
 def benchmarked(config: dict) -> list[str]:
     """The settings that are evaluated on AlpacaEval's prompts."""
     return [name for name, of in _sections(config).items() if "evaluation" in of["data"]]
 
 
-def analysed(config: dict) -> list[str]:
-    """The settings that ask for prefix quality and, where they train, the reward gap."""
-    return [name for name, of in _sections(config).items() if of.get("analysis")]
-
-
-def asking(config: dict, benchmark: str) -> list[str]:
-    """The settings that ask for a further benchmark."""
-    return [name for name, of in _sections(config).items() if benchmark in of]
+def asking(config: dict, section: str) -> list[str]:
+    """The settings with a section: `sft` (the start model is trained here), `analysis` (prefix
+    quality and, where they train, the reward gap), or that of a further benchmark.
+    """
+    return [name for name, of in _sections(config).items() if section in of]
 
 
 def trained(config: dict) -> list[str]:

@@ -215,7 +215,7 @@ def language(config: dict, setting: str) -> list[str]:
 
 def analysis(config: dict) -> list[str]:
     """What the analysis finds, of every setting that asks for it."""
-    analysed, trained = members.analysed(config), members.trained(config)
+    analysed, trained = members.asking(config, "analysis"), members.trained(config)
     return [
         *(f"results/analysis/{name}/prefix_quality.json" for name in analysed),
         *(f"results/analysis/{name}/reward_gap.json" for name in analysed if name in trained),

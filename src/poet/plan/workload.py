@@ -35,6 +35,7 @@ SECONDS = (  # rules that take seconds, or minutes of a CPU
     "tabulate", "draw", "collect_cautions", "write_manifest", "write_page",
 )  # fmt: skip
 
+JUDGING = ("annotate", "buy_annotations", "judge_answers", "buy_verdicts")
 LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
 
 
@@ -244,12 +245,8 @@ MEASURES: dict[str, Callable[[Workload, Job], Work]] = {
     "train": Workload.train,
     "train_reward_model": partial(Workload.on_responses, section="reward_model", scored=0),
     "validate": Workload.validate,
-    "generate": Workload.generate,
-    "answer_questions": Workload.generate,
-    "annotate": Workload.annotate,
-    "buy_annotations": Workload.annotate,
-    "judge_answers": Workload.annotate,
-    "buy_verdicts": Workload.annotate,
+    **dict.fromkeys(("generate", "answer_questions"), Workload.generate),
+    **dict.fromkeys(JUDGING, Workload.annotate),
     "evaluate_downstream": Workload.evaluate_downstream,
     "measure_prefixes": Workload.measure_prefixes,
     "measure_reward_gap": Workload.measure_reward_gap,
