@@ -171,7 +171,8 @@ def compared(wildcards):
 def compared_scores(wildcards):
     """The scores of every method of a comparison."""
     methods = compared(wildcards).values()
-    return paths.method_scores(CONFIG, wildcards.setting, wildcards.annotator, methods)
+    folder = f"results/scores/{wildcards.setting}/{wildcards.annotator}"
+    return paths.per_method(CONFIG, folder, methods)
 
 
 def answers_at_hand(wildcards):

@@ -88,8 +88,8 @@ def _extended(section: dict, source: str, base_of: Callable[[str], dict]) -> dic
 def merged(base: dict, change: dict, within: str = "") -> dict:
     """``base`` with ``change`` in it: mappings key by key, anything else in place of what was.
 
-    A null takes out what the base has. Where it has nothing, or null, it is a value like others, as
-    it always is where null says something (SAID). ``within`` is the key that both stand under.
+    A null takes out what the base has. Where it has nothing, or null, or where ``within`` that key
+    null says something (SAID), it is a value like others.
     """
     found = dict(base)
     for key, value in change.items():

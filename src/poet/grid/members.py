@@ -112,5 +112,5 @@ def papers_scorers(config: dict) -> list[str]:
     return [
         name
         for name, section in config["annotators"].items()
-        if section["kind"] == "reward_model" and "ArmoRM" in section.get("name", "")
+        if KINDS[section["kind"]].scalar and "ArmoRM" in section.get("name", "")
     ]

@@ -142,22 +142,14 @@ def verdicts(config: dict, benchmark: str, setting: str) -> dict[str, list[str]]
     return per_method(config, folder, config["grid"][setting])
 
 
-def method_scores(
-    config: dict, setting: str, annotator: str, methods: Iterable[str]
-) -> dict[str, list[str]]:
-    """Method -> the scores of each of its seeds under an annotator."""
-    return per_method(config, f"results/scores/{setting}/{annotator}", methods)
-
-
 def scores(config: dict, table: str, settings: Iterable[str] | None = None) -> list[str]:
     """alpaca-eval's own scores of every seed of a table's methods, beside the comparison."""
     return [
         path
         for setting in (config["grid"] if settings is None else settings)
         for annotator in config["settings"][setting]["annotators"]
-        for path in files_of(
-            method_scores(config, setting, annotator, members.methods_of(config, table, setting))
-        )
+        for method in members.methods_of(config, table, setting)
+        for path in seeds(config, f"results/scores/{setting}/{annotator}/{method}")
     ]
 
 

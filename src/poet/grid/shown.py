@@ -93,14 +93,10 @@ class Shown:
 
     def trainings(self) -> list[str]:
         """What the trainings of start models and policies wrote of themselves."""
-        folders = [
-            folder
-            for setting in self.config["grid"]
-            for folder in (
-                f"results/models/{setting}/sft",
-                *paths.files_of(paths.trained_models(self.config, setting)),
-            )
-        ]
+        folders = []
+        for setting in self.config["grid"]:
+            trained = paths.files_of(paths.trained_models(self.config, setting))
+            folders += [f"results/models/{setting}/sft", *trained]
         return [*filter(self.has, (f"{folder}/train.json" for folder in folders))]
 
     def judges(self) -> list[str]:

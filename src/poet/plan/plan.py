@@ -28,6 +28,7 @@ COLUMNS = {
     "disk": "disk left, GB", "download": "download left, GB", "calls": "calls left",
     "dollars": "US dollars left",
 }  # fmt: skip
+_, *NUMBERS = COLUMNS
 
 
 def read_jobs(text: str) -> list[Job]:
@@ -52,8 +53,7 @@ def seconds_of(job: Job) -> float | None:
     path = Path(job.benchmark or "")
     if not path.is_file():
         return None
-    with path.open() as file:
-        return float(next(csv.DictReader(file, delimiter="\t"))["s"])
+    return float(next(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))["s"])
 
 
 def achieved(done: list[tuple[Job, Work]]) -> dict[str, float]:
@@ -74,7 +74,7 @@ def make_plan(jobs: list[Job], pending: list[Job], load: Workload) -> dict:
     rates = achieved([(job, work) for job, work in worked if job.name not in left])
     rows: dict[str, dict] = {}
     for job, work in worked:
-        row = rows.setdefault(job.rule, {"rule": job.rule, **dict.fromkeys(list(COLUMNS)[1:], 0)})
+        row = rows.setdefault(job.rule, {"rule": job.rule, **dict.fromkeys(NUMBERS, 0)})
         row["jobs"] += 1
         if job.name not in left:
             row["done"] += 1
@@ -86,8 +86,7 @@ def make_plan(jobs: list[Job], pending: list[Job], load: Workload) -> dict:
         row["download"] += work.download / 1e9
         row["calls"] += work.calls
         row["dollars"] += work.dollars
-    numbers = list(COLUMNS)[1:]
-    total = {"rule": "total", **{n: sum(row[n] for row in rows.values()) for n in numbers}}
+    total = {"rule": "total", **{n: sum(row[n] for row in rows.values()) for n in NUMBERS}}
     kinds = {job.rule: work.kind for job, work in worked if work.kind}
     return {
         "rows": [*rows.values(), total],
@@ -106,11 +105,11 @@ def make_plan(jobs: list[Job], pending: list[Job], load: Workload) -> dict:
 def as_text(plan: dict) -> str:
     """The plan as a table that reads well in a terminal, its rates and assumptions below."""
     decimals = {"hours": 1, "disk": 1, "download": 1, "dollars": 2}
-    cells = [list(COLUMNS.values())]
-    for row in plan["rows"]:
-        cells.append(
-            [row["rule"], *(f"{row[n]:,.{decimals.get(n, 0)}f}" for n in list(COLUMNS)[1:])]
-        )
+    rows = [
+        [row["rule"], *(f"{row[n]:,.{decimals.get(n, 0)}f}" for n in NUMBERS)]
+        for row in plan["rows"]
+    ]
+    cells = [[*COLUMNS.values()], *rows]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells

@@ -81,14 +81,10 @@ def _measured(gains: list[dict]) -> str:
     else:
         counts = " and ".join(f"{word} in {effects.count(word)}" for word in found)
         answer = f"POET {counts} of {len(gains)} comparisons"
-    named = gains
+    named, lead, joint = gains, ": ", " and "
     if len(gains) > NAMED:
         ordered = sorted(gains, key=lambda gain: gain["gain_lc"])
-        named = [ordered[0], ordered[-1]]
-        answer += ", the gains ranging"
-        joint, lead = " to ", " from "
-    else:
-        joint, lead = " and ", ": "
+        named, lead, joint = [ordered[0], ordered[-1]], ", the gains ranging from ", " to "
     intervals = "; ".join(dict.fromkeys(gain["interval"] for gain in gains))
     return f"{answer}{lead}{joint.join(map(_named, named))} (95 % intervals {intervals})."
 
