@@ -68,7 +68,7 @@ class Truncation(NamedTuple):
     curve: Curve | None  # on which a point at this share lies; None: on none
     drawn: bool = False  # `kept` also takes `key`, the pair's name
     equal: bool = False  # both keep as much, at most the shorter one's length
-    # (**parameters) -> the mean share that is kept of that length, or else of their own
+    # (**parameters) -> the mean share of that length that is kept; if not equal, of their own
     share: Callable[..., float] = lambda **parameters: 1.0
 
 

@@ -105,11 +105,9 @@ def make_plan(jobs: list[Job], pending: list[Job], load: Workload) -> dict:
 def as_text(plan: dict) -> str:
     """The plan as a table that reads well in a terminal, its rates and assumptions below."""
     decimals = {"hours": 1, "disk": 1, "download": 1, "dollars": 2}
-    rows = [
-        [row["rule"], *(f"{row[n]:,.{decimals.get(n, 0)}f}" for n in NUMBERS)]
-        for row in plan["rows"]
-    ]
-    cells = [[*COLUMNS.values()], *rows]
+    cells = [[*COLUMNS.values()]]
+    for row in plan["rows"]:
+        cells.append([row["rule"], *(f"{row[n]:,.{decimals.get(n, 0)}f}" for n in NUMBERS)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells
