@@ -74,7 +74,7 @@ except UserError as error:
 GRID = CONFIG["grid"]
 SEEDS = CONFIG["seeds"]
 WORLDS = members.worlds(CONFIG)
-TUNED = members.tuned(CONFIG)
+TUNED = members.asking(CONFIG, "sft")
 BOUGHT = members.bought(CONFIG)
 TRUNCATIONS = members.truncations(CONFIG)
 SWEEP = members.sweep(CONFIG)
@@ -171,7 +171,8 @@ def compared(wildcards):
 def compared_scores(wildcards):
     """The scores of every method of a comparison."""
     methods = compared(wildcards).values()
-    return paths.method_scores(CONFIG, wildcards.setting, wildcards.annotator, methods)
+    folder = f"results/scores/{wildcards.setting}/{wildcards.annotator}"
+    return paths.per_method(CONFIG, folder, methods)
 
 
 def answers_at_hand(wildcards):

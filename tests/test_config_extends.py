@@ -67,6 +67,9 @@ def test_a_null_that_takes_nothing_out_is_a_value(folder):
     assert merged({"given_model": {"sft": None}}, {"given_model": {"sft": None}}) == {
         "given_model": {"sft": None}
     }
+    given = {"given_model": {"sft": {"max_length": 9}, "generation": {"temperature": 0}}}
+    change = {"given_model": {"sft": None, "generation": None}}
+    assert merged({"sft": {}, **given}, {"sft": None, **change}) == {"given_model": {"sft": None}}
     with pytest.raises(UserError, match=r"settings\.world: unknown key anaylsis"):
         load({"extends": "config.yaml", "settings": {"world": {"anaylsis": None}}})
 

@@ -19,6 +19,8 @@ from poet.files import cli
 from poet.hub import lock
 from poet.hub.folders import ALPACAEVAL_REFERENCE
 from poet.methods.objectives import OBJECTIVES
+from poet.methods.truncation import NONE
+from poet.methods.weighting import UNIFORM
 
 # What each program needs of the record, so that a change re-runs the rules that it concerns.
 _RUN = ("setting", "torch_threads")
@@ -75,9 +77,10 @@ def load(config: dict, source: str = "config") -> dict:
     config_shortcuts.apply(config, source)
     for method in config.get("sweep", {}).get("methods", []):
         known(method, config["methods"], "method (in sweep.methods)")
-        for name, scale in sweep_cells(config["sweep"], method).items():
-            if name != method:
-                config["methods"][name] = {**config["methods"][method], "scale": scale}
+        arm = config["methods"][method]
+        for name, factors in sweep_cells(config["sweep"], method).items():
+            scale = {key: of * arm.get("scale", {}).get(key, 1) for key, of in factors.items()}
+            config["methods"][name] = arm if name == method else {**arm, "scale": scale}
     check_references(config, source)
     return config
 
@@ -129,8 +132,8 @@ def resolve(config: dict, setting: str, method: str, seed: int | None = None) ->
         "objective": objective,
         "parameters": parameters,
         "learning_rate": learning_rate,
-        "truncation": choice.get("truncation", {"strategy": "none"}),
-        "weighting": choice.get("weighting", "uniform"),
+        "truncation": choice.get("truncation", NONE),
+        "weighting": choice.get("weighting", UNIFORM),
         **preference,
         "seed": config["seeds"][0] if seed is None else seed,
         "sft_seed": config["seeds"][0],

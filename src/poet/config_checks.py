@@ -61,19 +61,13 @@ def check_references(config: dict, source: str) -> None:
     methods = {"sft", *config["methods"]}
     for name, listed in config["grid"].items():
         known(name, config["settings"], "setting (in grid)")
-        for method in listed:
-            known(method, methods, f"method (in grid.{name})")
-            objective = config["methods"].get(method, {}).get("objective")
-            if objective and objective not in config["settings"][name]["preference"]:
-                raise UserError(
-                    f"{source}: grid.{name} has method {method}, but "
-                    f"settings.{name}.preference has no section `{objective}`"
-                )
+        _check_methods(config, listed, name, f"grid.{name}", source)
     for table, listed in config["tables"].items():
         for method in listed:
             known(method, methods, f"method (in tables.{table})")
     for name in config.get("sweep", {}).get("settings", []):
         known(name, config["grid"], "setting (in sweep.settings; it needs a grid)")
+        _check_methods(config, config["sweep"]["methods"], name, "sweep.methods", source)
         if config["settings"][name]["data"]["kind"] != "world":
             raise UserError(
                 f"{source}: sweep.settings has {name}, but the sweep chooses by true rewards, "
@@ -82,6 +76,17 @@ def check_references(config: dict, source: str) -> None:
     for method, baseline in config["gains"].items():
         known(method, methods, "method (in gains)")
         known(baseline, methods, f"method (in gains.{method})")
+
+
+def _check_methods(config: dict, listed: list[str], setting: str, where: str, source: str) -> None:
+    for method in listed:
+        known(method, {"sft", *config["methods"]}, f"method (in {where})")
+        objective = config["methods"].get(method, {}).get("objective")
+        if objective and objective not in config["settings"][setting]["preference"]:
+            raise UserError(
+                f"{source}: {where} has method {method}, but "
+                f"settings.{setting}.preference has no section `{objective}`"
+            )
 
 
 def _check_scratch(setting: dict, where: str) -> None:

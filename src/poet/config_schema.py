@@ -38,29 +38,26 @@ def schema() -> dict:
     method["weighting"]["else"] = {"enum": [name for name in WEIGHTINGS if name not in numbers]}
     method["truncation"]["properties"] = {"strategy": {"enum": [*TRUNCATIONS]}}
     method["truncation"]["allOf"] = [
-        {
-            "if": {"properties": {"strategy": {"const": name}}, "required": ["strategy"]},
-            "then": _closed({"strategy": True, **truncation.parameters}),
-        }
+        _where("strategy", name, _closed({"strategy": True, **truncation.parameters}))
         for name, truncation in TRUNCATIONS.items()
     ]
     sections = {name: benchmark.section() for name, benchmark in BENCHMARKS.items()}
     definitions["setting"]["properties"] |= sections
     definitions["annotator"] |= {
         "properties": {"kind": {"enum": [*KINDS]}},
-        "allOf": [
-            {
-                "if": {"properties": {"kind": {"const": name}}, "required": ["kind"]},
-                "then": kind.section(),
-            }
-            for name, kind in KINDS.items()
-        ],
+        "allOf": [_where("kind", name, kind.section()) for name, kind in KINDS.items()],
     }
     return found
 
 
 def _closed(properties: dict) -> dict:
     return {"type": "object", "additionalProperties": False, "properties": properties}
+
+
+def _where(key: str, value: str, then: dict) -> dict:
+    """What an object is where its key has a value; what is no object is told elsewhere, once."""
+    of = {"type": "object", "properties": {key: {"const": value}}, "required": [key]}
+    return {"if": of, "then": then}
 
 
 @cache
@@ -79,7 +76,10 @@ def _validator():
             validator, properties, instance, schema
         )
 
-    return validators.extend(Draft202012Validator, {"properties": fill_defaults})(schema())
+    # JSON schema takes 1.0 for an integer; as a seed it would have another name in paths.
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, of: type(of) is int)
+    filling = {"properties": fill_defaults}
+    return validators.extend(Draft202012Validator, filling, type_checker=types)(schema())
 
 
 def _expand_home(path):
@@ -97,15 +97,12 @@ def validate(config: dict, source: str) -> None:
     """
     errors = sorted(_validator().iter_errors(config), key=lambda error: list(map(str, error.path)))
     if errors:
-        lines = [f"  {_place(error)}: {_message(error)}" for error in errors[:8]]
+        places = [".".join(map(str, error.absolute_path)) or "top level" for error in errors[:8]]
+        lines = [f"  {at}: {_message(e)}" for at, e in zip(places, errors, strict=False)]
         more = [f"  ... and {len(errors) - 8} more"] if len(errors) > 8 else []
         raise UserError(
             "\n".join([f"{source} is not valid:", *lines, *more, "See config/config.schema.yaml."])
         )
-
-
-def _place(error) -> str:
-    return ".".join(map(str, error.absolute_path)) or "top level"
 
 
 def _message(error) -> str:

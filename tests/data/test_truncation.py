@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from poet.data.truncation import main, truncate_file, truncate_table
 from poet.files import UserError
-from poet.methods.truncation import truncate_pair
+from poet.methods.truncation import TRUNCATIONS, Truncation, name_of, truncate_pair
 
 tokens = st.lists(st.integers(0, 1000), min_size=1, max_size=40)
 shares = st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.75, 1.0])
@@ -89,6 +89,28 @@ def test_file_keeps_rows_and_schema(tmp_path):
 def test_a_share_out_of_range_is_said_before_anything_is_read(flag):
     with pytest.raises(UserError, match="--strategy poet: keep is .*, expected a share in"):
         main(["--tokens", "absent.parquet", "--output", "out.parquet", *flag])
+
+
+def test_a_parameter_is_read_as_its_strategys_own(tmp_path, monkeypatch):
+    """Another strategy has one of the same name, which is a number of tokens; a third, words."""
+    for name, fragment in (
+        ("first", {"type": "integer", "default": 1}),
+        ("end", {"enum": ["a"], "default": "a"}),
+    ):
+        other = Truncation(lambda c, r, keep: (keep, keep), {"keep": fragment}, None)
+        monkeypatch.setitem(TRUNCATIONS, name, other)
+    pq.write_table(pa.table({"chosen_ids": [[1] * 8], "rejected_ids": [[2] * 9]}), tmp_path / "x")
+    files = ["--tokens", f"{tmp_path}/x", "--output", f"{tmp_path}/out"]
+    for strategy, keep, n in (("poet", "0.5", 4), ("first", "3", 3)):
+        main([*files, "--strategy", strategy, "--keep", keep])
+        assert len(pq.read_table(tmp_path / "out")["chosen_ids"][0]) == n
+    assert name_of({"strategy": "end", "keep": "a"}) == "end-a"
+    for strategy, keep, said in (
+        ("first", "0.5", "invalid literal"),
+        ("none", "1", "no parameter"),
+    ):
+        with pytest.raises(UserError, match=f"--strategy {strategy}: .*{said}"):
+            main([*files, "--strategy", strategy, "--keep", keep])
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,8 @@ def paper():
 
 
 def test_who_takes_part(world, paper):
-    assert members.worlds(world) == members.tuned(world) == members.analysed(world) == ["world"]
+    assert members.worlds(world) == ["world"]
+    assert members.asking(world, "sft") == members.asking(world, "analysis") == ["world"]
     assert members.benchmarked(world) == members.asking(world, "safety") == []
     assert members.worlds(paper) == [] and members.benchmarked(paper) == list(paper["grid"])
     assert members.trained(world) == ["world"]
@@ -233,6 +234,15 @@ def test_without_an_archive_everything_is_shown(variants):
     assert shown.comparisons == ["results/scores/world/oracle/comparison.json"]
     assert len(shown.answers) == len(shown.downstream) == 8
     assert shown.scores()[0] == "results/annotations/world/oracle/sft/usage.json"
+
+
+def test_no_curve_is_drawn_where_no_method_lies_on_one():
+    drawn = {"objective": "dpo", "truncation": {"strategy": "random"}}
+    methods = {**DEFAULT["methods"], "drawn": drawn}
+    for beside, figures in (([], set()), (["dpo"], {"ablation-curves"})):
+        shown = Shown(changed(methods=methods, grid={"world": ["sft", "drawn", *beside]}))
+        assert "ablation" in shown.tables()
+        assert set(shown.figures()) & {"ablation-curves"} == figures
 
 
 def test_an_archive_of_annotations_lacks_the_rest(world):

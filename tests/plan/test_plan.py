@@ -12,13 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from poet.config import load as validated
 from poet.config import read
 from poet.data import preferences
 from poet.files import UserError
+from poet.methods.truncation import TRUNCATIONS, Truncation
 from poet.plan import plan
 from poet.plan.architecture import Architecture
-from poet.plan.fits import BYTES
-from poet.plan.workload import MEASURES, SECONDS, Job, Workload, kept
+from poet.plan.fits import BYTES, Job
+from poet.plan.workload import MEASURES, SECONDS, Workload, kept
 
 ROOT = Path(__file__).parents[2]
 SHAPES = yaml.safe_load((ROOT / "paper" / "models.yaml").read_text())
@@ -51,7 +53,8 @@ def dry_run(tmp_path_factory) -> Path:
 
 
 def train(setting="mistral-7b-base", method="dpo", inputs=()):
-    return Job("train", {"setting": setting, "method": method, "seed": "42"}, list(inputs), ["x"])
+    wildcards = {"setting": setting, "method": method, "seed": "42"}
+    return Job("train", wildcards, inputs=list(inputs), outputs=["x"])
 
 
 def test_jobs_are_snakemakes(dry_run):
@@ -139,6 +142,12 @@ def test_poet_takes_what_it_keeps(load):
     assert kept({"strategy": "random", "seed": 0}, OF["lengths"]) == (each / 2, each / 2)
 
 
+def test_a_parameter_of_any_name_is_its_strategys_own(monkeypatch):
+    first = Truncation(lambda chosen, rejected, keep: (keep, keep), {"keep": {}}, None)
+    monkeypatch.setitem(TRUNCATIONS, "first", first)
+    assert kept({"strategy": "first", "keep": 64}, OF["lengths"]) == (450, 380)
+
+
 def test_token_tables_are_counted(load, tmp_path):
     """Where a table exists nothing is assumed, and rows weigh what they hold."""
     path = tmp_path / "none.parquet"
@@ -166,10 +175,68 @@ def test_calls_and_dollars(config):
     assert found.dollars == pytest.approx(2 * 805 * (1500 * 10 + 1 * 30) / 1e6)
 
 
+def test_a_benchmarks_calls_are_its_own(tmp_path):
+    """Arena asks in both orders and lets its judge write 4096 tokens; safety asks once, for one."""
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(
+        "".join(json.dumps({"q": f"what is {i}?", "n": i}) + "\n" for i in range(7))
+    )
+    rows = {"path": str(questions), "column": "q", "id": "n"}
+    far = {
+        "dataset": "org/arena",
+        "revision": "unpinned",
+        "file": "a.jsonl",
+        "column": "q",
+        "id": "n",
+    }
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    price = {"prompt": 3, "completion": 5}
+    asked = {"kind": "api", "base_url": "http://j", "max_cost": 1, "price": price}
+    config["annotators"]["referee"] = {**asked, "judge": "arena_hard"}
+    config["annotators"]["guard"] = {**asked, "judge": "safety"}
+    world = config["settings"]["world"]
+    world["arena"] = {"annotator": "referee", "prompts": rows, "baseline": rows}
+    world["safety"] = {"annotator": "guard", "prompts": far}
+    load = Workload(validated(config), SHAPES, OF)
+
+    def buy(benchmark, annotator):
+        names = {"setting": "world", "method": "dpo", "benchmark": benchmark}
+        answers = load.work(Job("answer_questions", names))
+        return load.work(Job("buy_verdicts", {**names, "annotator": annotator})), answers
+
+    verdicts, answers = buy("arena", "referee")
+    assert (verdicts.calls, answers.amount) == (3 * 7 * 2, 3 * 7 * 128)
+    assert verdicts.dollars == pytest.approx(3 * 7 * 2 * (1500 * 3 + 4096 * 5) / 1e6)
+    assert not any("questions" in line for line in load.assumed)
+    verdicts, answers = buy("safety", "guard")
+    assert (verdicts.calls, answers.amount) == (3 * OF["questions"], 3 * OF["questions"] * 128)
+    assert verdicts.dollars == pytest.approx(3 * OF["questions"] * (1500 * 3 + 5) / 1e6)
+    assert f"the questions of safety were not read: {OF['questions']} assumed" in load.assumed
+
+
+def test_the_analyses_take_every_model_of_the_main_table():
+    """100 pairs, 40 prompts; 5 methods of 3 seeds answer, 4 of them are trained, and the start."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["methods"]["aside"] = {
+        "objective": "dpo",
+        "truncation": {"strategy": "own", "keep": 0.5},
+    }
+    config["tables"] = {"main": config["grid"]["world"]}
+    config["grid"] = {"world": [*config["grid"]["world"], "aside"]}
+    load = Workload(validated(config), SHAPES, OF)
+    names = {"setting": "world"}
+    found = load.work(Job("measure_prefixes", names))
+    pairs, own = 100 * 2 * (6 * 1 + 4), 5 * 3 * 40 * 5 * 1
+    assert (found.kind, found.amount) == ("generation", (pairs + own) * 128)
+    passes = load.work(Job("measure_reward_gap", names))
+    reference = load.work(Job("reference", names))  # one pass, over 1600 + 200 pairs
+    assert passes.amount == pytest.approx((1 + 4 * 3) * reference.amount * 100 / 1800, rel=1e-3)
+
+
 def test_done_jobs_leave_the_plan_and_give_their_rate(load, tmp_path):
     """Two of three trainings are left; one took 100 s on 4 devices: the rest go at its rate."""
     finished, *left = (train(method=method) for method in ("dpo", "dpo-poet", "simpo"))
-    finished.benchmark, finished.gpus = str(tmp_path / "b.tsv"), 4
+    finished.benchmark, finished.resources = str(tmp_path / "b.tsv"), {"gpu": "4"}
     Path(finished.benchmark).write_text("s\th:m:s\n100.0\t0:01:40\n")
     found = plan.make_plan([finished, *left], left, load)
     row = found["rows"][0]

@@ -7,6 +7,7 @@ from poet.report import headline
 METHODS = {
     "dpo": {"objective": "dpo"},
     "dpo-poet": {"objective": "dpo", "truncation": {"strategy": "poet", "keep": 1.0}},
+    "dpo-poet-25": {"objective": "dpo", "truncation": {"strategy": "poet", "keep": 0.25}},
     "dpo-sampo": {"objective": "dpo", "weighting": "sampo"},
 }
 
@@ -19,12 +20,13 @@ def gain(value, p_holm, method="dpo-poet", **changes) -> dict:
 
 
 def comparison(*gains, setting="world") -> dict:
-    methods = {name: {"n_seeds": 3, "share_as_start": 1.0} for name in ("dpo-poet", "dpo-sampo")}
+    methods = {name: {"n_seeds": 3, "share_as_start": 1.0} for name in METHODS}
     return {"setting": setting, "annotator": "judge", "methods": methods, "gains": list(gains)}
 
 
 def test_one_comparison_names_gain_interval_and_judge():
-    gains = headline.poet_gains([comparison(gain(4.5, 0.01), gain(9, 0.001, "dpo-sampo"))], METHODS)
+    others = [gain(9, 0.001, method) for method in ("dpo-sampo", "dpo-poet-25")]
+    gains = headline.poet_gains([comparison(gain(4.5, 0.01), *others)], METHODS)
     assert headline.sentence(gains) == (
         "POET helps: +4.50 [+2.50, +6.50] points of length-controlled win "
         "rate for dpo-poet over dpo on world, judged by judge (95 % intervals over prompts and "

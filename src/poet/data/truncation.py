@@ -12,6 +12,7 @@ from poet.methods import SIDES
 from poet.methods.truncation import TRUNCATIONS, complete, kept_lengths
 
 RESPONSES = tuple(f"{side}_ids" for side in SIDES)
+TYPES = {"number": float, "integer": int}  # of parameters; any other is text
 ROWS = 4096  # rows of a table worked on at a time
 
 
@@ -120,16 +121,17 @@ def main(argv=None) -> None:
     add_flags(parser)
     parser.add_argument("--tokenizer", help="folder or hub id, for --pairs")
     parser.add_argument("--strategy", choices=TRUNCATIONS, default="poet")
-    parameters: dict[str, dict] = {}
-    for record in TRUNCATIONS.values():
-        parameters |= record.parameters
-    for name, fragment in parameters.items():
-        kind = {"number": float, "integer": int}[fragment["type"]]
-        parser.add_argument(f"--{name}", type=kind, help=fragment["description"])
+    names = sorted({name for record in TRUNCATIONS.values() for name in record.parameters})
+    for name in names:
+        having = [strategy for strategy, of in TRUNCATIONS.items() if name in of.parameters]
+        parser.add_argument(f"--{name}", help=f"parameter of {', '.join(having)}")
     parser.add_argument("--output", required=True)
     args = parser.parse_args(argv)
-    given = {name: of for name in parameters if (of := getattr(args, name)) is not None}
+    given = {name: text for name in names if (text := getattr(args, name)) is not None}
+    fragments = TRUNCATIONS[args.strategy].parameters
     try:
+        for name in given.keys() & fragments:  # as this strategy has it; others may differ
+            given[name] = TYPES.get(fragments[name].get("type"), str)(given[name])
         choice = complete(args.strategy, **given)
         kept_lengths(1, 1, key="", **choice)
     except ValueError as error:

@@ -21,13 +21,13 @@ def section_of(config: dict, annotator: str) -> dict:
 
 def trained_here(section: dict) -> bool:
     """Whether it is the reward model that is trained on the setting's own pairs."""
-    return section.get("kind") == "reward_model" and "name" not in section
+    return KINDS[section["kind"]].loads and "name" not in section
 
 
 def model(config: dict, annotator: str, setting: str) -> list[str]:
     """The folder of an annotator's model: the hub's, the setting's own reward model, or none."""
     section = section_of(config, annotator)
-    if trained_here(section):
+    if section and trained_here(section):
         return [f"results/models/{setting}/reward_model"]
     return hub_folder(config, section.get("name"))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from poet.config import sweep_cells
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.benchmarks import BENCHMARKS
-from poet.methods.truncation import name_of
+from poet.methods.truncation import NONE, name_of
 from poet.report.scores import belongs
 
 
@@ -24,24 +24,16 @@ def worlds(config: dict) -> list[str]:
     return [name for name, of in _sections(config).items() if of["data"]["kind"] == "world"]
 
 
-def tuned(config: dict) -> list[str]:
-    """The settings whose start model is trained here."""
-    return [name for name, of in _sections(config).items() if "sft" in of]
-
-
 def benchmarked(config: dict) -> list[str]:
     """The settings that are evaluated on AlpacaEval's prompts."""
     return [name for name, of in _sections(config).items() if "evaluation" in of["data"]]
 
 
-def analysed(config: dict) -> list[str]:
-    """The settings that ask for prefix quality and, where they train, the reward gap."""
-    return [name for name, of in _sections(config).items() if of.get("analysis")]
-
-
-def asking(config: dict, benchmark: str) -> list[str]:
-    """The settings that ask for a further benchmark."""
-    return [name for name, of in _sections(config).items() if benchmark in of]
+def asking(config: dict, section: str) -> list[str]:
+    """The settings with a section: `sft` (the start model is trained here), `analysis` (prefix
+    quality and, where they train, the reward gap), or that of a further benchmark.
+    """
+    return [name for name, of in _sections(config).items() if section in of]
 
 
 def trained(config: dict) -> list[str]:
@@ -101,19 +93,18 @@ def cells(config: dict, arm: str) -> list[str]:
 
 def truncations(config: dict) -> dict[str, dict]:
     """Name in a path -> choice, of all methods that cut responses."""
-    choices = [of["truncation"] for of in config["methods"].values() if "truncation" in of]
-    return {name_of(choice): choice for choice in choices if choice["strategy"] != "none"}
+    choices = [of.get("truncation", NONE) for of in config["methods"].values()]
+    return {name_of(choice): choice for choice in choices if choice != NONE}
 
 
 def papers_annotators(config: dict, judge: str) -> list[str]:
     """The annotators that are the paper's judge; what is replayed says so by its name."""
-
-    def is_it(name: str, section: dict) -> bool:
-        if section["kind"] == "api":
-            return Path(section["judge"]).stem == judge
-        return section["kind"] == "replay" and name == judge
-
-    return [name for name, section in config["annotators"].items() if is_it(name, section)]
+    said = {
+        name: Path(section["judge"]).stem if section["kind"] == "api" else name
+        for name, section in config["annotators"].items()
+        if section["kind"] in ("api", "replay")
+    }
+    return [name for name, of in said.items() if of == judge]
 
 
 def papers_scorers(config: dict) -> list[str]:
@@ -121,5 +112,5 @@ def papers_scorers(config: dict) -> list[str]:
     return [
         name
         for name, section in config["annotators"].items()
-        if section["kind"] == "reward_model" and "ArmoRM" in section.get("name", "")
+        if KINDS[section["kind"]].scalar and "ArmoRM" in section.get("name", "")
     ]

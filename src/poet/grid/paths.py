@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from poet.config import resolve
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.grid import members
-from poet.methods.truncation import name_of
+from poet.methods.truncation import NONE, name_of
 
 Named = Mapping[str | tuple[str, ...], Sequence[str]]  # name, or names, -> its files
 
@@ -82,8 +82,8 @@ def cell_models(config: dict, setting: str, arm: str) -> list[str]:
 
 def tokens(config: dict, setting: str, method: str) -> str:
     """The token table that a method trains on."""
-    name = name_of(resolve(config, setting, method)["truncation"])
-    return f"results/data/{setting}/{'tokens' if name == 'none' else name}.parquet"
+    choice = resolve(config, setting, method)["truncation"]
+    return f"results/data/{setting}/{'tokens' if choice == NONE else name_of(choice)}.parquet"
 
 
 def tokens_info(setting: str, method: str) -> list[str]:
@@ -142,22 +142,14 @@ def verdicts(config: dict, benchmark: str, setting: str) -> dict[str, list[str]]
     return per_method(config, folder, config["grid"][setting])
 
 
-def method_scores(
-    config: dict, setting: str, annotator: str, methods: Iterable[str]
-) -> dict[str, list[str]]:
-    """Method -> the scores of each of its seeds under an annotator."""
-    return per_method(config, f"results/scores/{setting}/{annotator}", methods)
-
-
 def scores(config: dict, table: str, settings: Iterable[str] | None = None) -> list[str]:
     """alpaca-eval's own scores of every seed of a table's methods, beside the comparison."""
     return [
         path
         for setting in (config["grid"] if settings is None else settings)
         for annotator in config["settings"][setting]["annotators"]
-        for path in files_of(
-            method_scores(config, setting, annotator, members.methods_of(config, table, setting))
-        )
+        for method in members.methods_of(config, table, setting)
+        for path in seeds(config, f"results/scores/{setting}/{annotator}/{method}")
     ]
 
 
@@ -215,7 +207,7 @@ def language(config: dict, setting: str) -> list[str]:
 
 def analysis(config: dict) -> list[str]:
     """What the analysis finds, of every setting that asks for it."""
-    analysed, trained = members.analysed(config), members.trained(config)
+    analysed, trained = members.asking(config, "analysis"), members.trained(config)
     return [
         *(f"results/analysis/{name}/prefix_quality.json" for name in analysed),
         *(f"results/analysis/{name}/reward_gap.json" for name in analysed if name in trained),

@@ -11,10 +11,11 @@ import yaml
 
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.grid import judging, members, paths
+from poet.report.scores import variant
 
 VARIANTS = ("ablation", "baselines")
 # Figure of scores -> the table that has its numbers.
-SCORES = {"win-rates": "main", "lc-length": "main", "ablation-curves": "ablation"}
+TABLE_OF = {"win-rates": "main", "lc-length": "main", "ablation-curves": "ablation"}
 # Figure of an analysis -> the file that has its numbers.
 ANALYSES = {
     "pair-lengths": "diagnosis",
@@ -70,8 +71,8 @@ class Shown:
         found = []
         for setting in self.config["grid"]:
             methods = members.compared(self.config, name, setting)
-            for path in paths.comparisons(self.config, name, [setting] if methods else []):
-                annotator = path.split("/")[-2]
+            for annotator in self.config["settings"][setting]["annotators"] if methods else ():
+                path = f"results/scores/{setting}/{annotator}/{name}.json"
                 made_of = paths.annotations(self.config, setting, annotator, methods)
                 if self.has(path) or all(map(self.has, paths.files_of(made_of))):
                     found.append(path)
@@ -92,14 +93,10 @@ class Shown:
 
     def trainings(self) -> list[str]:
         """What the trainings of start models and policies wrote of themselves."""
-        folders = [
-            folder
-            for setting in self.config["grid"]
-            for folder in (
-                f"results/models/{setting}/sft",
-                *paths.files_of(paths.trained_models(self.config, setting)),
-            )
-        ]
+        folders = []
+        for setting in self.config["grid"]:
+            trained = paths.files_of(paths.trained_models(self.config, setting))
+            folders += [f"results/models/{setting}/sft", *trained]
         return [*filter(self.has, (f"{folder}/train.json" for folder in folders))]
 
     def judges(self) -> list[str]:
@@ -108,7 +105,7 @@ class Shown:
             folder
             for setting in self.config["grid"]
             for annotator in self.config["settings"][setting]["annotators"]
-            if "name" not in self.config["annotators"][annotator]
+            if judging.trained_here(self.config["annotators"][annotator])
             for folder in judging.model(self.config, annotator, setting)
         ]
         return [*filter(self.has, (f"{folder}/train.json" for folder in folders))]
@@ -156,7 +153,7 @@ class Shown:
         if self.downstream:
             results = {("--results", *row): files for row, files in self.downstream.items()}
             found["downstream"] = results | _gains(config)
-        if measured := self.analysis("prefix_quality.json", members.analysed(config)):
+        if measured := self.analysis("prefix_quality.json", members.asking(config, "analysis")):
             scorers = {("--paper-annotators", *members.papers_scorers(config)): []}
             found["prefix"] = {("--measured",): measured, **reported, **scorers}
         if self.language:
@@ -181,15 +178,23 @@ class Shown:
 
     def figures(self) -> dict[str, paths.Named]:
         """Figure -> the words that poet.report.figures is told -> the files that follow them."""
-        config, analysed = self.config, members.analysed(self.config)
+        config, analysed = self.config, members.asking(self.config, "analysis")
         trained = members.trained(config)
         found: dict[str, paths.Named] = {}
-        for figure, table in SCORES.items():
-            if table in ("main", *self.variants):
+        on_curves = any(
+            variant(config["methods"][method])["keep"]
+            for setting in config["grid"]
+            for method in members.compared(config, "ablation", setting)
+        )
+        for figure, table in TABLE_OF.items():
+            if table == "main" or (table in self.variants and on_curves):
                 gains = _gains(config) if figure == "lc-length" else {}
                 found[figure] = {(figure, "--table"): [f"results/tables/{table}.csv"], **gains}
         if self.answers:
-            found["lengths"] = {("lengths",): [], **self._answers_of_one_annotator()}
+            first = {}  # annotator of each setting: all judge the same answers
+            for (setting, _, method), files in self.answers.items():
+                first.setdefault(("--of", setting, method), files)
+            found["lengths"] = {("lengths",): [], **first}
         for setting in trained:
             models = paths.trained_models(config, setting)
             if all(self.has(f"{folder}/train.json") for folder in paths.files_of(models)):
@@ -201,13 +206,6 @@ class Shown:
                 for file in self.analysis(f"{source}.csv", [setting]):
                     found[f"{figure}-{setting}"] = {(figure, "--table"): [file]}
         return found
-
-    def _answers_of_one_annotator(self) -> paths.Named:
-        """Annotations of the first annotator of each setting: all judge the same answers."""
-        first = {}
-        for (setting, _, method), files in self.answers.items():
-            first.setdefault(("--of", setting, method), files)
-        return first
 
 
 def _gains(config: dict) -> paths.Named:

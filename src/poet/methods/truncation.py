@@ -65,11 +65,11 @@ class Truncation(NamedTuple):
 
     kept: Callable[..., Both]  # (n_chosen, n_rejected, **parameters)
     parameters: dict[str, dict]  # what each may be, as JSON schema with a default
-    curve: Curve | None  # where a point at share `keep` lies, 1 without; None: in no curve
+    curve: Curve | None  # on which a point at this share lies; None: on none
     drawn: bool = False  # `kept` also takes `key`, the pair's name
-    # To plan with, before any length is known:
     equal: bool = False  # both keep as much, at most the shorter one's length
-    mean_share: float = 1.0  # of that length, or of their own, where there is no `keep`
+    # (**parameters) -> the mean share of that length that is kept; if not equal, of their own
+    share: Callable[..., float] = lambda **parameters: 1.0
 
 
 KEEP = {
@@ -78,12 +78,16 @@ KEEP = {
 }  # fmt: skip
 SEED = {"type": "integer", "minimum": 0, "default": 0, "description": "of the lengths' draw"}
 OWN = Curve("own", "of each response's own length")  # whole responses end it
+POETS = Curve("poet", "of POET's")
 TRUNCATIONS = {
     "none": Truncation(none, {}, OWN),
-    "poet": Truncation(poet, {"keep": KEEP}, Curve("poet", "of POET's"), equal=True),
-    "own": Truncation(own, {"keep": KEEP}, OWN),
-    "random": Truncation(random, {"seed": SEED}, None, drawn=True, equal=True, mean_share=0.5),
+    "poet": Truncation(poet, {"keep": KEEP}, POETS, equal=True, share=lambda keep: keep),
+    "own": Truncation(own, {"keep": KEEP}, OWN, share=lambda keep: keep),
+    "random": Truncation(
+        random, {"seed": SEED}, None, drawn=True, equal=True, share=lambda seed: 0.5
+    ),
 }
+NONE, POET = {"strategy": "none"}, {"strategy": "poet"}  # without a word of it, and the paper's
 
 
 def complete(strategy: str, **parameters) -> dict:
@@ -109,7 +113,7 @@ def name_of(choice: dict) -> str:
     choice = complete(**choice)
     fragments = TRUNCATIONS[choice["strategy"]].parameters
     words = [
-        f"{choice[name]}" if fragment["type"] == "integer" else f"{100 * choice[name]:.10g}"
+        f"{100 * choice[name]:.10g}" if fragment.get("type") == "number" else f"{choice[name]}"
         for name, fragment in fragments.items()
     ]
     return "-".join([choice["strategy"], *words])

@@ -58,8 +58,9 @@ class Weighting(NamedTuple):
     parameter: dict | None = None
 
 
+UNIFORM = "uniform"  # without a word of it
 WEIGHTINGS = {
-    "uniform": Weighting(uniform),
+    UNIFORM: Weighting(uniform),
     "sampo": Weighting(sampo),
     "d2po": Weighting(d2po, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}),
     "ld": Weighting(ld, {"type": "number", "minimum": 0, "maximum": 1}),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -34,12 +34,19 @@ BYTES = {  # rule -> the least per parameter
 
 @dataclass
 class Job:
-    """A job that is about to run: what Snakemake knows of it."""
+    """What Snakemake knows of a job: of one that is about to run, or by its dry run (files)."""
 
     rule: str
-    wildcards: Mapping[str, str]
-    resources: Mapping[str, object]
-    params: Mapping[str, object]
+    wildcards: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
+    inputs: list[str] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    benchmark: str | None = None
+
+    @property
+    def name(self) -> tuple:
+        return self.rule, *sorted(self.wildcards.items())
 
 
 def check(jobs: list[Job], config: dict) -> None:

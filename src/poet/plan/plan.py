@@ -20,13 +20,15 @@ from poet.config import read
 from poet.config_shortcuts import add_flag
 from poet.files import UserError, cli
 from poet.plan.architecture import PAPER, SHAPES
-from poet.plan.workload import Job, Work, Workload
+from poet.plan.fits import Job
+from poet.plan.workload import Work, Workload
 
 COLUMNS = {
     "rule": "rule", "jobs": "jobs", "done": "done", "hours": "device-hours left",
     "disk": "disk left, GB", "download": "download left, GB", "calls": "calls left",
     "dollars": "US dollars left",
 }  # fmt: skip
+_, *NUMBERS = COLUMNS
 
 
 def read_jobs(text: str) -> list[Job]:
@@ -37,17 +39,12 @@ def read_jobs(text: str) -> list[Job]:
             jobs.append(Job(head[1]))
         elif (found := re.fullmatch(r"    (\w+): (.*)", line)) and jobs:
             key, value = found.groups()
-            if key == "input":
-                jobs[-1].inputs = value.split(", ")
-            elif key == "output":
-                jobs[-1].outputs = value.split(", ")
+            if key in ("input", "output"):
+                setattr(jobs[-1], f"{key}s", value.split(", "))
+            elif key in ("wildcards", "resources"):
+                setattr(jobs[-1], key, dict(item.partition("=")[::2] for item in value.split(", ")))
             elif key == "benchmark":
                 jobs[-1].benchmark = value
-            elif key == "wildcards":
-                jobs[-1].wildcards = dict(item.split("=", 1) for item in value.split(", "))
-            elif key == "resources":
-                gpus = re.search(r"\bgpu=(\d+)", value)
-                jobs[-1].gpus = int(gpus[1]) if gpus else 0
     return [job for job in jobs if job.outputs]
 
 
@@ -56,8 +53,7 @@ def seconds_of(job: Job) -> float | None:
     path = Path(job.benchmark or "")
     if not path.is_file():
         return None
-    with path.open() as file:
-        return float(next(csv.DictReader(file, delimiter="\t"))["s"])
+    return float(next(csv.DictReader(path.read_text().splitlines(), delimiter="\t"))["s"])
 
 
 def achieved(done: list[tuple[Job, Work]]) -> dict[str, float]:
@@ -67,7 +63,7 @@ def achieved(done: list[tuple[Job, Work]]) -> dict[str, float]:
         took = seconds_of(job)
         if work.kind and took:
             amounts[job.rule] += work.amount
-            seconds[job.rule] += took * max(job.gpus, 1)
+            seconds[job.rule] += took * max(int(job.resources.get("gpu", 0)), 1)
     return {rule: amounts[rule] / seconds[rule] for rule in amounts}
 
 
@@ -78,7 +74,7 @@ def make_plan(jobs: list[Job], pending: list[Job], load: Workload) -> dict:
     rates = achieved([(job, work) for job, work in worked if job.name not in left])
     rows: dict[str, dict] = {}
     for job, work in worked:
-        row = rows.setdefault(job.rule, {"rule": job.rule, **dict.fromkeys(list(COLUMNS)[1:], 0)})
+        row = rows.setdefault(job.rule, {"rule": job.rule, **dict.fromkeys(NUMBERS, 0)})
         row["jobs"] += 1
         if job.name not in left:
             row["done"] += 1
@@ -90,8 +86,7 @@ def make_plan(jobs: list[Job], pending: list[Job], load: Workload) -> dict:
         row["download"] += work.download / 1e9
         row["calls"] += work.calls
         row["dollars"] += work.dollars
-    numbers = list(COLUMNS)[1:]
-    total = {"rule": "total", **{n: sum(row[n] for row in rows.values()) for n in numbers}}
+    total = {"rule": "total", **{n: sum(row[n] for row in rows.values()) for n in NUMBERS}}
     kinds = {job.rule: work.kind for job, work in worked if work.kind}
     return {
         "rows": [*rows.values(), total],
@@ -110,11 +105,9 @@ def make_plan(jobs: list[Job], pending: list[Job], load: Workload) -> dict:
 def as_text(plan: dict) -> str:
     """The plan as a table that reads well in a terminal, its rates and assumptions below."""
     decimals = {"hours": 1, "disk": 1, "download": 1, "dollars": 2}
-    cells = [list(COLUMNS.values())]
+    cells = [[*COLUMNS.values()]]
     for row in plan["rows"]:
-        cells.append(
-            [row["rule"], *(f"{row[n]:,.{decimals.get(n, 0)}f}" for n in list(COLUMNS)[1:])]
-        )
+        cells.append([row["rule"], *(f"{row[n]:,.{decimals.get(n, 0)}f}" for n in NUMBERS)])
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in cells

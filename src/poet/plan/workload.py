@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from math import ceil
 from pathlib import Path
 from sys import maxsize
 
-from poet.config import resolve, sweep_cells
+from poet.config import resolve
 from poet.data import preferences
 from poet.evaluate.annotators import KINDS
+from poet.evaluate.benchmarks import BENCHMARKS
+from poet.evaluate.benchmarks.record import PROGRAM
+from poet.evaluate.judges import load_judge
+from poet.evaluate.questions import read_texts
 from poet.files import read_json
+from poet.grid import members, paths
 from poet.hub import lock
 from poet.methods.truncation import TRUNCATIONS
 from poet.plan.architecture import Architecture
+from poet.plan.fits import Job
 
 SECONDS = (  # rules that take seconds, or minutes of a CPU
     "simulate", "load", "load_chats", "take_model", "take_gamed", "read_questions",
@@ -29,23 +35,8 @@ SECONDS = (  # rules that take seconds, or minutes of a CPU
     "tabulate", "draw", "collect_cautions", "write_manifest", "write_page",
 )  # fmt: skip
 
+JUDGING = ("annotate", "buy_annotations", "judge_answers", "buy_verdicts")
 LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
-
-
-@dataclass
-class Job:
-    """One job of Snakemake's dry run."""
-
-    rule: str
-    wildcards: dict[str, str] = field(default_factory=dict)
-    inputs: list[str] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    benchmark: str | None = None
-    gpus: int = 0
-
-    @property
-    def name(self) -> tuple:
-        return self.rule, *sorted(self.wildcards.items())
 
 
 @dataclass
@@ -84,13 +75,7 @@ class Workload:
             self._assume(f"{name} is not in the lock: {size / 1e9:.1f} GB by its parameters")
         return Work(disk=size, download=size)
 
-    def sft(self, job: Job) -> Work:
-        return self._on_responses(job, "sft", None)
-
-    def train_reward_model(self, job: Job) -> Work:
-        return self._on_responses(job, "reward_model", 0)
-
-    def _on_responses(self, job: Job, section: str, scored: int | None) -> Work:
+    def on_responses(self, job: Job, section: str, scored: int | None) -> Work:
         """A training on both responses of every pair, each behind its own copy of the prompt."""
         record = self._record(job)
         prompt, chosen, rejected, (pairs, _) = self._lengths(job, record)
@@ -122,36 +107,39 @@ class Workload:
         return passes * epochs * shape.forward(tokens, context, scored)
 
     def generate(self, job: Job) -> Work:
-        tokens = min(self.of["answer_tokens"], self._record(job)["generation"]["max_new_tokens"])
         answers = self._prompts(job) * len(self.config["seeds"])
-        self._assume(f"{tokens} tokens per answer assumed")
-        return Work("generation", answers * tokens)
+        return Work("generation", answers * self._answer(self._record(job)))
 
     def validate(self, job: Job) -> Work:
         """Every cell of a sweep answers the prompt of each held-out pair once."""
-        record, sweep = self._record(job), self.config["sweep"]
-        tokens = min(self.of["answer_tokens"], record["generation"]["max_new_tokens"])
-        cells = len(sweep_cells(sweep, job.wildcards["arm"]))
-        return Work("generation", cells * record["data"]["test_pairs"] * tokens)
+        record, cells = self._record(job), members.cells(self.config, job.wildcards["arm"])
+        answers = len(cells) * record["data"]["test_pairs"]
+        return Work("generation", answers * self._answer(record))
 
     def annotate(self, job: Job) -> Work:
-        annotator = self.config["annotators"].get(job.wildcards["annotator"])
-        if annotator is None:  # a benchmark's own program judges
+        name, benchmark = job.wildcards["annotator"], job.wildcards.get("benchmark")
+        if name == PROGRAM:
             return Work()
-        kind = KINDS[annotator["kind"]]
+        annotator = self.config["annotators"][name]
+        kind, read = KINDS[annotator["kind"]], self.of["judge_tokens"]
         calls = self._prompts(job) * len(self.config["seeds"])
-        tokens = self.of["judge_tokens"]
+        calls *= BENCHMARKS[benchmark].calls if benchmark else 1
         if kind.bought:
-            self._assume(f"{tokens['prompt']} + {tokens['completion']} tokens per verdict assumed")
-            dollars = sum(annotator["price"][side] * tokens[side] for side in tokens) / 1e6
+            judges = load_judge(annotator["judge"]).values()
+            written = max(judge["completions_kwargs"]["max_tokens"] for judge in judges)
+            self._assume(
+                f"{name}: {read} tokens read per verdict assumed, {written} written at most"
+            )
+            price = annotator["price"]
+            dollars = calls * (price["prompt"] * read + price["completion"] * written) / 1e6
             if not dollars:
-                self._assume(f"{job.wildcards['annotator']} costs nothing, by its `price`")
-            return Work(calls=calls, dollars=calls * dollars)
+                self._assume(f"{name} costs nothing, by its `price`")
+            return Work(calls=calls, dollars=dollars)
         if not kind.loads:
             return Work()
-        shape = self.shape(annotator.get("name")) or self._model(self._record(job))
-        read = calls * tokens["prompt"]
-        return Work("inference", shape.forward(read, tokens["prompt"] / 2, 0))
+        named = annotator.get("name")
+        shape = self.shape(named) if named else self._model(self._record(job))
+        return Work("inference", shape.forward(calls * read, read / 2, 0))
 
     def evaluate_downstream(self, job: Job) -> Work:
         record, known = self._record(job), self.of["downstream_tokens"]
@@ -162,33 +150,37 @@ class Workload:
 
     def measure_prefixes(self, job: Job) -> Work:
         record = self._record(job)
-        of, tokens = record["analysis"], self.of["answer_tokens"]
-        tokens = min(tokens, record["generation"]["max_new_tokens"])
-        prefixes = of["pairs"] * 2 * len(of["prefix_lengths"]) * of["completions"]
-        prefixes += of["pairs"] * 2 * of["order_completions"]
-        return Work("generation", prefixes * tokens)
+        of, n = record["analysis"], record["analysis"]["completions"]
+        per_response = len(of["prefix_lengths"]) * n + of["order_completions"]
+        models = len(paths.files_of(paths.analysed_answers(self.config, record["setting"])))
+        answers = models * min(of["prompts"], self._prompts(job))
+        completions = 2 * of["pairs"] * per_response + answers * len(of["own_prefix_lengths"]) * n
+        return Work("generation", completions * self._answer(record))
 
     def measure_reward_gap(self, job: Job) -> Work:
         record = self._record(job)
-        prompt, chosen, rejected, (_, pairs) = self._lengths(job, record)
-        scored, models = pairs * (chosen + rejected), len(self.config["grid"][record["setting"]])
-        context = prompt + (chosen + rejected) / 4
-        shape = self._model(record)
-        operations = shape.forward(2 * pairs * prompt + scored, context, scored)
-        return Work("inference", models * operations)
+        prompt, chosen, rejected, (_, held_out) = self._lengths(job, record)
+        pairs = min(held_out, record["analysis"]["pairs"])
+        tokens, scored = pairs * (2 * prompt + chosen + rejected), pairs * (chosen + rejected)
+        operations = self._model(record).forward(tokens, prompt + (chosen + rejected) / 4, scored)
+        trained = paths.files_of(paths.trained_models(self.config, record["setting"], "main"))
+        return Work("inference", (1 + len(trained)) * operations)  # and the start model
+
+    def _answer(self, record: dict) -> int:
+        """Tokens of an answer, or of what completes a prefix."""
+        tokens = min(self.of["answer_tokens"], record["generation"]["max_new_tokens"])
+        self._assume(f"{tokens} tokens per answer assumed")
+        return tokens
 
     def _record(self, job: Job) -> dict:
         return resolve(self.config, job.wildcards["setting"], job.wildcards.get("method", "sft"))
 
     def _model(self, record: dict) -> Architecture:
-        if record["scratch"]:
-            return Architecture.of(record["scratch"])
-        return self.shape(record["model"])
+        scratch = record["scratch"]
+        return Architecture.of(scratch) if scratch else self.shape(record["model"])
 
-    def shape(self, name: str | None) -> Architecture | None:
+    def shape(self, name: str) -> Architecture:
         """The shape of a model: of a local folder, or as paper/models.yaml has it."""
-        if name is None:
-            return None
         path = Path(name) / "config.json"
         if path.is_file():
             with suppress(KeyError):  # other names for its sizes than Llama's, as GPT-2 has
@@ -202,7 +194,14 @@ class Workload:
         path = next((Path(p) for p in job.inputs if p.endswith("prompts.jsonl")), Path())
         if path.is_file():
             return sum(1 for line in path.open() if line.strip())
-        data = self.config["settings"][job.wildcards["setting"]]["data"]
+        setting = self.config["settings"][job.wildcards["setting"]]
+        if benchmark := job.wildcards.get("benchmark"):
+            rows, assumed = setting[benchmark]["prompts"], self.of["questions"]
+            if "path" in rows:
+                return len(read_texts(rows))
+            self._assume(f"the questions of {benchmark} were not read: {assumed} assumed")
+            return assumed
+        data = setting["data"]
         if "evaluation" in data:
             return self.of["prompts"]
         if data["kind"] == "file":
@@ -224,8 +223,7 @@ class Workload:
             pairs = (n - test, test)
         else:
             pairs = self.of["pairs"].get(record["dataset"], self.of["pairs"]["default"])
-        longest = record["max_length"]
-        scale = min(1, longest / (of["prompt"] + of["chosen"]))
+        scale = min(1, record["max_length"] / (of["prompt"] + of["chosen"]))
         chosen, rejected = kept(record["truncation"], of)
         self._assume(
             f"the tokens of {record['dataset']} were not seen: {pairs[0]} + {pairs[1]} pairs of "
@@ -242,17 +240,13 @@ class Workload:
 # found would cost nothing.
 MEASURES: dict[str, Callable[[Workload, Job], Work]] = {
     "download": Workload.download,
-    "sft": Workload.sft,
+    "sft": partial(Workload.on_responses, section="sft", scored=None),
     "reference": Workload.reference,
     "train": Workload.train,
-    "train_reward_model": Workload.train_reward_model,
+    "train_reward_model": partial(Workload.on_responses, section="reward_model", scored=0),
     "validate": Workload.validate,
-    "generate": Workload.generate,
-    "answer_questions": Workload.generate,
-    "annotate": Workload.annotate,
-    "buy_annotations": Workload.annotate,
-    "judge_answers": Workload.annotate,
-    "buy_verdicts": Workload.annotate,
+    **dict.fromkeys(("generate", "answer_questions"), Workload.generate),
+    **dict.fromkeys(JUDGING, Workload.annotate),
     "evaluate_downstream": Workload.evaluate_downstream,
     "measure_prefixes": Workload.measure_prefixes,
     "measure_reward_gap": Workload.measure_reward_gap,
@@ -263,10 +257,11 @@ MEASURES: dict[str, Callable[[Workload, Job], Work]] = {
 def kept(truncation: dict, lengths: dict) -> tuple[float, float]:
     """Tokens of chosen and rejected that a truncation leaves of assumed lengths."""
     chosen, rejected = lengths["chosen"], lengths["rejected"]
-    record = TRUNCATIONS[truncation["strategy"]]
+    parameters = dict(truncation)
+    record = TRUNCATIONS[parameters.pop("strategy")]
     if record.equal:
         chosen = rejected = lengths["kept_by_poet"] * (chosen + rejected) / 2
-    share = truncation.get("keep", record.mean_share)
+    share = record.share(**parameters)
     return chosen * share, rejected * share
 
 

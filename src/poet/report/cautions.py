@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 
+from poet.evaluate.annotators import KINDS
 from poet.files import cli, load_record, read_json, write_json
 
 FEW_PROMPTS = 100  # a win rate's 95 % interval is then some 15 points wide or wider
@@ -129,7 +130,7 @@ def _few(comparison: dict) -> Iterator[str]:
 
 def _judge(comparison: dict, annotator: dict, trained: dict) -> Iterator[str]:
     setting, name, model = comparison["setting"], comparison["annotator"], annotator.get("name")
-    if annotator["kind"] not in ("reward_model", "local_judge"):
+    if not KINDS[annotator["kind"]].loads:
         return
     if model is not None:
         yield f"{setting}: judged by {name} ({model}), whose accuracy on such pairs is unknown."

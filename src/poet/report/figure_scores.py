@@ -8,6 +8,7 @@ from __future__ import annotations
 from poet.evaluate.prompts import read_rows
 from poet.methods.truncation import TRUNCATIONS
 from poet.report.formats import LENGTH, fixed
+from poet.report.scores import CURVES
 from poet.report.style import (
     BLUE,
     GREEN,
@@ -26,8 +27,7 @@ WIN_RATES = {
 }
 # (colour, marker) of what POET is compared with, of POET, and of the rest
 ROLES = {"baseline": (BLUE, "o"), "method": (ORANGE, "s"), "other": (GREY, "D")}
-# The ablation's curves with their labels, and how each is drawn, by turns.
-CURVES = {r.curve.name: r.curve.label for r in TRUNCATIONS.values() if r.curve}
+# How the ablation's curves are drawn, by turns.
 CURVE_STYLES = [(BLUE, "o"), (ORANGE, "s"), (GREEN, "^"), (GREY, "D")]
 N = ("n_seeds", "n_prompts")
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

@@ -6,6 +6,8 @@ a gain has neither (``not_measured`` says why), nothing was measured, and the se
 
 from __future__ import annotations
 
+from poet.methods.truncation import NONE, POET, name_of
+
 LEVEL = 0.05
 # Up to so many gains are named in the sentence; of more, the smallest and the largest.
 NAMED = 2
@@ -36,8 +38,8 @@ def poet_gains(comparisons: list[dict], methods: dict[str, dict]) -> list[dict]:
 
 
 def is_poet(method: str, methods: dict[str, dict]) -> bool:
-    """Whether a method truncates to the shorter response's length."""
-    return methods.get(method, {}).get("truncation", {}).get("strategy") == "poet"
+    """Whether a method truncates to the shorter response's length, and not to a share of it."""
+    return name_of(methods.get(method, {}).get("truncation", NONE)) == name_of(POET)
 
 
 def effect(gain: dict) -> str:
@@ -79,14 +81,10 @@ def _measured(gains: list[dict]) -> str:
     else:
         counts = " and ".join(f"{word} in {effects.count(word)}" for word in found)
         answer = f"POET {counts} of {len(gains)} comparisons"
-    named = gains
+    named, lead, joint = gains, ": ", " and "
     if len(gains) > NAMED:
         ordered = sorted(gains, key=lambda gain: gain["gain_lc"])
-        named = [ordered[0], ordered[-1]]
-        answer += ", the gains ranging"
-        joint, lead = " to ", " from "
-    else:
-        joint, lead = " and ", ": "
+        named, lead, joint = [ordered[0], ordered[-1]], ", the gains ranging from ", " to "
     intervals = "; ".join(dict.fromkeys(gain["interval"] for gain in gains))
     return f"{answer}{lead}{joint.join(map(_named, named))} (95 % intervals {intervals})."
 

@@ -6,7 +6,8 @@ own judge gave both.
 
 from __future__ import annotations
 
-from poet.methods.truncation import TRUNCATIONS, name_of
+from poet.methods.truncation import NONE, POET, TRUNCATIONS, complete, name_of
+from poet.methods.weighting import UNIFORM
 from poet.report.formats import LENGTH, PERCENT, SHARE, Layout, fixed, same
 from poet.report.paper import Paper
 
@@ -48,6 +49,8 @@ MARKS = {
     "LC win rate %": ("lc_degenerate_seeds", "degenerate"),
     "gain LC": ("not_measured", "not measured"),
 }
+# The ablation's curves with their labels.
+CURVES = {r.curve.name: r.curve.label for r in TRUNCATIONS.values() if r.curve}
 # The columns before the scores, which are the same in all of these tables.
 FIRST = {
     "main": ("setting", "method"),
@@ -95,15 +98,15 @@ def variant(method: dict) -> dict[str, str]:
 
     ``keep``, in percent, is the share of the length that is kept, "" where nothing says it.
     """
-    truncation = method.get("truncation", {"strategy": "none"})
-    on_curve = TRUNCATIONS[truncation["strategy"]].curve is not None
-    weighting = method.get("weighting", "uniform")
+    parameters = complete(**method.get("truncation", NONE))
+    strategy = parameters.pop("strategy")
+    record, weighting = TRUNCATIONS[strategy], method.get("weighting", UNIFORM)
     if isinstance(weighting, dict):
         weighting = " ".join(f"{name} {value:g}" for name, value in weighting.items())
     return {
         "objective": method["objective"],
-        "truncation": truncation["strategy"],
-        "keep": f"{100 * truncation.get('keep', 1):g}" if on_curve else "",
+        "truncation": strategy,
+        "keep": f"{100 * record.share(**parameters):g}" if record.curve else "",
         "weighting": weighting,
     }
 
@@ -117,18 +120,18 @@ def belongs(table: str, methods: dict[str, dict], names) -> set[str]:
     """
     variants = {name: variant(methods[name]) for name in names if name in methods}
     if table == "ablation":
-        same = {n: v for n, v in variants.items() if v["weighting"] == "uniform"}
+        same = {n: v for n, v in variants.items() if v["weighting"] == UNIFORM}
         asking = [v for n, v in same.items() if not _plain(methods[n])]
     else:
         same = {n: v for n, v in variants.items() if _plain(methods[n])}
-        asking = [v for v in same.values() if v["weighting"] != "uniform"]
+        asking = [v for v in same.values() if v["weighting"] != UNIFORM]
     objectives = {v["objective"] for v in asking}
     return {name for name, v in same.items() if v["objective"] in objectives}
 
 
 def _plain(method: dict) -> bool:
     """Whether a method truncates not at all or as the paper's does."""
-    return name_of(method.get("truncation", {"strategy": "none"})) in ("none", "poet-100")
+    return name_of(method.get("truncation", NONE)) in (name_of(NONE), name_of(POET))
 
 
 def variant_rows(table: str, comparisons: list[dict], paper: Paper, methods: dict) -> list[dict]:
@@ -155,9 +158,10 @@ def variant_rows(table: str, comparisons: list[dict], paper: Paper, methods: dic
 
 
 def _order(row: dict) -> tuple:
-    """Whole responses end the curve of their own shares; POET's follow, then what is on neither."""
-    keep, is_poet = row.get("keep", "100"), row.get("truncation") == "poet"
-    return keep == "", is_poet, float(keep or 0), row.get("weighting", "")
+    """By curve (whole responses end that of their own shares), then what is on none."""
+    curve = TRUNCATIONS[row.get("truncation", NONE["strategy"])].curve
+    place = [*CURVES].index(curve.name) if curve else len(CURVES)
+    return place, float(row.get("keep", "100") or 0), row.get("weighting", "")
 
 
 def notes(rows: list[dict]) -> list[str]:

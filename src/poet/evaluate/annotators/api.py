@@ -30,7 +30,7 @@ SCHEMA = {
         "max_cost": _COST | {"description": "US dollars, for all that its store holds"},
         "concurrency": COUNT | {"default": 8},
         "requests_per_minute": {"type": ["number", "null"], "exclusiveMinimum": 0, "default": None},
-        "timeout": {"$ref": "#/$defs/rate", "default": 120, "description": "seconds"},
+        "timeout": {"$ref": "#/$defs/positive", "default": 120, "description": "seconds"},
         "attempts": COUNT | {"default": 8},
         "backoff": closed(initial=_COST, longest=_COST)
         | {

@@ -25,7 +25,8 @@ class Kind:
         scalar: the judge is a :class:`poet.evaluate.annotators.scalar.Scalar`, which gives every
             answer a reward.
         bought: it is behind a network, and may cost money.
-        loads: it loads a model, which takes memory, threads or a GPU.
+        loads: it loads a model, which takes memory, threads or a GPU: that of the section's
+            ``name`` or, without one, what is trained on the setting's own pairs.
         unfit: (section, setting) -> why it cannot judge the answers of a setting, or None.
         check: (section, the judge's configuration or None, where it stands) -> None; raises a
             UserError for what its files on this machine, or its judge, cannot do.

@@ -109,6 +109,7 @@ BENCHMARK = Benchmark(
     annotators=("api",),
     places=PLACES,
     check_judge=check_judge,
+    calls=2,  # both orders
     baseline=True,
     details=details,
 )

@@ -54,6 +54,7 @@ class Benchmark:
         annotators: kinds of annotators that may judge; none where ``judge`` needs none.
         places: what a judge's prompt template must have a place for.
         check_judge: raises a UserError for a judge's configuration of another use.
+        calls: of a judge, about one question.
         baseline: are the answers compared with a baseline's, which the section names?
         columns: further columns of the questions that the judge reads: instructions to follow,
             all turns, reference answers.
@@ -70,6 +71,7 @@ class Benchmark:
     annotators: tuple[str, ...] = ()
     places: tuple[str, ...] = ()
     check_judge: Callable[[dict], object] | None = None
+    calls: int = 1
     baseline: bool = False
     columns: tuple[str, ...] = ()
     details: Callable[[Verdicts, float], dict] | None = None
