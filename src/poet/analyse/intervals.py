@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import binomtest
 
 from poet.evaluate import statistics
 from poet.evaluate.statistics import Score, known
@@ -85,8 +86,6 @@ def order_kept(before: Sequence[float], after: Sequence[float]) -> dict:
 
     With Wilson's 95 % interval. A tie after truncation is an order that is lost.
     """
-    from scipy.stats import binomtest
-
     products = [float(b * a) for b, a in zip(before, after, strict=True) if b]
     if not products:
         nothing = dict.fromkeys(("value", "ci_low", "ci_high"))

@@ -6,6 +6,7 @@ never ``reproduced``, its sign is what is compared. Surviving orders are in perc
 
 from __future__ import annotations
 
+from poet.evaluate.statistics import same_direction, verdict
 from poet.report.formats import PERCENT, SHARE, Layout, fixed, same
 from poet.report.paper import interval_of
 
@@ -75,8 +76,6 @@ def _cells(found: dict, values: dict, same: bool, digits: int) -> dict:
 
 
 def _verdict(found: dict, paper: float, same: bool) -> str:
-    from poet.evaluate.statistics import same_direction, verdict
-
     interval = interval_of(found, "ci")
     if "k" not in found:  # surviving orders, in percent
         return verdict(interval, paper, same)
