@@ -131,11 +131,15 @@ def read_json(path: str | Path):
         return json.load(file)
 
 
+def write_text(text: str, path: str | Path) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with publish(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(value, path: str | Path) -> None:
     """Write ``value`` atomically, indented, keys in the order given."""
-    with publish(path) as temporary:
-        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8")
+    write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", path)
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
@@ -192,8 +196,16 @@ def csv_text(rows: list[dict]) -> str:
 
 def write_csv(rows: list[dict], path: str | Path) -> None:
     """Write ``rows`` as CSV (see :func:`csv_text`), atomically."""
+    write_text(csv_text(rows), path)
+
+
+def write_parquet(rows: list[dict], path: str | Path) -> None:
+    """Write ``rows`` as parquet, atomically."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
     with publish(path) as temporary:
-        temporary.write_text(csv_text(rows), encoding="utf-8")
+        parquet.write_table(pa.Table.from_pylist(rows), temporary)
 
 
 def sha256(path: str | Path) -> str:

@@ -47,12 +47,12 @@ from poet.evaluate.sampling import load_model
 from poet.files import (
     cli,
     named_files,
-    publish,
     read_json,
     read_jsonl,
     record_parser,
     write_csv,
     write_json,
+    write_parquet,
 )
 from poet.hub.folders import loading
 
@@ -102,8 +102,6 @@ def main(argv=None) -> None:
     files = named_files(args.generations, "--generations")
     generations = {name: [*map(read_json, seeds)] for name, seeds in files.items()}
 
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     import torch
 
     torch.set_num_threads(record["torch_threads"])
@@ -135,8 +133,7 @@ def main(argv=None) -> None:
             [str(prompt["index"]) for prompt in prompts],
         ),
     ]
-    with publish(args.completions) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
+    write_parquet(rows, args.completions)
     write_csv(figure_rows(result), args.figure)
     write_json(result, args.output)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from poet.files import UserError, csv_text, publish
+from poet.files import UserError, csv_text, write_text
 
 # Decimals: win rates in percent, lengths in characters, rewards and shares in their own unit.
 PERCENT, LENGTH, SHARE = 2, 1, 4
@@ -82,8 +82,7 @@ def write(rows: list[dict], layout: Layout, notes: Sequence[str], outputs: list[
                 text = latex(heading, cells, notes)
             case other:
                 raise UserError(f"{output}: suffix {other!r}; expected .csv, .md or .tex")
-        with publish(output) as path:
-            path.write_text(text, encoding="utf-8")
+        write_text(text, output)
 
 
 def markdown(heading: list[str], cells: list[list[str]], notes: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from poet.files import UserError, cli, named_files, publish, read_json
+from poet.files import UserError, cli, named_files, read_json, write_text
 from poet.report import headline, tables, titles
 from poet.report.answers import bundle, packed
 
@@ -34,22 +34,21 @@ def table(path: str | Path) -> dict:
         rows = list(csv.DictReader(file))
     layout = tables.layout(name, [*rows[0]])
     heading = layout.headings(rows)
-    values = {text: [row[layout.shown[text][0]] for row in rows] for text in heading}
     number = re.compile(r"(-?\d+(\.\d+)?)?")
-    numeric = {text: all(map(number.fullmatch, values[text])) for text in heading}
+
+    def value(row: dict, text: str) -> str:
+        return row[layout.shown[text][0]]
+
+    numeric = {text: all(number.fullmatch(value(row, text)) for row in rows) for text in heading}
+
+    def cell(row: dict, text: str) -> dict:
+        order = value(row, text) if numeric[text] else None
+        return {"text": layout.cell(row, text), "order": order}
+
     return {
         **_titled(name),
         "heading": [{"text": text, "numeric": numeric[text]} for text in heading],
-        "rows": [
-            [
-                {
-                    "text": layout.cell(row, text),
-                    "order": values[text][i] if numeric[text] else None,
-                }
-                for text in heading
-            ]
-            for i, row in enumerate(rows)
-        ],
+        "rows": [[cell(row, text) for text in heading] for row in rows],
     }
 
 
@@ -75,11 +74,7 @@ def _titled(name: str) -> dict:
 
     title, text = titles.of(name)
     body = publish_parts(text, writer="html5", settings_overrides={"report_level": 4})["body"]
-    return {
-        "id": name,
-        "title": title,
-        "caption": Markup(body),
-    }
+    return {"id": name, "title": title, "caption": Markup(body)}
 
 
 def library() -> tuple[str, str]:
@@ -150,14 +145,6 @@ def version(row: dict) -> str:
     return commit + changed + (f", code {row['code']}" if row.get("code") else "")
 
 
-def answer_text(answer: str, cautions: list[str], made_of: dict, path: str) -> str:
-    """What the end of a run says: the answer, the cautions, the code, and where the page is."""
-    return "\n".join(
-        [answer, *(f"Caution: {text}" for text in cautions), f"Code: {version(made_of)}.",
-         f"Page: {path}", ""]
-    )  # fmt: skip
-
-
 def render(
     answer: str, gains, cautions, made_of, shown_tables, shown_figures, diagnoses, answers: dict
 ) -> str:
@@ -213,9 +200,7 @@ def main(argv=None) -> None:
     annotations = named_files(args.annotations, "--annotations", names=3)
     gains = headline.poet_gains([*map(read_json, args.comparison)], config["methods"])
     answer = headline.sentence(gains)
-    cautions = [
-        *read_json(args.cautions), *several_versions(made_of), *unnamed_version(made_of)
-    ]  # fmt: skip
+    cautions = read_json(args.cautions) + several_versions(made_of) + unnamed_version(made_of)
     html = render(
         answer,
         gains,
@@ -226,11 +211,9 @@ def main(argv=None) -> None:
         [*map(read_json, args.diagnosis)],
         bundle(annotations, config["gains"], config["methods"], config["seeds"]),
     )
-    for text, path in (
-        (html, args.output), (answer_text(answer, cautions, made_of, args.output), args.answer),
-    ):  # fmt: skip
-        with publish(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(html, args.output)
+    said = [answer, *(f"Caution: {text}" for text in cautions), f"Code: {version(made_of)}."]
+    write_text("\n".join([*said, f"Page: {args.output}", ""]), args.answer)
 
 
 if __name__ == "__main__":
