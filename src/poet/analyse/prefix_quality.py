@@ -68,9 +68,8 @@ def figure_rows(result: dict) -> list[dict]:
             exact = {"value": gap["exact"]["value"], "n": gap["exact"]["n_pairs"]}
             rows.append({"measure": "dq_exact", "k": gap["k"], **exact})
     rows += [{"measure": "own", "n": n_prompts, **row} for row in result["own"]["methods"]]
-    return [
-        {name: {"setting": result["setting"], **row}.get(name) for name in FIGURE} for row in rows
-    ]
+    setting = {"setting": result["setting"]}
+    return [{name: row.get(name) for name in FIGURE} | setting for row in rows]
 
 
 def completion_rows(setting: str, measure: str, by_prefix: dict, prompt_ids: list[str]):

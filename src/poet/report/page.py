@@ -104,38 +104,34 @@ def policy(*scripts: str) -> str:
     )
 
 
-def several_versions(made_of: dict) -> list[str]:
-    """A caution where results come from several versions of the code; of documents none matters.
+def of_versions(made_of: dict) -> list[str]:
+    """Cautions where results come from several versions of the code, or do not say from which.
 
     Args:
-        made_of: the manifest; one of an older release does not say what made the results.
+        made_of: the manifest; where it does not say what made the results, as one of an older
+            release, its own code counts.
     """
-    rows = [row for row in made_of.get("made_by", []) if row["code"] or row["git_commit"]]
-    codes = {row["code"] or row["git_commit"] for row in rows}
-    codes.add(made_of.get("code") or made_of["git_commit"])
-    if len(codes - {None}) < 2:
-        return []
-    found = "; ".join(f"{version(row)}: {len(row['files'])} files" for row in rows)
-    return [
-        f"These results were made by several versions of the code ({found}; this page: "
-        f"{version(made_of)}). To make all with one, run the same command with --forceall (make "
-        "results ARGS=--forceall), or remove results/ before."
-    ]
 
+    def code(row: dict) -> str | None:  # of documents no change matters
+        return row.get("code") or row["git_commit"]
 
-def unnamed_version(made_of: dict) -> list[str]:
-    """A caution where results do not say which version of the code made them, as an archive's may.
-
-    Args:
-        made_of: the manifest; where it does not say what made the results, its own code counts.
-    """
-    rows = made_of.get("made_by", [made_of])
-    unnamed = [row for row in rows if not (row.get("code") or row["git_commit"])]
-    if not unnamed:
-        return []
-    files = sum(len(row.get("files", ())) for row in unnamed)
-    which = f"{files} files of these results do" if files else "These results do"
-    return [f"{which} not say which version of the code made them: it may be another than this."]
+    made_by, cautions = made_of.get("made_by", [made_of]), []
+    named = [row for row in made_by if code(row)]
+    unnamed = [row for row in made_by if not code(row)]
+    if len({*map(code, named), code(made_of)} - {None}) > 1:
+        found = "; ".join(f"{version(row)}: {len(row['files'])} files" for row in named)
+        cautions.append(
+            f"These results were made by several versions of the code ({found}; this page: "
+            f"{version(made_of)}). To make all with one, run the same command with --forceall "
+            "(make results ARGS=--forceall), or remove results/ before."
+        )
+    if unnamed:  # as an archive's may be
+        files = sum(len(row.get("files", ())) for row in unnamed)
+        which = f"{files} files of these results do" if files else "These results do"
+        cautions.append(
+            f"{which} not say which version of the code made them: it may be another than this."
+        )
+    return cautions
 
 
 def version(row: dict) -> str:
@@ -200,7 +196,7 @@ def main(argv=None) -> None:
     annotations = named_files(args.annotations, "--annotations", names=3)
     gains = headline.poet_gains([*map(read_json, args.comparison)], config["methods"])
     answer = headline.sentence(gains)
-    cautions = read_json(args.cautions) + several_versions(made_of) + unnamed_version(made_of)
+    cautions = read_json(args.cautions) + of_versions(made_of)
     html = render(
         answer,
         gains,

@@ -80,9 +80,8 @@ def _padded(model, ids: dict, lengths: dict, batch_size: int, pad) -> Iterator[t
     from poet.train.forward import pad_sequences, padded, response_mask
 
     count = len(ids["prompt"])
-    order = np.argsort(
-        np.concatenate([lengths["prompt"] + lengths[n] for n in SIDES]), kind="stable"
-    )
+    tokens = np.concatenate([lengths["prompt"] + lengths[n] for n in SIDES])
+    order = np.argsort(tokens, kind="stable")
     device = next(model.parameters()).device
     for batch in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
         jobs = [(SIDES[i // count], i % count) for i in batch.tolist()]
