@@ -111,9 +111,8 @@ def main(argv=None) -> None:
     header = response_header(chat)
     completer = Completer(model, chat, sampling, record["sft_seed"], rewards, header)
     pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
-    of_pairs, pair_completions = measure_pairs(
-        pairs, settings, completer, record["data"].get("variant")
-    )
+    variant = record["data"].get("variant")
+    of_pairs, pair_completions = measure_pairs(pairs, settings, completer, variant)
     prompts = read_jsonl(args.prompts)[: settings["prompts"]]
     own, own_completions = measure_own(prompts, generations, args.gain, settings, completer)
     result = {
@@ -123,14 +122,11 @@ def main(argv=None) -> None:
         "pairs": of_pairs,
         "own": own,
     }
+    by_model = {(f"{m}/{seed}", k): value for (m, seed, k), value in own_completions.items()}
+    numbers = [str(prompt["index"]) for prompt in prompts]
     rows = [
         *completion_rows(setting, "pairs", pair_completions, pairs.prompt_id),
-        *completion_rows(
-            setting,
-            "own",
-            {(f"{m}/{seed}", k): value for (m, seed, k), value in own_completions.items()},
-            [str(prompt["index"]) for prompt in prompts],
-        ),
+        *completion_rows(setting, "own", by_model, numbers),
     ]
     write_parquet(rows, args.completions)
     write_csv(figure_rows(result), args.figure)

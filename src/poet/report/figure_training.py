@@ -57,7 +57,7 @@ def draw_training(rows: list[dict]):
         2 * lines, columns, squeeze=False, layout="constrained",
         figsize=(2.9 * columns + 0.3, 3.9 * lines + 0.4), height_ratios=[3, 2] * lines,
     )  # fmt: skip
-    for axis in axes.flat[:]:
+    for axis in axes.flat:
         axis.set_visible(False)
     for i, ((setting, method), panel) in enumerate(panels.items()):
         above, below = (axes[2 * (i // columns) + k, i % columns] for k in (0, 1))

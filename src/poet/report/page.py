@@ -141,18 +141,15 @@ def version(row: dict) -> str:
     return commit + changed + (f", code {row['code']}" if row.get("code") else "")
 
 
-def render(
-    answer: str, gains, cautions, made_of, shown_tables, shown_figures, diagnoses, answers: dict
-) -> str:
+def render(manifest: dict, answers: dict, **shown) -> str:
     """The page as HTML.
 
     Args:
-        answer: of :func:`poet.report.headline.sentence`; gains: what it is made of.
-        cautions: sentences that stand before it.
-        made_of: the manifest.
-        shown_tables: what :func:`table` returns; shown_figures: what :func:`figure` returns.
-        diagnoses: what ``poet.analyse.diagnose`` writes.
         answers: what :func:`poet.report.answers.bundle` returns.
+        shown: by the template's names: ``answer`` of :func:`poet.report.headline.sentence` and the
+            ``gains`` that it is made of; ``cautions``, sentences that stand before it; ``tables``,
+            what :func:`table` returns; ``figures``, what :func:`figure` returns; ``diagnoses``,
+            what ``poet.analyse.diagnose`` writes.
     """
     import yaml
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -168,12 +165,14 @@ def render(
     script += "\n" + (TEMPLATES / "page.js").read_text(encoding="utf-8")
     style += "\n" + (TEMPLATES / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
-        answer=answer, gains=gains, cautions=cautions, tables=shown_tables, figures=shown_figures,
-        diagnoses=diagnoses, manifest=made_of,
-        configuration=yaml.safe_dump(made_of["config"], sort_keys=False),
+        **shown,
+        manifest=manifest,
+        configuration=yaml.safe_dump(manifest["config"], sort_keys=False),
         answers=packed(answers) if answers["pairs"] else None,
-        policy=policy(script), script=Markup(script), style=Markup(style),
-    )  # fmt: skip
+        policy=policy(script),
+        script=Markup(script),
+        style=Markup(style),
+    )
 
 
 def main(argv=None) -> None:
@@ -198,14 +197,14 @@ def main(argv=None) -> None:
     answer = headline.sentence(gains)
     cautions = read_json(args.cautions) + of_versions(made_of)
     html = render(
-        answer,
-        gains,
-        cautions,
         made_of,
-        [*map(table, args.tables)],
-        [*map(figure, args.figures)],
-        [*map(read_json, args.diagnosis)],
         bundle(annotations, config["gains"], config["methods"], config["seeds"]),
+        answer=answer,
+        gains=gains,
+        cautions=cautions,
+        tables=[*map(table, args.tables)],
+        figures=[*map(figure, args.figures)],
+        diagnoses=[*map(read_json, args.diagnosis)],
     )
     write_text(html, args.output)
     said = [answer, *(f"Caution: {text}" for text in cautions), f"Code: {version(made_of)}."]

@@ -48,11 +48,11 @@ def rows_of(measured: list[dict], reported: list[dict], paper_annotators=()) -> 
             if row["table"] in ("prefix_gap", "analysis")
             and row["setting"] in ("", found["setting"])
         }
-        same = found["annotator"] in paper_annotators
+        alike = found["annotator"] in paper_annotators
         who = {"setting": found["setting"], "annotator": found["annotator"]}
-        rows += [who | {"measure": "gap"} | _cells(g, values, same, SHARE) for g in pairs["gaps"]]
+        rows += [who | {"measure": "gap"} | _cells(g, values, alike, SHARE) for g in pairs["gaps"]]
         rows.append(
-            who | {"measure": "order kept (%)"} | _cells(pairs["order"], values, same, PERCENT)
+            who | {"measure": "order kept (%)"} | _cells(pairs["order"], values, alike, PERCENT)
         )
         gains = {(gain["method"], gain["k"]): gain for gain in own["gains"]}
         rows += [
