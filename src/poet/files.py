@@ -252,11 +252,12 @@ def named_files(entries: Iterable[list[str]], flag: str, names: int = 1) -> dict
     """
     named = {}
     for entry in entries:
-        words, files = tuple(entry[:names]), entry[names:]
-        if words in named or not files:
+        words, files = entry[:names], entry[names:]
+        key = tuple(words) if names > 1 else words[0]
+        if key in named or not files:
             raise UserError(f"{flag} {' '.join(words)}: expected each once, with a file per seed")
-        named[words] = files
-    return named if names > 1 else {name: files for (name,), files in named.items()}
+        named[key] = files
+    return named
 
 
 def _open(path: str | Path):

@@ -32,9 +32,8 @@ def training_rows(runs: dict[tuple[str, str], list[str]]) -> list[dict]:
             row |= {"n_seeds": str(len(seeds)), "step": str(step)}
             for name in REWARDS:
                 values = [seed[step][f"rewards/{name}"] for seed in seeds]
-                row[f"{name}_mean"] = fixed(statistics.fmean(values), 6)
-                row[f"{name}_min"] = fixed(min(values), 6)
-                row[f"{name}_max"] = fixed(max(values), 6)
+                for end, of in (("mean", statistics.fmean), ("min", min), ("max", max)):
+                    row[f"{name}_{end}"] = fixed(of(values), 6)
             rows.append(row)
     return rows
 

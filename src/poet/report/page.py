@@ -55,11 +55,10 @@ def table(path: str | Path) -> dict:
 def figure(path: str | Path) -> dict:
     """An SVG figure with the CSV beside it, both as data URIs."""
     path = Path(path)
-    data = path.with_suffix(".csv").read_bytes()
     return {
         **_titled(path.stem),
         "svg": _data_uri("image/svg+xml", path.read_bytes()),
-        "csv": _data_uri("text/csv", data),
+        "csv": _data_uri("text/csv", path.with_suffix(".csv").read_bytes()),
         "file": f"{path.stem}.csv",
     }
 

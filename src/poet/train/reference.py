@@ -164,9 +164,8 @@ def main(argv=None) -> None:
             f"reference {record['setting']}",
             record["token_budget"] if packed else None,
         )
-    out = pa.table({"pair_hash": table["pair_hash"], **columns})
     about = {MODEL_KEY: model_digest(args.model), PRODUCTS_KEY: json.dumps(chosen)}
-    out = out.replace_schema_metadata(about)
+    out = pa.table({"pair_hash": table["pair_hash"], **columns}, metadata=about)
     with publish(args.output) as temporary:
         pq.write_table(out, temporary)
 

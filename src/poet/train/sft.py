@@ -196,8 +196,7 @@ def main(argv=None) -> None:
         trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
         run(trainer, f"sft {record['setting']}", checkpoints, args)
     counts = {"examples": len(corpus), "dropped": dropped, "examples_used": len(dataset)}
-    base = model.name_or_path
-    publish_model(args.output, trainer, base, "start model", record, counts, counts)
+    publish_model(args.output, trainer, model.name_or_path, "start model", record, counts, counts)
     checkpoints.remove()
 
 
