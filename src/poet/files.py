@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from poet.progress import calm_libraries
+
 UMASK = os.umask(0o077)
 os.umask(UMASK)
 
@@ -38,8 +40,6 @@ def cli(main: Callable[[], None]) -> None:
     So does a full disk: what was written before stays, and the next run goes on from there. Ctrl-C
     ends it with a message and exit code 130.
     """
-    from poet.progress import calm_libraries
-
     calm_libraries()
     # The libraries' imports make a million objects, which stay. Python's default threshold of 700
     # has the garbage collector walk through them over and over, and its end once more: two of the

@@ -13,7 +13,13 @@ import base64
 import csv
 import hashlib
 import re
+from importlib import resources
 from pathlib import Path
+
+import yaml
+from docutils.core import publish_parts
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from poet.files import UserError, cli, named_files, read_json, write_text
 from poet.report import headline, tables, titles
@@ -68,9 +74,6 @@ def _data_uri(kind: str, content: bytes) -> str:
 
 
 def _titled(name: str) -> dict:
-    from docutils.core import publish_parts
-    from markupsafe import Markup
-
     title, text = titles.of(name)
     body = publish_parts(text, writer="html5", settings_overrides={"report_level": 4})["body"]
     return {"id": name, "title": title, "caption": Markup(body)}
@@ -82,9 +85,7 @@ def library() -> tuple[str, str]:
     Raises:
         UserError: the script no longer exports jQuery; see the pin of itables.
     """
-    from importlib.resources import files
-
-    folder = files("itables") / "html"
+    folder = resources.files("itables") / "html"
     script = (folder / "dt_bundle.js").read_text(encoding="utf-8")
     export = re.search(r"export\s*\{[^}]*?([\w$]+) as jQuery\b[^}]*\};?", script)
     if export is None:
@@ -150,10 +151,6 @@ def render(manifest: dict, answers: dict, **shown) -> str:
             what :func:`table` returns; ``figures``, what :func:`figure` returns; ``diagnoses``,
             what ``poet.analyse.diagnose`` writes.
     """
-    import yaml
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,

@@ -70,7 +70,8 @@ def _packed(model, ids: dict, lengths: dict, token_budget: int) -> Iterator[tupl
     for rows in (order[i : i + at_once] for i in range(0, len(order), at_once)):
         pairs = [tuple(ids[n][row].as_py() for n in ("prompt", *SIDES)) for row in rows]
         for row, found in zip(rows, packed_logps(model, pairs, token_budget), strict=True):
-            yield from ((name, row, logps) for name, logps in zip(SIDES, found, strict=True))
+            for name, logps in zip(SIDES, found, strict=True):
+                yield name, row, logps
 
 
 def _padded(model, ids: dict, lengths: dict, batch_size: int, pad) -> Iterator[tuple]:
