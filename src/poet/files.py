@@ -24,6 +24,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from poet.progress import calm_libraries
+
 UMASK = os.umask(0o077)
 os.umask(UMASK)
 
@@ -38,8 +40,6 @@ def cli(main: Callable[[], None]) -> None:
     So does a full disk: what was written before stays, and the next run goes on from there. Ctrl-C
     ends it with a message and exit code 130.
     """
-    from poet.progress import calm_libraries
-
     calm_libraries()
     # The libraries' imports make a million objects, which stay. Python's default threshold of 700
     # has the garbage collector walk through them over and over, and its end once more: two of the
@@ -131,11 +131,15 @@ def read_json(path: str | Path):
         return json.load(file)
 
 
+def write_text(text: str, path: str | Path) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with publish(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 def write_json(value, path: str | Path) -> None:
     """Write ``value`` atomically, indented, keys in the order given."""
-    with publish(path) as temporary:
-        text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
-        temporary.write_text(text, encoding="utf-8")
+    write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", path)
 
 
 def read_jsonl(path: str | Path) -> list[dict]:
@@ -192,8 +196,16 @@ def csv_text(rows: list[dict]) -> str:
 
 def write_csv(rows: list[dict], path: str | Path) -> None:
     """Write ``rows`` as CSV (see :func:`csv_text`), atomically."""
+    write_text(csv_text(rows), path)
+
+
+def write_parquet(rows: list[dict], path: str | Path) -> None:
+    """Write ``rows`` as parquet, atomically."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
     with publish(path) as temporary:
-        temporary.write_text(csv_text(rows), encoding="utf-8")
+        parquet.write_table(pa.Table.from_pylist(rows), temporary)
 
 
 def sha256(path: str | Path) -> str:
@@ -240,11 +252,12 @@ def named_files(entries: Iterable[list[str]], flag: str, names: int = 1) -> dict
     """
     named = {}
     for entry in entries:
-        words, files = tuple(entry[:names]), entry[names:]
-        if words in named or not files:
+        words, files = entry[:names], entry[names:]
+        key = tuple(words) if names > 1 else words[0]
+        if key in named or not files:
             raise UserError(f"{flag} {' '.join(words)}: expected each once, with a file per seed")
-        named[words] = files
-    return named if names > 1 else {name: files for (name,), files in named.items()}
+        named[key] = files
+    return named
 
 
 def _open(path: str | Path):

@@ -40,7 +40,7 @@ def overlap(training: Iterable[str], evaluation: Sequence[str]) -> dict:
         equal |= {words} & whole
         seen |= ngrams(words) & sought
     exact = [i for i, words in enumerate(wanted) if words in equal]
-    others = sorted(set(range(len(wanted))) - set(exact))
+    others = [i for i, words in enumerate(wanted) if words not in equal]
     near = [i for i in others if runs[i] and len(runs[i] & seen) >= NEAR * len(runs[i])]
     return {
         "n_prompts": len(evaluation),

@@ -46,9 +46,8 @@ def as_it_stands(name: str, rewards: Rewards) -> Scorer:
     """A reward model that reads the truncated text itself: a stand-in for its completions."""
 
     def score(prompts, texts, prefixes):
-        cut = [
-            text if prefix is None else prefix for text, prefix in zip(texts, prefixes, strict=True)
-        ]
+        rows = zip(texts, prefixes, strict=True)
+        cut = [text if prefix is None else prefix for text, prefix in rows]
         both = rewards(prompts * 2, texts + cut)
         return both[: len(texts)], both[len(texts) :]
 
@@ -61,17 +60,16 @@ def expected_order(pairs: Sequence[dict], tokens_of: Words | Ids, scorer: Scorer
     for pair in pairs:
         first.setdefault(pair["key"], pair)
     chosen_pairs = list(first.values())[:MAX_PAIRS]
-    texts, prefixes = ({side: [] for side in SIDES} for _ in range(2))
-    for pair, tokens in zip(chosen_pairs, tokens_of(chosen_pairs), strict=True):
-        k, _ = kept_lengths(len(tokens.chosen), len(tokens.rejected))
-        for side, length in zip(SIDES, tokens.unlimited[1:], strict=True):
-            text = text_of(pair, side)
-            texts[side].append(text)
-            cut = tokens_of.prefix(text, getattr(tokens, side), k) if k < length else None
-            prefixes[side].append(cut)
-    joined = [sum((named[side] for side in SIDES), []) for named in (texts, prefixes)]
-    scores = [np.reshape(values, (2, -1)) for values in scorer.score(chosen_pairs * 2, *joined)]
-    whole, kept = (chosen - rejected for chosen, rejected in scores)
+    counted = list(zip(chosen_pairs, tokens_of(chosen_pairs), strict=True))
+    texts, prefixes = [], []  # of all chosen responses, then of all rejected ones
+    for part, side in enumerate(SIDES, start=1):  # the prompt comes before them
+        for pair, tokens in counted:
+            k, _ = kept_lengths(len(tokens.chosen), len(tokens.rejected))
+            text, is_cut = text_of(pair, side), k < tokens.unlimited[part]
+            texts.append(text)
+            prefixes.append(tokens_of.prefix(text, tokens[part], k) if is_cut else None)
+    scores = scorer.score(chosen_pairs * 2, texts, prefixes)
+    whole, kept = (np.subtract(*np.reshape(values, (2, -1))) for values in scores)
     known = ~np.isnan(kept)
     return {
         "scorer": scorer.name,

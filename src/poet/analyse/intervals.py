@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.stats import binomtest
 
 from poet.evaluate import statistics
 from poet.evaluate.statistics import Score, known
@@ -27,11 +28,8 @@ def described(name: str, score: Score, low: float = -np.inf, high: float = np.in
     The bounds are null where nothing varies, see :mod:`poet.evaluate.statistics`.
     """
     bounds = statistics.over_prompts_and_seeds(score)
-    ends = (known(np.clip(bound, low, high)) for bound in bounds)
-    return {
-        name: float(score.value),
-        **dict(zip((f"{name}_ci_low", f"{name}_ci_high"), ends, strict=True)),
-    }
+    ci_low, ci_high = (known(np.clip(bound, low, high)) for bound in bounds)
+    return {name: float(score.value), f"{name}_ci_low": ci_low, f"{name}_ci_high": ci_high}
 
 
 def share(event: np.ndarray) -> dict:
@@ -58,8 +56,8 @@ def curve(name: str, margins: np.ndarray) -> list[dict]:
     score = Score.of_values(np.moveaxis(margins, -1, 0))
     low, high = statistics.over_prompts_and_seeds(score)
     names = (name, f"{name}_ci_low", f"{name}_ci_high")
-    columns = [[*map(known, values)] for values in (score.value, low, high)]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    rows = zip(score.value, low, high, strict=True)
+    return [dict(zip(names, map(known, row), strict=True)) for row in rows]
 
 
 def by_position(values: dict[str, np.ndarray], mask: np.ndarray) -> list[dict]:
@@ -85,8 +83,6 @@ def order_kept(before: Sequence[float], after: Sequence[float]) -> dict:
 
     With Wilson's 95 % interval. A tie after truncation is an order that is lost.
     """
-    from scipy.stats import binomtest
-
     products = [float(b * a) for b, a in zip(before, after, strict=True) if b]
     if not products:
         nothing = dict.fromkeys(("value", "ci_low", "ci_high"))

@@ -47,12 +47,12 @@ from poet.evaluate.sampling import load_model
 from poet.files import (
     cli,
     named_files,
-    publish,
     read_json,
     read_jsonl,
     record_parser,
     write_csv,
     write_json,
+    write_parquet,
 )
 from poet.hub.folders import loading
 
@@ -68,9 +68,8 @@ def figure_rows(result: dict) -> list[dict]:
             exact = {"value": gap["exact"]["value"], "n": gap["exact"]["n_pairs"]}
             rows.append({"measure": "dq_exact", "k": gap["k"], **exact})
     rows += [{"measure": "own", "n": n_prompts, **row} for row in result["own"]["methods"]]
-    return [
-        {name: {"setting": result["setting"], **row}.get(name) for name in FIGURE} for row in rows
-    ]
+    setting = {"setting": result["setting"]}
+    return [{name: row.get(name) for name in FIGURE} | setting for row in rows]
 
 
 def completion_rows(setting: str, measure: str, by_prefix: dict, prompt_ids: list[str]):
@@ -102,8 +101,6 @@ def main(argv=None) -> None:
     files = named_files(args.generations, "--generations")
     generations = {name: [*map(read_json, seeds)] for name, seeds in files.items()}
 
-    import pyarrow as pa
-    import pyarrow.parquet as pq
     import torch
 
     torch.set_num_threads(record["torch_threads"])
@@ -114,9 +111,8 @@ def main(argv=None) -> None:
     header = response_header(chat)
     completer = Completer(model, chat, sampling, record["sft_seed"], rewards, header)
     pairs = read_pairs(args.pairs, args.tokens, settings["pairs"])
-    of_pairs, pair_completions = measure_pairs(
-        pairs, settings, completer, record["data"].get("variant")
-    )
+    variant = record["data"].get("variant")
+    of_pairs, pair_completions = measure_pairs(pairs, settings, completer, variant)
     prompts = read_jsonl(args.prompts)[: settings["prompts"]]
     own, own_completions = measure_own(prompts, generations, args.gain, settings, completer)
     result = {
@@ -126,17 +122,13 @@ def main(argv=None) -> None:
         "pairs": of_pairs,
         "own": own,
     }
+    by_model = {(f"{m}/{seed}", k): value for (m, seed, k), value in own_completions.items()}
+    numbers = [str(prompt["index"]) for prompt in prompts]
     rows = [
         *completion_rows(setting, "pairs", pair_completions, pairs.prompt_id),
-        *completion_rows(
-            setting,
-            "own",
-            {(f"{m}/{seed}", k): value for (m, seed, k), value in own_completions.items()},
-            [str(prompt["index"]) for prompt in prompts],
-        ),
+        *completion_rows(setting, "own", by_model, numbers),
     ]
-    with publish(args.completions) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
+    write_parquet(rows, args.completions)
     write_csv(figure_rows(result), args.figure)
     write_json(result, args.output)
 

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.trainer.utils import add_fused_lm_head
 
+from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
+from poet.progress import track
+from poet.train.forward import pad_sequences
 
 
 def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str, list[np.ndarray]]:
@@ -18,14 +24,6 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
         ``chosen_logps``, ``chosen_entropy``, ``rejected_logps``, ``rejected_entropy``: an array per
         pair, [tokens of the response], in nats.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl.trainer.utils import add_fused_lm_head
-
-    from poet.hub.folders import loading, whole_model
-    from poet.progress import track
-    from poet.train.forward import pad_sequences
-
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = whole_model(AutoModelForCausalLM, folder, dtype=torch.float32, **loading(record))
     model.to(device).eval()

@@ -12,11 +12,11 @@ import argparse
 import os
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 
 from poet.files import UserError, cli, remove, sha256
@@ -41,6 +41,7 @@ def describe(name: str, revision: str | None, patterns: tuple[str, ...]) -> dict
     """
     from huggingface_hub import HfApi
     from huggingface_hub.hf_api import RepoFile
+    from huggingface_hub.utils import filter_repo_objects
 
     kind, repository = _split(name)
     api = HfApi()
@@ -48,12 +49,7 @@ def describe(name: str, revision: str | None, patterns: tuple[str, ...]) -> dict
         commit = api.repo_info(repository, repo_type=kind, revision=revision).sha
         tree = api.list_repo_tree(repository, repo_type=kind, revision=commit, recursive=True)
         found = {item.path: item for item in tree if isinstance(item, RepoFile)}
-    wanted = [
-        path
-        for path in found
-        if any(fnmatch(path, pattern) for pattern in patterns)
-        and not any(fnmatch(path, pattern) for pattern in NOT_NEEDED)
-    ]
+    wanted = [*filter_repo_objects(found, allow_patterns=patterns, ignore_patterns=NOT_NEEDED)]
     lacking = {pattern for pattern in patterns if "*" not in pattern} - set(found)
     if lacking or not any(path.endswith(".safetensors") or kind != "model" for path in wanted):
         raise UserError(
@@ -67,8 +63,6 @@ def describe(name: str, revision: str | None, patterns: tuple[str, ...]) -> dict
 def _described(name: str, commit: str, item) -> dict:
     if item.lfs:
         return {"size": item.lfs.size, "sha256": item.lfs.sha256}
-    import tempfile
-
     with tempfile.NamedTemporaryFile() as file:
         with _explained(name, commit):
             _transfer(name, commit, item.path, item.size, Path(file.name))
@@ -90,15 +84,12 @@ def download(name: str, pinned: dict, folder: Path) -> None:
         raise UserError(f"{name}: the lock lists {wrong[0]}, which lies outside the repository")
     missing = {path: of for path, of in files.items() if not (work / path).exists()}
     _require_space(work, name, sum(of["size"] for of in missing.values()))
+
+    def obtain(path: str) -> None:
+        _obtain(name, pinned["revision"], path, missing[path], work)
+
     with _explained(name, pinned["revision"]), ThreadPoolExecutor(CONNECTIONS) as pool:
-        jobs = [
-            pool.submit(_obtain, name, pinned["revision"], *item, work) for item in missing.items()
-        ]
-        try:
-            for job in jobs:
-                job.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        list(pool.map(obtain, missing))  # one that fails cancels those that have not begun
     if _split(name)[0] == "model":
         check_model(work, name)
     remove(folder)

@@ -30,9 +30,8 @@ def check_chat_template(folder: Path, where: str, who: str) -> None:
     Raises:
         UserError: ``where``, and that there is none.
     """
-    patterns, settings = ("chat_template.*", "additional_chat_templates/*"), {}
-    if (folder / "tokenizer_config.json").is_file():
-        settings = read_json(folder / "tokenizer_config.json")
+    settings = _object(folder / "tokenizer_config.json", where)
+    patterns = ("chat_template.*", "additional_chat_templates/*")
     if not settings.get("chat_template") and not any(any(folder.glob(each)) for each in patterns):
         raise UserError(f"{where}: its tokenizer has no chat template; {who} needs one")
 
@@ -188,7 +187,7 @@ def model_path(folder: str | Path) -> Path:
     return folder
 
 
-def check_model(folder: str | Path, name: str) -> None:
+def check_model(folder: Path, name: str) -> None:
     """Refuse a folder that is no model in transformers' format, or needs code that it lacks.
 
     Code is there only if the configuration allowed it when the lock was made; it is run only if
@@ -197,7 +196,6 @@ def check_model(folder: str | Path, name: str) -> None:
     Raises:
         UserError: saying what is missing, or how code is allowed.
     """
-    folder = Path(folder)
     for pattern in ("config.json", "*.safetensors"):
         if not any(folder.glob(pattern)):
             raise UserError(

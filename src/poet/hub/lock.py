@@ -12,7 +12,7 @@ from pathlib import Path
 
 import yaml
 
-from poet.files import UserError, publish
+from poet.files import UserError, write_text
 
 UNPINNED = "unpinned"
 HEADER = """\
@@ -84,5 +84,4 @@ def _parse(path: Path, changed: int) -> dict:
 
 def write(entries: dict, lock: str | Path) -> None:
     """Write a lock file's entries."""
-    with publish(lock) as temporary:
-        temporary.write_text(HEADER + yaml.safe_dump(entries))
+    write_text(HEADER + yaml.safe_dump(entries), lock)

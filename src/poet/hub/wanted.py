@@ -79,11 +79,6 @@ def check(config: dict, source: str) -> None:
             )
 
 
-def named(asked: dict) -> set[str]:
-    """The files that are asked for by name rather than by a pattern."""
-    return {path for path in asked["files"] if "*" not in path}
-
-
 def renew(config: dict) -> dict:
     """The lock's entries with what the configuration asks for and the lock does not have yet.
 
@@ -93,7 +88,8 @@ def renew(config: dict) -> dict:
     entries = dict(lock.read(config["lock"]))
     for name, asked in repositories(config).items():
         have, revision = entries.get(name), asked["revision"]
-        if have and revision in (UNPINNED, have["revision"]) and named(asked) <= set(have["files"]):
+        by_name = {path for path in asked["files"] if "*" not in path}
+        if have and revision in (UNPINNED, have["revision"]) and by_name <= {*have["files"]}:
             continue
         if revision == UNPINNED:
             revision = have and have["revision"]

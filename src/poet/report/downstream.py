@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 
+from scipy import stats
+
+from poet.evaluate.statistics import holm
 from poet.files import UserError
 from poet.report.formats import SHARE, Layout, fixed
 
@@ -75,10 +78,6 @@ def rows_of(results: dict[tuple[str, str], list[dict]], gains=()) -> list[dict]:
 
 def _gains(averages: dict[str, list[float]], gains) -> dict[str, dict[str, str]]:
     """Method -> its gain over its baseline: Welch's t over seeds, which train independently."""
-    from scipy import stats
-
-    from poet.evaluate.statistics import holm
-
     tests = {}
     for method, baseline in gains:
         both = [averages.get(name, []) for name in (method, baseline)]

@@ -32,9 +32,8 @@ def training_rows(runs: dict[tuple[str, str], list[str]]) -> list[dict]:
             row |= {"n_seeds": str(len(seeds)), "step": str(step)}
             for name in REWARDS:
                 values = [seed[step][f"rewards/{name}"] for seed in seeds]
-                row[f"{name}_mean"] = fixed(statistics.fmean(values), 6)
-                row[f"{name}_min"] = fixed(min(values), 6)
-                row[f"{name}_max"] = fixed(max(values), 6)
+                for end, of in (("mean", statistics.fmean), ("min", min), ("max", max)):
+                    row[f"{name}_{end}"] = fixed(of(values), 6)
             rows.append(row)
     return rows
 
@@ -57,7 +56,7 @@ def draw_training(rows: list[dict]):
         2 * lines, columns, squeeze=False, layout="constrained",
         figsize=(2.9 * columns + 0.3, 3.9 * lines + 0.4), height_ratios=[3, 2] * lines,
     )  # fmt: skip
-    for axis in axes.flat[:]:
+    for axis in axes.flat:
         axis.set_visible(False)
     for i, ((setting, method), panel) in enumerate(panels.items()):
         above, below = (axes[2 * (i // columns) + k, i % columns] for k in (0, 1))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from poet.files import UserError, csv_text, publish
+from poet.files import UserError, csv_text, write_text
 
 # Decimals: win rates in percent, lengths in characters, rewards and shares in their own unit.
 PERCENT, LENGTH, SHARE = 2, 1, 4
@@ -82,27 +82,17 @@ def write(rows: list[dict], layout: Layout, notes: Sequence[str], outputs: list[
                 text = latex(heading, cells, notes)
             case other:
                 raise UserError(f"{output}: suffix {other!r}; expected .csv, .md or .tex")
-        with publish(output) as path:
-            path.write_text(text, encoding="utf-8")
+        write_text(text, output)
 
 
 def markdown(heading: list[str], cells: list[list[str]], notes: Sequence[str]) -> str:
     """A Markdown table padded so that it reads as plain text; numbers are right-aligned."""
-    widths = [max(map(len, column)) for column in zip(heading, *cells, strict=True)]
-    numeric = _numeric(cells)
-
-    def line(texts: list[str]) -> str:
-        padded = (
-            text.rjust(width) if right else text.ljust(width)
-            for text, width, right in zip(texts, widths, numeric, strict=True)
-        )
-        return f"| {' | '.join(padded)} |"
-
-    rule = [
-        "-" * (width - 1) + (":" if right else "-")
-        for width, right in zip(widths, numeric, strict=True)
-    ]
-    table = "\n".join(map(line, [heading, rule, *cells]))
+    columns = []
+    for column, right in zip(zip(heading, *cells, strict=True), _numeric(cells), strict=True):
+        width = max(map(len, column))
+        first, *rest = (text.rjust(width) if right else text.ljust(width) for text in column)
+        columns.append([first, "-" * (width - 1) + (":" if right else "-"), *rest])
+    table = "\n".join(f"| {' | '.join(row)} |" for row in zip(*columns, strict=True))
     return "\n\n".join([table, *notes]) + "\n"
 
 

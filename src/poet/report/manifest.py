@@ -55,38 +55,29 @@ def made_by(files: Sequence[str | Path]) -> list[dict]:
     return [dict(zip(VERSION, of, strict=True)) | {"files": found} for of, found in ordered]
 
 
-def manifest(
-    config: dict, benchmarks: str | Path, files: Sequence[str], made: Sequence[str]
-) -> dict:
-    """Provenance of the run, its ``config``, what each rule cost, and the SHA-256 of ``files``.
-
-    ``made_by`` is of the files ``made``, which the tables are made of; the rest of the provenance
-    is this program's.
-    """
-    import torch  # noqa: F401  provenance names the GPUs only where torch is there to ask
-
-    rules = costs(benchmarks)
-    return {
-        **provenance(),
-        "made_by": made_by(made),
-        "config_digest": value_digest(config),
-        "config": config,
-        "seconds": round(sum(rule["seconds"] for rule in rules.values()), 2),
-        "rules": rules,
-        "sha256": {file: sha256(file) for file in files},
-    }
-
-
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config-json", required=True, help="resolved config: JSON or a file")
+    said = "resolved config: JSON or a file"
+    parser.add_argument("--config-json", type=load_record, required=True, help=said)
     parser.add_argument("--benchmarks", required=True, help="folder of Snakemake's benchmark files")
     parser.add_argument("--inputs", nargs="+", required=True, help="files to take checksums of")
-    parser.add_argument("--made", nargs="*", default=[], help="JSON files that say what made them")
+    parser.add_argument("--made", nargs="*", default=[], help="JSON files that tables are made of")
     parser.add_argument("--output", required=True, help="manifest.json")
     args = parser.parse_args(argv)
-    config = load_record(args.config_json)
-    write_json(manifest(config, args.benchmarks, args.inputs, args.made), args.output)
+
+    import torch  # noqa: F401  provenance names the GPUs only where torch is there to ask
+
+    rules = costs(args.benchmarks)
+    found = {
+        **provenance(),  # this program's
+        "made_by": made_by(args.made),
+        "config_digest": value_digest(args.config_json),
+        "config": args.config_json,
+        "seconds": round(sum(rule["seconds"] for rule in rules.values()), 2),
+        "rules": rules,
+        "sha256": {file: sha256(file) for file in args.inputs},
+    }
+    write_json(found, args.output)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,15 @@ import base64
 import csv
 import hashlib
 import re
+from importlib import resources
 from pathlib import Path
 
-from poet.files import UserError, cli, named_files, publish, read_json
+import yaml
+from docutils.core import publish_parts
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from poet.files import UserError, cli, named_files, read_json, write_text
 from poet.report import headline, tables, titles
 from poet.report.answers import bundle, packed
 
@@ -34,33 +40,31 @@ def table(path: str | Path) -> dict:
         rows = list(csv.DictReader(file))
     layout = tables.layout(name, [*rows[0]])
     heading = layout.headings(rows)
-    values = {text: [row[layout.shown[text][0]] for row in rows] for text in heading}
     number = re.compile(r"(-?\d+(\.\d+)?)?")
-    numeric = {text: all(map(number.fullmatch, values[text])) for text in heading}
+
+    def value(row: dict, text: str) -> str:
+        return row[layout.shown[text][0]]
+
+    numeric = {text: all(number.fullmatch(value(row, text)) for row in rows) for text in heading}
+
+    def cell(row: dict, text: str) -> dict:
+        order = value(row, text) if numeric[text] else None
+        return {"text": layout.cell(row, text), "order": order}
+
     return {
         **_titled(name),
         "heading": [{"text": text, "numeric": numeric[text]} for text in heading],
-        "rows": [
-            [
-                {
-                    "text": layout.cell(row, text),
-                    "order": values[text][i] if numeric[text] else None,
-                }
-                for text in heading
-            ]
-            for i, row in enumerate(rows)
-        ],
+        "rows": [[cell(row, text) for text in heading] for row in rows],
     }
 
 
 def figure(path: str | Path) -> dict:
     """An SVG figure with the CSV beside it, both as data URIs."""
     path = Path(path)
-    data = path.with_suffix(".csv").read_bytes()
     return {
         **_titled(path.stem),
         "svg": _data_uri("image/svg+xml", path.read_bytes()),
-        "csv": _data_uri("text/csv", data),
+        "csv": _data_uri("text/csv", path.with_suffix(".csv").read_bytes()),
         "file": f"{path.stem}.csv",
     }
 
@@ -70,16 +74,9 @@ def _data_uri(kind: str, content: bytes) -> str:
 
 
 def _titled(name: str) -> dict:
-    from docutils.core import publish_parts
-    from markupsafe import Markup
-
     title, text = titles.of(name)
     body = publish_parts(text, writer="html5", settings_overrides={"report_level": 4})["body"]
-    return {
-        "id": name,
-        "title": title,
-        "caption": Markup(body),
-    }
+    return {"id": name, "title": title, "caption": Markup(body)}
 
 
 def library() -> tuple[str, str]:
@@ -88,9 +85,7 @@ def library() -> tuple[str, str]:
     Raises:
         UserError: the script no longer exports jQuery; see the pin of itables.
     """
-    from importlib.resources import files
-
-    folder = files("itables") / "html"
+    folder = resources.files("itables") / "html"
     script = (folder / "dt_bundle.js").read_text(encoding="utf-8")
     export = re.search(r"export\s*\{[^}]*?([\w$]+) as jQuery\b[^}]*\};?", script)
     if export is None:
@@ -109,38 +104,34 @@ def policy(*scripts: str) -> str:
     )
 
 
-def several_versions(made_of: dict) -> list[str]:
-    """A caution where results come from several versions of the code; of documents none matters.
+def of_versions(made_of: dict) -> list[str]:
+    """Cautions where results come from several versions of the code, or do not say from which.
 
     Args:
-        made_of: the manifest; one of an older release does not say what made the results.
+        made_of: the manifest; where it does not say what made the results, as one of an older
+            release, its own code counts.
     """
-    rows = [row for row in made_of.get("made_by", []) if row["code"] or row["git_commit"]]
-    codes = {row["code"] or row["git_commit"] for row in rows}
-    codes.add(made_of.get("code") or made_of["git_commit"])
-    if len(codes - {None}) < 2:
-        return []
-    found = "; ".join(f"{version(row)}: {len(row['files'])} files" for row in rows)
-    return [
-        f"These results were made by several versions of the code ({found}; this page: "
-        f"{version(made_of)}). To make all with one, run the same command with --forceall (make "
-        "results ARGS=--forceall), or remove results/ before."
-    ]
 
+    def code(row: dict) -> str | None:  # of documents no change matters
+        return row.get("code") or row["git_commit"]
 
-def unnamed_version(made_of: dict) -> list[str]:
-    """A caution where results do not say which version of the code made them, as an archive's may.
-
-    Args:
-        made_of: the manifest; where it does not say what made the results, its own code counts.
-    """
-    rows = made_of.get("made_by", [made_of])
-    unnamed = [row for row in rows if not (row.get("code") or row["git_commit"])]
-    if not unnamed:
-        return []
-    files = sum(len(row.get("files", ())) for row in unnamed)
-    which = f"{files} files of these results do" if files else "These results do"
-    return [f"{which} not say which version of the code made them: it may be another than this."]
+    made_by, cautions = made_of.get("made_by", [made_of]), []
+    named = [row for row in made_by if code(row)]
+    unnamed = [row for row in made_by if not code(row)]
+    if len({*map(code, named), code(made_of)} - {None}) > 1:
+        found = "; ".join(f"{version(row)}: {len(row['files'])} files" for row in named)
+        cautions.append(
+            f"These results were made by several versions of the code ({found}; this page: "
+            f"{version(made_of)}). To make all with one, run the same command with --forceall "
+            "(make results ARGS=--forceall), or remove results/ before."
+        )
+    if unnamed:  # as an archive's may be
+        files = sum(len(row.get("files", ())) for row in unnamed)
+        which = f"{files} files of these results do" if files else "These results do"
+        cautions.append(
+            f"{which} not say which version of the code made them: it may be another than this."
+        )
+    return cautions
 
 
 def version(row: dict) -> str:
@@ -150,31 +141,16 @@ def version(row: dict) -> str:
     return commit + changed + (f", code {row['code']}" if row.get("code") else "")
 
 
-def answer_text(answer: str, cautions: list[str], made_of: dict, path: str) -> str:
-    """What the end of a run says: the answer, the cautions, the code, and where the page is."""
-    return "\n".join(
-        [answer, *(f"Caution: {text}" for text in cautions), f"Code: {version(made_of)}.",
-         f"Page: {path}", ""]
-    )  # fmt: skip
-
-
-def render(
-    answer: str, gains, cautions, made_of, shown_tables, shown_figures, diagnoses, answers: dict
-) -> str:
+def render(manifest: dict, answers: dict, **shown) -> str:
     """The page as HTML.
 
     Args:
-        answer: of :func:`poet.report.headline.sentence`; gains: what it is made of.
-        cautions: sentences that stand before it.
-        made_of: the manifest.
-        shown_tables: what :func:`table` returns; shown_figures: what :func:`figure` returns.
-        diagnoses: what ``poet.analyse.diagnose`` writes.
         answers: what :func:`poet.report.answers.bundle` returns.
+        shown: by the template's names: ``answer`` of :func:`poet.report.headline.sentence` and the
+            ``gains`` that it is made of; ``cautions``, sentences that stand before it; ``tables``,
+            what :func:`table` returns; ``figures``, what :func:`figure` returns; ``diagnoses``,
+            what ``poet.analyse.diagnose`` writes.
     """
-    import yaml
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
@@ -185,12 +161,14 @@ def render(
     script += "\n" + (TEMPLATES / "page.js").read_text(encoding="utf-8")
     style += "\n" + (TEMPLATES / "page.css").read_text(encoding="utf-8")
     return environment.get_template("page.html").render(
-        answer=answer, gains=gains, cautions=cautions, tables=shown_tables, figures=shown_figures,
-        diagnoses=diagnoses, manifest=made_of,
-        configuration=yaml.safe_dump(made_of["config"], sort_keys=False),
+        **shown,
+        manifest=manifest,
+        configuration=yaml.safe_dump(manifest["config"], sort_keys=False),
         answers=packed(answers) if answers["pairs"] else None,
-        policy=policy(script), script=Markup(script), style=Markup(style),
-    )  # fmt: skip
+        policy=policy(script),
+        script=Markup(script),
+        style=Markup(style),
+    )
 
 
 def main(argv=None) -> None:
@@ -213,24 +191,20 @@ def main(argv=None) -> None:
     annotations = named_files(args.annotations, "--annotations", names=3)
     gains = headline.poet_gains([*map(read_json, args.comparison)], config["methods"])
     answer = headline.sentence(gains)
-    cautions = [
-        *read_json(args.cautions), *several_versions(made_of), *unnamed_version(made_of)
-    ]  # fmt: skip
+    cautions = read_json(args.cautions) + of_versions(made_of)
     html = render(
-        answer,
-        gains,
-        cautions,
         made_of,
-        [*map(table, args.tables)],
-        [*map(figure, args.figures)],
-        [*map(read_json, args.diagnosis)],
         bundle(annotations, config["gains"], config["methods"], config["seeds"]),
+        answer=answer,
+        gains=gains,
+        cautions=cautions,
+        tables=[*map(table, args.tables)],
+        figures=[*map(figure, args.figures)],
+        diagnoses=[*map(read_json, args.diagnosis)],
     )
-    for text, path in (
-        (html, args.output), (answer_text(answer, cautions, made_of, args.output), args.answer),
-    ):  # fmt: skip
-        with publish(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+    write_text(html, args.output)
+    said = [answer, *(f"Caution: {text}" for text in cautions), f"Code: {version(made_of)}."]
+    write_text("\n".join([*said, f"Page: {args.output}", ""]), args.answer)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from poet.evaluate import statistics
+from poet.evaluate.statistics import Interval
 from poet.files import UserError
 
 COLUMNS = {"table", "setting", "method", "metric", "value"}
@@ -26,13 +28,11 @@ def read_reported(path: str | Path) -> list[dict]:
         return list(reader)
 
 
-def interval_of(found: dict, prefix: str):
-    """The :class:`~poet.evaluate.statistics.Interval` of a row; one that is null excludes nothing.
+def interval_of(found: dict, prefix: str) -> Interval:
+    """The interval of a row; one that is null excludes nothing.
 
     So a number without an interval is inconclusive, and never a verdict.
     """
-    from poet.evaluate.statistics import Interval
-
     low, high = found[f"{prefix}_low"], found[f"{prefix}_high"]
     return Interval(-math.inf, math.inf) if low is None else Interval(low, high)
 
@@ -80,20 +80,18 @@ class Paper:
         return {"paper_gain_lc": f"{value:.1f}", "gain_verdict": verdict}
 
     def _gain_value(self, setting: str, gain: dict | None) -> float | None:
-        sides = (
-            [self.values.get((setting, gain[s])) for s in ("method", "baseline")] if gain else []
-        )
-        if not sides or None in sides:
+        if not gain:
             return None
-        method, baseline = map(float, sides)
-        return round(method - baseline, 1)  # both are printed with one decimal
+        method, baseline = (self.values.get((setting, gain[s])) for s in ("method", "baseline"))
+        if method is None or baseline is None:
+            return None
+        return round(float(method) - float(baseline), 1)  # both are printed with one decimal
 
     def _verdict(self, comparison, found, prefix: str, value: float, gain) -> str:
-        from poet.evaluate.statistics import same_direction, verdict
-
         interval = found and interval_of(found, prefix)
         of_gain = self._gain_value(comparison["setting"], gain)
         direction = None
         if of_gain is not None:
-            direction = same_direction(interval_of(gain, "ci"), of_gain)
-        return verdict(interval, value, comparison["annotator"] in self.annotators, direction)
+            direction = statistics.same_direction(interval_of(gain, "ci"), of_gain)
+        same_annotator = comparison["annotator"] in self.annotators
+        return statistics.verdict(interval, value, same_annotator, direction)

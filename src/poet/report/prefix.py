@@ -6,6 +6,7 @@ never ``reproduced``, its sign is what is compared. Surviving orders are in perc
 
 from __future__ import annotations
 
+from poet.evaluate.statistics import same_direction, verdict
 from poet.report.formats import PERCENT, SHARE, Layout, fixed, same
 from poet.report.paper import interval_of
 
@@ -47,11 +48,11 @@ def rows_of(measured: list[dict], reported: list[dict], paper_annotators=()) -> 
             if row["table"] in ("prefix_gap", "analysis")
             and row["setting"] in ("", found["setting"])
         }
-        same = found["annotator"] in paper_annotators
+        alike = found["annotator"] in paper_annotators
         who = {"setting": found["setting"], "annotator": found["annotator"]}
-        rows += [who | {"measure": "gap"} | _cells(g, values, same, SHARE) for g in pairs["gaps"]]
+        rows += [who | {"measure": "gap"} | _cells(g, values, alike, SHARE) for g in pairs["gaps"]]
         rows.append(
-            who | {"measure": "order kept (%)"} | _cells(pairs["order"], values, same, PERCENT)
+            who | {"measure": "order kept (%)"} | _cells(pairs["order"], values, alike, PERCENT)
         )
         gains = {(gain["method"], gain["k"]): gain for gain in own["gains"]}
         rows += [
@@ -75,8 +76,6 @@ def _cells(found: dict, values: dict, same: bool, digits: int) -> dict:
 
 
 def _verdict(found: dict, paper: float, same: bool) -> str:
-    from poet.evaluate.statistics import same_direction, verdict
-
     interval = interval_of(found, "ci")
     if "k" not in found:  # surviving orders, in percent
         return verdict(interval, paper, same)

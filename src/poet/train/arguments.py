@@ -88,8 +88,8 @@ def check_reporting(names: Iterable[str]) -> None:
 
     for name in names:
         try:
-            (callback,) = get_reporting_integration_callbacks([name])
-            callback()
+            for callback in get_reporting_integration_callbacks([name]):
+                callback()
         except (ImportError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"report_to: {name} cannot be used: {str(error).splitlines()[0]} Name others, or "

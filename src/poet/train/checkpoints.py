@@ -109,10 +109,9 @@ class Saver(TrainerCallback):
         steps = self.save_steps * state.max_steps if self.save_steps < 1 else self.save_steps
         self.every = ceil(steps / args.logging_steps) * int(args.logging_steps)
         self.signalled, self.alone = 0, args.world_size == 1
-        handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        self.previous = {n: old for n, old in handlers.items() if old is not signal.SIG_IGN}
-        for number in self.previous:
-            signal.signal(number, self._on_signal)
+        for number in SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self.previous[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number, frame) -> None:
         # A launcher of several processes passes on the one that they have got already.

@@ -13,6 +13,7 @@ sequences exactly, from p + c + r - 1 tokens in place of 2p + c + r and padding.
 from __future__ import annotations
 
 import types
+from collections import defaultdict
 from itertools import accumulate
 
 import torch
@@ -64,28 +65,27 @@ def make_pack(pairs: list[tuple[list[int], list[int], list[int]]]) -> dict:
     """
     lengths = [(len(prompt), len(chosen), len(rejected)) for prompt, chosen, rejected in pairs]
     width = max(max(c, r) for _, c, r in lengths)
-    ids, positions, head, labels, cells, keys, query_sizes, key_sizes = ([] for _ in range(8))
+    query_sizes = [size for p, c, r in lengths for size in (p + c - 1, r)]
+    key_sizes = [size for p, c, r in lengths for size in (p + c - 1, p - 1 + r)]
+    flat = defaultdict(list)
     for row, ((prompt, chosen, rejected), (p, c, r)) in enumerate(zip(pairs, lengths, strict=True)):
-        start = len(ids)
+        start = len(flat["input_ids"])
         branch = start + p + c - 1
-        ids += [*prompt, *chosen[:-1], prompt[-1], *rejected[:-1]]
-        positions += [*range(p + c - 1), *range(p - 1, p - 1 + r)]
-        head += range(start + p - 1, branch + r)
-        labels += [*chosen, *rejected]
+        flat["input_ids"] += [*prompt, *chosen[:-1], prompt[-1], *rejected[:-1]]
+        flat["position_ids"] += [*range(p + c - 1), *range(p - 1, p - 1 + r)]
+        flat["head_index"] += range(start + p - 1, branch + r)
+        flat["labels"] += [*chosen, *rejected]
         first, second = row * width, (len(pairs) + row) * width
-        cells += [*range(first, first + c), *range(second, second + r)]
-        keys += [*range(start, branch), *range(start, start + p - 1), *range(branch, branch + r)]
-        query_sizes += [p + c - 1, r]
-        key_sizes += [p + c - 1, p - 1 + r]
+        flat["cells"] += [*range(first, first + c), *range(second, second + r)]
+        flat["key_index"] += [*range(start, branch), *range(start, start + p - 1)]
+        flat["key_index"] += range(branch, branch + r)
+    tensors = {name: torch.tensor(values) for name, values in flat.items()}
     return {
-        "input_ids": torch.tensor([ids]),
-        "position_ids": torch.tensor([positions]),
-        "head_index": torch.tensor(head),
-        "labels": torch.tensor(labels),
-        "cells": torch.tensor(cells),
+        **tensors,
+        "input_ids": tensors["input_ids"][None],
+        "position_ids": tensors["position_ids"][None],
         "shape": (2 * len(pairs), width),
         "lengths": lengths,
-        "key_index": torch.tensor(keys),
         "query_ends": torch.tensor([0, *accumulate(query_sizes)], dtype=torch.int32),
         "key_ends": torch.tensor([0, *accumulate(key_sizes)], dtype=torch.int32),
         "longest": (max(query_sizes), max(key_sizes)),
@@ -203,12 +203,10 @@ def _by_segment(query, key, value, lengths, scaling, window, softcap) -> Tensor:
     pairs = zip(lengths, *(x.split(sizes, 2) for x in (query, key, value)), strict=True)
     for (p, c, r), *states in pairs:
         (q1, q2), (k1, k2), (v1, v2) = (x.split([p + c - 1, r], 2) for x in states)
-        k2, v2 = (
-            torch.cat([first[:, :, : p - 1], second], 2) for first, second in ((k1, k2), (v1, v2))
-        )
-        outputs += (
-            _attend(q, k, v, scaling, window, softcap) for q, k, v in ((q1, k1, v1), (q2, k2, v2))
-        )
+        k2 = torch.cat([k1[:, :, : p - 1], k2], 2)
+        v2 = torch.cat([v1[:, :, : p - 1], v2], 2)
+        outputs.append(_attend(q1, k1, v1, scaling, window, softcap))
+        outputs.append(_attend(q2, k2, v2, scaling, window, softcap))
     return torch.cat([out.transpose(1, 2) for out in outputs], 1)
 
 

@@ -70,7 +70,8 @@ def _packed(model, ids: dict, lengths: dict, token_budget: int) -> Iterator[tupl
     for rows in (order[i : i + at_once] for i in range(0, len(order), at_once)):
         pairs = [tuple(ids[n][row].as_py() for n in ("prompt", *SIDES)) for row in rows]
         for row, found in zip(rows, packed_logps(model, pairs, token_budget), strict=True):
-            yield from ((name, row, logps) for name, logps in zip(SIDES, found, strict=True))
+            for name, logps in zip(SIDES, found, strict=True):
+                yield name, row, logps
 
 
 def _padded(model, ids: dict, lengths: dict, batch_size: int, pad) -> Iterator[tuple]:
@@ -80,9 +81,8 @@ def _padded(model, ids: dict, lengths: dict, batch_size: int, pad) -> Iterator[t
     from poet.train.forward import pad_sequences, padded, response_mask
 
     count = len(ids["prompt"])
-    order = np.argsort(
-        np.concatenate([lengths["prompt"] + lengths[n] for n in SIDES]), kind="stable"
-    )
+    tokens = np.concatenate([lengths["prompt"] + lengths[n] for n in SIDES])
+    order = np.argsort(tokens, kind="stable")
     device = next(model.parameters()).device
     for batch in (order[i : i + batch_size] for i in range(0, len(order), batch_size)):
         jobs = [(SIDES[i // count], i % count) for i in batch.tolist()]
@@ -165,9 +165,8 @@ def main(argv=None) -> None:
             f"reference {record['setting']}",
             record["token_budget"] if packed else None,
         )
-    out = pa.table({"pair_hash": table["pair_hash"], **columns})
     about = {MODEL_KEY: model_digest(args.model), PRODUCTS_KEY: json.dumps(chosen)}
-    out = out.replace_schema_metadata(about)
+    out = pa.table({"pair_hash": table["pair_hash"], **columns}, metadata=about)
     with publish(args.output) as temporary:
         pq.write_table(out, temporary)
 

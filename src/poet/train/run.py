@@ -17,6 +17,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from poet.files import UserError, publish, remove, write_json
 from poet.hub.folders import whole_model
+from poet.hub.lock import is_hub_id
 from poet.progress import track
 from poet.provenance import provenance
 from poet.train.arguments import check_reporting
@@ -180,23 +181,14 @@ def write_card(
     Base model and data set stand in the header where they are ids on the hub. It names no licence:
     that follows from theirs.
     """
-    header = ModelCardData(
-        library_name="transformers",
-        tags=["trl", "poet"],
-        base_model=_hub_id(record.get("model")),
-        datasets=_hub_id(record.get("dataset")),
-    )
+    named = {"base_model": record.get("model"), "datasets": record.get("dataset")}
+    on_hub = {key: name for key, name in named.items() if name and is_hub_id(name)}
+    header = ModelCardData(library_name="transformers", tags=["trl", "poet"], **on_hub)
     tables = {"Method": record, "Data": counts, "Numbers": numbers}
     sections = [f"## {heading}\n\n{_table(values)}" for heading, values in tables.items() if values]
     parts = [f"---\n{header.to_yaml()}\n---", f"# {title}", *sections]
     parts.append("Log and versions are in `train.json`.\n")
     (folder / "README.md").write_text("\n\n".join(parts), encoding="utf-8")
-
-
-def _hub_id(name: str | None) -> str | None:
-    if not name or name.count("/") != 1 or name.startswith((".", "/", "~")) or Path(name).exists():
-        return None
-    return name
 
 
 def _table(values: dict) -> str:

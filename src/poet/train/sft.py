@@ -143,8 +143,7 @@ class StartTrainer(SFTTrainer):
     """Batches of like lengths, in an order that a resumed run can go on with."""
 
     def _get_train_sampler(self, train_dataset=None) -> ByLength:
-        data = self.train_dataset if train_dataset is None else train_dataset
-        lengths = [len(ids) for ids in data["input_ids"]]
+        lengths = [len(ids) for ids in self.train_dataset["input_ids"]]
         args = self.args
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         return ByLength(batch_size, lengths, args.seed)
@@ -152,7 +151,6 @@ class StartTrainer(SFTTrainer):
 
 def make_trainer(record: dict, model, tokenizer, dataset, folder):
     """TRL's SFTTrainer for a record on a tokenized corpus; ``folder`` is for checkpoints."""
-
     settings = record["sft"]
     args = SFTConfig(
         output_dir=str(folder),
@@ -168,12 +166,7 @@ def make_trainer(record: dict, model, tokenizer, dataset, folder):
         seed=record["sft_seed"],
         **common_arguments(settings),
     )
-    return StartTrainer(
-        model=model,
-        args=args,
-        train_dataset=dataset,
-        processing_class=tokenizer,
-    )
+    return StartTrainer(model, args, train_dataset=dataset, processing_class=tokenizer)
 
 
 def main(argv=None) -> None:
@@ -203,8 +196,7 @@ def main(argv=None) -> None:
         trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
         run(trainer, f"sft {record['setting']}", checkpoints, args)
     counts = {"examples": len(corpus), "dropped": dropped, "examples_used": len(dataset)}
-    base = model.name_or_path
-    publish_model(args.output, trainer, base, "start model", record, counts, counts)
+    publish_model(args.output, trainer, model.name_or_path, "start model", record, counts, counts)
     checkpoints.remove()
 
 

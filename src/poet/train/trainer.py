@@ -107,8 +107,7 @@ class PreferenceTrainer(DPOTrainer):
         return dataset  # cached upstream, per token
 
     def _get_train_sampler(self, train_dataset=None) -> SortedBatches:
-        data = self.train_dataset if train_dataset is None else train_dataset
-        table = data.with_format("arrow")[:]
+        table = self.train_dataset.with_format("arrow")[:]
         prompt, chosen, rejected = (pc.list_value_length(table[name]) for name in IDS)
         lengths = pc.add(prompt, pc.max_element_wise(chosen, rejected)).to_pylist()
         args = self.args

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from poet.files import UserError, cli, load_record, publish, write_csv, write_jsonl
+from poet.files import UserError, cli, load_record, publish, write_csv, write_jsonl, write_parquet
 from poet.world.language import (
     ATTRIBUTES,
     INSTRUCTIONS,
@@ -61,7 +61,6 @@ VARIANTS = {
 # A writer's competence shifts the log-odds of every mistake.
 WRITERS = {"weak": 1.2, "average": 0.0, "good": -1.2}
 REFERENCE = "world_reference"
-_WRITERS_AND_STYLES = (list(WRITERS), list(STYLES))
 _PANEL = list(product(WRITERS, STYLES))
 
 
@@ -174,7 +173,10 @@ def simulate_pairs(asked_for: Sequence, variant: str, seed: int, split: str) -> 
     rng, rows = np.random.default_rng([seed, 2 if split == "train" else 3]), []
     for town, asked in asked_for:
         instruction = _instruction(rng, town, asked)
-        answers = _unequal_answers(rng, instruction, variant)
+        while True:
+            answers = [_any_answer(rng, instruction, variant) for _ in range(2)]
+            if reward(instruction, answers[0]) != reward(instruction, answers[1]):
+                break
         second_better = rng.random() < oracle_preference(instruction, *answers) - 1.0
         if second_better != (rng.random() < LABEL_NOISE):
             answers.reverse()
@@ -186,14 +188,9 @@ def simulate_pairs(asked_for: Sequence, variant: str, seed: int, split: str) -> 
     return rows
 
 
-def _unequal_answers(rng: np.random.Generator, instruction: str, variant: str) -> list[str]:
-    while True:
-        answers = [
-            write_answer(rng, instruction, variant, *map(str, map(rng.choice, _WRITERS_AND_STYLES)))
-            for _ in range(2)
-        ]
-        if reward(instruction, answers[0]) != reward(instruction, answers[1]):
-            return answers
+def _any_answer(rng: np.random.Generator, instruction: str, variant: str) -> str:
+    writer, style = str(rng.choice(list(WRITERS))), str(rng.choice(list(STYLES)))
+    return write_answer(rng, instruction, variant, writer, style)
 
 
 def simulate_prompts(asked_for: Sequence, variant: str, seed: int) -> tuple[list, list]:
@@ -239,21 +236,14 @@ def babble(rng: np.random.Generator, corpus: Sequence[str], n: int) -> list[str]
     return [" ".join(words[i] for i in rng.integers(len(words), size=each)) for each in lengths]
 
 
-def _write_parquet(rows: list[dict], path: Path) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    with publish(path) as temporary:
-        parquet.write_table(pa.Table.from_pylist(rows), temporary)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--record", required=True, help="resolved record, or its JSON file")
+    said = "resolved record, or its JSON file"
+    parser.add_argument("--record", type=load_record, required=True, help=said)
     for name in ("pairs", "corpus", "prompts", "gamed", "tasks"):
         parser.add_argument(f"--{name}", type=Path, required=True, help=f"{name} to write")
     flags = parser.parse_args(argv)
-    data = load_record(flags.record)["data"]
+    data = flags.record["data"]
     variant, seed = data["variant"], data["seed"]
     if variant not in VARIANTS:
         raise UserError(f"data.variant: found {variant!r}, expected one of {', '.join(VARIANTS)}.")
@@ -263,8 +253,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     sft, train, test = (others[end - n : end] for n, end in zip(sizes, ends, strict=True))
     prompts, gamed = simulate_prompts(evaluation, variant, seed)
     pairs = simulate_pairs(train, variant, seed, "train")
-    _write_parquet(pairs + simulate_pairs(test, variant, seed, "test"), flags.pairs)
-    _write_parquet(simulate_corpus(sft, variant, seed), flags.corpus)
+    write_parquet(pairs + simulate_pairs(test, variant, seed, "test"), flags.pairs)
+    write_parquet(simulate_corpus(sft, variant, seed), flags.corpus)
     write_jsonl(prompts, flags.prompts)
     write_csv(gamed, flags.gamed)
     with publish(flags.tasks) as temporary:

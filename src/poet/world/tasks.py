@@ -1,7 +1,4 @@
-"""The embedded world's downstream tasks, as YAML and data that lm-eval reads.
-
-Every fact of the gazetteer of :mod:`poet.world.language` is asked for once in each.
-"""
+"""The embedded world's downstream tasks, as YAML and data that lm-eval reads."""
 
 from __future__ import annotations
 
