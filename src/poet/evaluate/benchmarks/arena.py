@@ -63,10 +63,10 @@ def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: judges.A
     swapped = [(instruction, model, baseline) for instruction, baseline, model in texts]
     places = ("instruction", *PLACES)
     found = judges.ask_once(configs, ask, texts + swapped, places, read_verdict)
-    return [_judged([found[a], found[b]]) for a, b in zip(texts, swapped, strict=True)]
+    return [*map(_judged, found[: len(rows)], found[len(rows) :])]
 
 
-def _judged(both: list[dict]) -> dict:
+def _judged(*both: dict) -> dict:
     """The columns of a pair; the model's output is second, then first."""
     verdicts = [read_verdict(answer["choice"]) for answer in both]
     (lost, battles_1), (won, battles_2) = (BATTLES[verdict] for verdict in verdicts)
