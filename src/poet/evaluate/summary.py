@@ -72,9 +72,8 @@ def read_methods(files: dict[str, list[str]], benchmark: Benchmark) -> dict[str,
     Raises:
         UserError: a file lacks columns, or is on other prompts than the first.
     """
-    found, asked = {}, {}  # of a file, its prompts
+    found, asked = {name: [] for name in files}, {}  # asked: of a file, its prompts
     for name, seeds in files.items():
-        found[name] = []
         for file in seeds:
             rows = read_prompts(file, ("index", "instruction", *benchmark.verdict))
             found[name].append(sorted(rows, key=lambda row: row["index"]))

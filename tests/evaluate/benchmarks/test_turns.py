@@ -73,6 +73,7 @@ TINY = Benchmark(
     metrics=tuple(Metric(name, graded_mean(of), bounds=BOUNDS) for name, of in METRICS.items()),
     annotators=("api",),
     places=("conversation",),
+    calls=2,
     turns=2,
     columns=("reference",),
     unit="points",

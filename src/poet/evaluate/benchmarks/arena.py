@@ -61,8 +61,7 @@ def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: judges.A
     """
     texts = [(row["instruction"], row["output_1"], row["output_2"]) for row in rows]
     swapped = [(instruction, model, baseline) for instruction, baseline, model in texts]
-    places = ("instruction", *PLACES)
-    found = judges.ask_once(configs, ask, texts + swapped, places, read_verdict)
+    found = judges.ask_once(configs, ask, texts + swapped, ("instruction", *PLACES), read_verdict)
     return [*map(_judged, found[: len(rows)], found[len(rows) :])]
 
 
