@@ -42,6 +42,7 @@ class JudgeServer:
         self.busy = self.most_busy = 0
         self.delay = 0.0
         self.labels = ("m", "M")
+        self.verdicts = ["A>>B", "A>B", "A=B", "B>A", "B>>A"]
         self.released = threading.Event()  # ends the silence
         self._until, self._lock = 0.0, threading.Lock()
         server = self
@@ -128,7 +129,7 @@ class JudgeServer:
             call["function"] = {"name": "make_partial_leaderboard", "arguments": arguments}
             message |= {"content": None, "tool_calls": [call]}
         elif body["max_tokens"] > 100:  # room to write before the verdict
-            level = ["A>>B", "A>B", "A=B", "B>A", "B>>A"][int(5 * p)]
+            level = self.verdicts[int(len(self.verdicts) * p)]
             message["content"] = f"My own answer: ...\nTherefore: [[{level}]]"
         choice = {
             "index": 0,

@@ -269,6 +269,13 @@ def test_with_a_record_the_file_is_the_workflows(tmp_path, early):
         diagnose.read_training(tmp_path / "p.parquet")
 
 
+@pytest.mark.parametrize("flags", [("--format", "orca"), ("--ignored-columns", "notes")])
+def test_with_a_record_no_layout_is_named(early, capsys, flags):
+    with pytest.raises(SystemExit):
+        diagnose.main(["--pairs", str(early.pairs), "--record", "{}", *flags])
+    assert "of a raw file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("chosen", "rejected", "problem"),
     [

@@ -231,6 +231,7 @@ def test_pairs_that_tokenization_left_out_are_no_others(early, tmp_path):
     counts = tokenize_file(*files, early.tokenizer, record)
     assert sum(counts["dropped"].values()) == 2
     found = read_pairs(*files, 10)
+    assert all("tools" not in prompt for prompt in found.prompts)
     kept = [row for i, row in enumerate(held_out) if i not in (0, 3)]
     assert found.prompt_id == [row["prompt_id"] for row in kept]
     assert [prompt["prompt"] for prompt in found.prompts] == [row["prompt"] for row in kept]
@@ -238,3 +239,17 @@ def test_pairs_that_tokenization_left_out_are_no_others(early, tmp_path):
         assert found.texts[side] == [row[side][0]["content"] for row in kept]
         decoded = [early.tokenizer.decode(ids[:-1]) for ids in found.responses[side]]
         assert decoded == found.texts[side]
+
+
+def test_a_rows_own_template_variables_reach_the_scorer(early, tmp_path):
+    from poet.data.templates import row_options
+
+    rows = [r for r in pq.read_table(early.pairs).to_pylist() if r["split"] == "test"][:2]
+    for number, row in enumerate(rows):
+        row["chat_template_kwargs"] = [None, '{"mood": "calm"}'][number]
+    files = tmp_path / "pairs.parquet", tmp_path / "tokens.parquet"
+    training = [{**row, "split": "train", "prompt_id": "t", "key": "t"} for row in rows]
+    pq.write_table(pa.Table.from_pylist(rows + training), files[0])
+    tokenize_file(*files, early.tokenizer, {"setting": "world", **LIMITS})
+    found = read_pairs(*files, 10)
+    assert [*map(row_options, found.prompts)] == [None, {"mood": "calm"}]

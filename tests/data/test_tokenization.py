@@ -6,6 +6,7 @@ What is expected is written out by hand or recomputed here; nothing is taken fro
 import copy
 import json
 import random
+from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pyarrow as pa
@@ -19,6 +20,7 @@ from poet.data.encoding import encode, encode_pairs
 from poet.data.templates import Chat, render_prompts
 from poet.data.tokenization import (
     BATCH,
+    _in_order,
     limit_lengths,
     main,
     pair_hash,
@@ -453,6 +455,27 @@ def test_a_boundary_that_merged_on_one_side_is_shared(tmp_path):
             bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
             assert row["prompt_ids"] + row[name] == [bos, *whole, eos]
         assert row["chosen_ids"][0] != row["rejected_ids"][0]
+
+
+def test_no_more_batches_are_read_than_wait():
+    """Results are taken one by one; a reader far ahead would hold all the pairs in memory."""
+    read, done = [], []
+
+    def batches():
+        for number in range(9):
+            read.append(number)
+            yield number
+
+    class Pool:
+        def submit(self, function, batch, start):
+            future = Future()
+            future.set_result((batch, start))
+            return future
+
+    for found in _in_order(Pool(), batches(), 3):
+        done.append(found)
+        assert len(read) - len(done) <= 2
+    assert done == [(number, number * BATCH) for number in range(9)]
 
 
 def test_program(tmp_path, tokenizers):

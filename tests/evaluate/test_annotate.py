@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from poet.evaluate.annotate import annotate, main, pair_up
-from poet.evaluate.annotators.reward_model import bradley_terry, reward_model
+from poet.evaluate.annotate import annotate, main, open_judge, pair_up
+from poet.evaluate.annotators.reward_model import reward_model
+from poet.evaluate.annotators.scalar import bradley_terry
 from poet.files import UserError, read_json, write_json, write_jsonl
 from poet.provenance import version
 from poet.world import simulate as world
@@ -258,3 +259,41 @@ def test_the_program_with_a_reward_model_scores_all_seeds(tiny_reward_model, tmp
         for row in rows:
             expected = bradley_terry(row["reward_1"], row["reward_2"])
             assert row["preference"] == pytest.approx(expected) and row["reward_cut"] is False
+
+
+def judging(tmp_path, prompts, generations, record="{}", kind="oracle", *flags):
+    write_jsonl(prompts, tmp_path / "prompts.jsonl")
+    write_json(generations, tmp_path / "g.json")
+    main([
+        *flags, "--record", record, "--annotator", "mine", "--settings", json.dumps({"kind": kind}),
+        "--prompts", str(tmp_path / "prompts.jsonl"), "--generations", str(tmp_path / "g.json"),
+        "--output", str(tmp_path / "a.json"), "--usage", str(tmp_path / "usage.json"),
+    ])  # fmt: skip
+    return read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "message"),
+    [
+        (lambda rows: [], {}, "prompts.jsonl holds no prompts"),
+        (lambda rows: [], {"flags": ("--benchmark", "arena")}, "prompts.jsonl holds no prompts"),
+        (lambda rows: [{"index": 0}], {}, "row 0: no instruction, prompt, dataset, reference"),
+        (lambda rows: rows, {"record": "{}"}, "nor the record has a reference_name"),
+        (lambda rows: rows, {"flags": ("--benchmark", "safety")},
+         "mine is of kind oracle; expected api or local_judge"),
+        (lambda rows: rows, {"flags": ("--benchmark", "arena")}, "of kind oracle; expected api"),
+        (lambda rows: rows, {"kind": "program"}, "mine is of kind program; expected api or"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_judged_is_named(tmp_path, change, given, message):
+    prompts = make_prompts(2)
+    record = given.get("record", '{"reference_name": "r"}')
+    with pytest.raises(UserError, match=message):
+        judging(tmp_path, change(prompts), make_generations(prompts), record,
+                given.get("kind", "oracle"), *given.get("flags", ()))  # fmt: skip
+
+
+def test_a_judge_of_single_answers_is_asked_about_no_pairs(tmp_path):
+    with pytest.raises(UserError, match="safety's prompt template has no place {output_1}"):
+        with open_judge("mine", {"kind": "api", "judge": "safety"}, None):
+            pass

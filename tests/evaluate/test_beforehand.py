@@ -78,6 +78,10 @@ def test_tasks_that_cannot_be_built(tasks, names, datasets, message):
         (None, "has no chat template"),
         ("{{ messages[0].role == 'system' and raise_exception('No system!') }}", "No system!"),
         ("{% for m in messages %}{{ m.role }}: {{ m.content }}{% endfor %}", None),
+        (
+            "{% for m in messages if m.role in ('user', 'assistant') %}{{ m.content }}{% endfor %}",
+            "leaves out what a message says: content of the role system, 'Be brief.'",
+        ),
     ],
 )
 def test_tasks_that_cannot_be_asked_in_the_models_template(
@@ -123,6 +127,42 @@ def test_questions_are_held_against_the_start_model(folder, start, tmp_path, wor
         with pytest.raises(UserError, match=rf"128 positions.*\n.*{longest} \+ {new} tokens"):
             beforehand.main([*given, *flags, "--output", str(output)])
         assert not output.exists()
+
+
+def test_of_several_turns_the_last_must_have_room_after_the_longest_answers(
+    folder, start, tmp_path
+):
+    said = ["the river " * 2, "of Arlen", "is"]
+    first = [{"role": "user", "content": said[0]}]
+    write_jsonl([{"prompt": first, "turns": said}], tmp_path / "prompts.jsonl")
+    talk = [*first]
+    for turn in said[1:]:
+        talk += [{"role": "assistant", "content": "Yes."}, {"role": "user", "content": turn}]
+    text = start[1].apply_chat_template(talk, tokenize=False, add_generation_prompt=True)
+    longest = len(start[1](text, add_special_tokens=False).input_ids)
+    room = (128 - longest) // 3
+    flags = ["--record", '{"length_policy": "keep_start"}', "--model", str(folder)]
+    given = ["questions", "--prompts", str(tmp_path / "prompts.jsonl"), *flags]
+    for new in (room, room + 1):
+        needs = json.dumps([["settings.own.generation.max_new_tokens", new, True]])
+        run = [*given, "--needs", needs, "--output", str(tmp_path / "checked.json")]
+        if new == room:
+            beforehand.main(run)
+            assert read_json(tmp_path / "checked.json") == {"prompts": 1, "longest": longest}
+        else:
+            with pytest.raises(UserError, match=rf"3 turns of .*{longest} \+ {3 * new} tokens"):
+                beforehand.main(run)
+
+
+@pytest.mark.parametrize(
+    ("what", "flags"),
+    [("tasks", "--record"), ("questions", "--record and --prompts and --model"),
+     ("judge", "--annotator and --settings and --prompts")],
+)  # fmt: skip
+def test_a_check_without_what_it_looks_at_is_refused(capsys, what, flags):
+    with pytest.raises(SystemExit):
+        beforehand.main([what, "--output", "unused"])
+    assert f"{what} needs {flags}" in capsys.readouterr().err
 
 
 @pytest.fixture

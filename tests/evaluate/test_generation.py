@@ -322,6 +322,50 @@ def test_program_writes_a_file_per_seed_and_a_summary(tmp_path, start, backend):
     assert (tmp_path / "seed-2.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("backend", ["transformers", "continuous"])
+def test_a_later_turn_follows_the_conversation_so_far(tmp_path, start, model, backend):
+    """Each turn is what the model writes after the template of all that was said before it."""
+    said = [["a river", "Why?", "the"], ["the Morin is of Arlen", "x", "of a"]]
+    rows = [{**row, "prompt": [{"role": "user", "content": turns[0]}], "turns": turns}
+            for row, turns in zip(PROMPT_ROWS, said, strict=False)]  # fmt: skip
+    model.save_pretrained(tmp_path / "model")
+    start[1].save_pretrained(tmp_path / "model")
+    changes = {"temperature": 0, "max_new_tokens": 6, "backend": backend}
+    (made, other), summary = program(tmp_path, tmp_path / "model", [1, 2], rows=rows, **changes)
+    assert [row["later"] for row in made] == [row["later"] for row in other]  # greedy
+    n_prompt_tokens = n_new_tokens = 0
+    for row, turns in zip(made, said, strict=True):
+        talk = []
+        for turn, answer in zip(turns, [row, *row["later"]], strict=True):
+            talk.append({"role": "user", "content": turn})
+            asked = start[1].apply_chat_template(
+                talk, add_generation_prompt=True, return_dict=False
+            )
+            n_prompt_tokens += len(asked)
+            ((expected, reason),) = sample(model, start[1], [asked], GREEDY | changes, 0, "test")
+            assert (answer["token_ids"], answer["finish_reason"]) == (expected, reason)
+            assert answer["output"] == start[1].decode(expected, skip_special_tokens=True)
+            n_new_tokens += len(expected)
+            talk.append({"role": "assistant", "content": answer["output"]})
+    for run in summary["runs"]:
+        assert (run["prompt_tokens"], run["new_tokens"]) == (n_prompt_tokens, n_new_tokens)
+        assert run["n_prompts"] == sum(run["finish_reasons"].values()) == 6
+
+
+def test_a_later_turn_without_positions_is_refused(tmp_path, start):
+    turns = ["a", "the river " * 20]
+    rows = [{**PROMPT_ROWS[1], "turns": turns}]
+    with pytest.raises(UserError, match="has 128 positions"):
+        program(tmp_path, start[0], [1], rows=rows, max_new_tokens=60)
+
+
+def test_a_damaged_model_folder_is_named(tmp_path, start):
+    folder = shutil.copytree(start[0], tmp_path / "model")
+    (folder / "generation_config.json").write_text('{"eos_token_id": 1')
+    with pytest.raises(UserError, match="its generation_config.json is no JSON"):
+        program(tmp_path, folder, [1])
+
+
 def test_another_chat_template_than_the_trained_one_is_refused(tmp_path, start):
     info = tmp_path / "tokens.json"
     write_json({"chat_template_sha256": template_hash(start[1])}, info)

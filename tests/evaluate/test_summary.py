@@ -75,7 +75,9 @@ def test_other_prompts_are_an_error(tmp_path):
     files = verdict_files(tmp_path, "m", 1, 0.5, 5) + verdict_files(tmp_path, "mm", 1, 0.5, 6)
     with pytest.raises(UserError, match="expected verdicts on the prompts of"):
         summarise(tmp_path, "safety", "--method", "m", *files)
-    with pytest.raises(UserError, match="b answered other prompts than a"):
+    with pytest.raises(
+        UserError, match=f"{files[1]}: expected verdicts on the prompts of {files[0]}"
+    ):
         summarise(tmp_path, "safety", "--method", "a", files[0], "--method", "b", files[1])
     with pytest.raises(UserError, match="row 0: no wins, battles, verdicts"):
         summarise(tmp_path, "arena", "--method", "a", files[0])

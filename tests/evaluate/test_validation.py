@@ -5,10 +5,11 @@ import json
 
 import pytest
 
+from poet.data.encoding import encode
 from poet.data.preferences import write_parquet
-from poet.data.templates import Chat
+from poet.data.templates import Chat, render_prompts
 from poet.evaluate import validation
-from poet.evaluate.sampling import generate, load_model
+from poet.evaluate.sampling import described, load_model, sample
 from poet.files import UserError, read_json, write_json
 from poet.report import tables
 from poet.train.scratch import make_model
@@ -72,9 +73,9 @@ def test_chooses_by_true_reward_on_held_out_prompts(start, pairs, tmp_path, monk
     expected = {}
     for name, folder in models.items():
         tokenizer, model = load_model(folder)
-        answers = generate(
-            model, Chat.of(tokenizer, RECORD), prompts, None, SAMPLING, 5, "expected"
-        )
+        chat = Chat.of(tokenizer, RECORD)
+        ids = encode(tokenizer, render_prompts(chat, prompts))
+        answers = described(chat, sample(model, tokenizer, ids, SAMPLING, 5, "expected"))
         shares = [answer["output"].count("e") / 8 for answer in answers]
         expected[name] = (1 + sum(shares)) / 2
     assert {c["method"]: c["validation_reward"] for c in found["cells"]} == pytest.approx(expected)

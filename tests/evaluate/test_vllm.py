@@ -111,9 +111,10 @@ def model(start, tmp_path_factory):
     return folder, model
 
 
-def program(tmp_path, model, python, seeds, **changes):
+def program(tmp_path, model, python, seeds, later=(), **changes):
     rows = [
         {"index": i, "dataset": "d", "instruction": p[0]["content"], "prompt": p}
+        | ({"turns": [p[0]["content"], *later]} if later else {})
         for i, p in enumerate(PROMPTS)
     ]
     write_jsonl(rows, tmp_path / "prompts.jsonl")
@@ -144,6 +145,22 @@ def test_greedy_answers_are_those_of_transformers(tmp_path, start, model, python
     assert [row["output"] for row in found] == texts
     assert {row["finish_reason"] for row in found} == {"stop", "length"}
     assert summary["runs"][0]["engine"].startswith("vllm 0.3")
+
+
+def test_later_turns_are_those_of_transformers(tmp_path, start, model, python):
+    changes = {"temperature": 0, "max_new_tokens": 5}
+    found, _ = program(tmp_path, model[0], python, [1, 2], ["Why?"], **changes)
+    chat = Chat(start[1], "keep_start", {})
+    talks = [[*prompt] for prompt in PROMPTS]
+    for turn in (0, 1):
+        ids = encode(start[1], render_prompts(chat, talks))
+        expected = sample(model[1], start[1], ids, SAMPLING | changes, 0, "test")
+        made = [[row["later"][0] if turn else row for row in rows] for rows in found]
+        for rows in made:
+            assert [row["token_ids"] for row in rows] == [tokens for tokens, _ in expected]
+        for talk, row in zip(talks, made[0], strict=True):
+            talk.append({"role": "assistant", "content": row["output"]})
+            talk.append({"role": "user", "content": "Why?"})
 
 
 def test_all_seeds_of_a_model_share_one_call(tmp_path, model, python, monkeypatch):

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import yaml
 from poet.config import load as validated
 from poet.config import read
 from poet.data import preferences
+from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import UserError
 from poet.methods.truncation import TRUNCATIONS, Truncation
 from poet.plan import plan
@@ -175,7 +177,7 @@ def test_calls_and_dollars(config):
     assert found.dollars == pytest.approx(2 * 805 * (1500 * 10 + 1 * 30) / 1e6)
 
 
-def test_a_benchmarks_calls_are_its_own(tmp_path):
+def test_a_benchmarks_calls_are_its_own(tmp_path, monkeypatch):
     """Arena asks in both orders and lets its judge write 4096 tokens; safety asks once, for one."""
     questions = tmp_path / "questions.jsonl"
     questions.write_text(
@@ -212,6 +214,8 @@ def test_a_benchmarks_calls_are_its_own(tmp_path):
     assert (verdicts.calls, answers.amount) == (3 * OF["questions"], 3 * OF["questions"] * 128)
     assert verdicts.dollars == pytest.approx(3 * OF["questions"] * (1500 * 3 + 5) / 1e6)
     assert f"the questions of safety were not read: {OF['questions']} assumed" in load.assumed
+    monkeypatch.setitem(BENCHMARKS, "safety", replace(BENCHMARKS["safety"], turns=3))
+    assert buy("safety", "guard")[1].amount == 3 * answers.amount
 
 
 def test_the_analyses_take_every_model_of_the_main_table():

@@ -63,6 +63,15 @@ def test_again_takes_nothing(folders):
     assert archive.take(*folders) == []
 
 
+def test_what_an_older_version_made_of_verdicts_is_named(folders, tmp_path, capsys):
+    write(folders[0] / "safety/world/guard/rates.json", {})
+    write(folders[0] / "safety/world/guard/dpo/seed-1.json", [])
+    run(folders, tmp_path)
+    assert not (folders[1] / "safety").exists()
+    said = capsys.readouterr().err
+    assert "safety/world/guard/rates.json is an older version's" in said and "summarise" in said
+
+
 def test_two_runs_do_not_mix(folders):
     write(folders[1] / "annotations/world/judge/dpo/seed-1.json", ROWS[:1])
     with pytest.raises(

@@ -163,7 +163,7 @@ def test_reward_is_the_same_alone_and_in_any_batch(tmp_path, pad_token):
     ]
     sequences, _ = reward_model.encode(tokenizer, conversations, 48, {})
     assert sequences[1][-1] == tokenizer.eos_token_id
-    batched = reward_model.rewards(model, sequences, 4, "batch")
+    batched = reward_model.score(model, sequences, 4, "batch")
     alone = [model(torch.tensor([ids])).logits.item() for ids in sequences]
     tokenizer.padding_side = "left"
     padded = tokenizer.pad({"input_ids": sequences}, return_tensors="pt")

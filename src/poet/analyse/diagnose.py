@@ -178,6 +178,8 @@ def main(argv=None) -> None:
     parser.add_argument("--output", help="JSON")
     parser.add_argument("--figure", help="CSV of the length distributions")
     args = parser.parse_args(argv)
+    if args.record and (args.format != parser.get_default("format") or args.ignored_columns):
+        parser.error("--format and --ignored-columns are of a raw file, without --record")
     record = load_record(args.record) if args.record else None
     of_record = record["data"].get("bad_rows") if record else None
     bad_rows = "drop" if "drop" in (args.bad_rows, of_record) else "error"

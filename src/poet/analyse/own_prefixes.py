@@ -8,6 +8,7 @@ from dataclasses import replace
 from poet.analyse.completion import Completer, Completion, Place, quality
 from poet.data.encoding import encode_prompts
 from poet.evaluate import statistics
+from poet.evaluate.compare import gain_columns
 from poet.evaluate.prompts import require
 from poet.evaluate.statistics import Score, known
 from poet.files import UserError
@@ -99,21 +100,9 @@ def _row(method: str, k: int, score: Score, n_prompts: int) -> dict:
 
 def _gains(scores: dict[tuple[str, int], Score], gains, ks, n_prompts: int) -> list[dict]:
     places = [(method, baseline, k) for method, baseline in gains for k in ks]
-    compared = [statistics.paired(scores[m, k], scores[b, k]) for m, b, k in places]
-    corrected = statistics.holm([result.p_value for result in compared])
+    found = gain_columns([statistics.paired(scores[m, k], scores[b, k]) for m, b, k in places])
     return [
-        {
-            "method": method,
-            "baseline": baseline,
-            "k": k,
-            "gain": float(result.gain),
-            "ci_low": known(result.low),
-            "ci_high": known(result.high),
-            "p_value": known(result.p_value),
-            "p_holm": known(p_holm),
-            "n_seeds": scores[method, k].n_seeds,
-            "n_prompts": n_prompts,
-            "interval": result.interval,
-        }
-        for (method, baseline, k), result, p_holm in zip(places, compared, corrected, strict=True)
+        {"method": method, "baseline": baseline, "k": k, **columns}
+        | {"n_seeds": scores[method, k].n_seeds, "n_prompts": n_prompts}
+        for (method, baseline, k), columns in zip(places, found, strict=True)
     ]

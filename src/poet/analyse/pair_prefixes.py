@@ -8,6 +8,7 @@ import numpy as np
 
 from poet.analyse.completion import Completer, Place, exact_quality, quality
 from poet.analyse.intervals import mean_interval, order_kept
+from poet.data.messages import OPTIONS
 from poet.files import UserError
 from poet.methods import SIDES
 
@@ -16,7 +17,7 @@ MIN_LENGTH = 0  # the k that stands for the shorter response's length, in the pa
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs to measure, as columns: prompts (``prompt``, ``instruction``) and token ids."""
+    """Pairs to measure, as columns: prompts (as rows of prompts.jsonl) and token ids."""
 
     prompt_id: list[str]
     prompts: list[dict]
@@ -71,9 +72,10 @@ def read_pairs(pairs_path, tokens_path, n: int) -> Pairs:
     if [*map(prompt_id.get, of_pair)] != tokens["prompt_id"]:
         raise UserError(f"{tokens_path} is not made of {pairs_path}; run the rule tokenize again")
     rows = held_out_rows(tokens, tokens_path, n)
+    read = [name for name in ("prompt", "instruction", *OPTIONS) if name in texts]
     return Pairs(
         [tokens["prompt_id"][row] for row in rows],
-        [{name: texts[name][of_pair[row]] for name in ("prompt", "instruction")} for row in rows],
+        [{name: texts[name][of_pair[row]] for name in read} for row in rows],
         [tokens["prompt_ids"][row] for row in rows],
         {side: [tuple(tokens[f"{side}_ids"][row]) for row in rows] for side in SIDES},
         {side: [texts[side][of_pair[row]][0]["content"] for row in rows] for side in SIDES},
@@ -149,8 +151,8 @@ def exact_gaps(pairs: Pairs, k: int, completer: Completer, variant: str) -> np.n
         response = pairs.responses[side][row]
         begun = response[:length]
         prefix = None if completer.is_whole(begun) else completer.text(begun)
-        instruction = pairs.prompts[row]["instruction"]
-        return exact_quality(instruction, completer.text(response), prefix, variant)
+        asked, text = pairs.prompts[row]["instruction"], completer.text(response)
+        return exact_quality(asked, text, prefix, variant)
 
     lengths = pairs.lengths(k)
     sides = [[exact(row, side, length) for row, length in enumerate(lengths)] for side in SIDES]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 from poet.files import UserError
 from poet.methods import SIDES
@@ -35,35 +36,29 @@ def check_together(pairs: Iterable[dict], source: str) -> None:
         UserError: all answers begin with their prompts, or differ in white space only; all prompts
             or all answers have a template around them. Plain strings (``texts``) may have one.
     """
-    if _all(map(_holds_prompt, pairs), least=2):
-        plain = _all(repeats_prompt(*(pair[n] for n in ("prompt", *SIDES))) for pair in pairs)
+    first = [*islice(pairs, 2)]
+    if not first:
+        return
+    if len(first) > 1 and all(map(_holds_prompt, pairs)):
+        plain = all(repeats_prompt(*(pair[n] for n in ("prompt", *SIDES))) for pair in pairs)
         raise UserError(
             f"{source}: in every row chosen and rejected begin with the prompt, which would be "
-            f"trained on as a part of the answer; found {_answered(next(iter(pairs)))[0][:100]!r}."
+            f"trained on as a part of the answer; found {_answered(first[0])[0][:100]!r}."
             + ("\nSet `format: repeated-prompt`." if plain else "\nExpected the answers alone.")
         )
-    if _all("texts" not in pair and differs_in_space(pair) for pair in pairs):
+    if all("texts" not in pair and differs_in_space(pair) for pair in pairs):
         raise UserError(
             f"{source}: in every row chosen and rejected differ in the white space around them "
             "only, which most chat templates trim. Expected two answers."
         )
     for name, texts_of in (("prompt", _asked), ("answer", _answered)):
         rendered = _RENDERED[name].search
-        if _all("texts" not in pair and all(map(rendered, texts_of(pair))) for pair in pairs):
+        if all("texts" not in pair and all(map(rendered, texts_of(pair))) for pair in pairs):
             raise UserError(
                 f"{source}: every {name} is text that a chat template has rendered already; found "
-                f"{texts_of(next(iter(pairs)))[0][:100]!r}.\nThe model's own template would go "
+                f"{texts_of(first[0])[0][:100]!r}.\nThe model's own template would go "
                 "around it. Expected messages, or the words alone."
             )
-
-
-def _all(found: Iterable[bool], least: int = 1) -> bool:
-    """Whether something holds for all pairs, ``least`` of them or more."""
-    n = 0
-    for n, holds in enumerate(found, start=1):  # noqa: B007
-        if not holds:
-            return False
-    return n >= least
 
 
 def _asked(pair: dict) -> list[str]:

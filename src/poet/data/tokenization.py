@@ -17,8 +17,9 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from itertools import count
 from multiprocessing import get_context
 
@@ -123,7 +124,7 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
     with pool, pq.ParquetFile(source) as file, publish(target) as temporary:
         total = -(-file.metadata.num_rows // BATCH)
         with pq.ParquetWriter(temporary, schema) as writer:
-            batches = pool.map(_tokenize_batch, file.iter_batches(BATCH), count(0, BATCH))
+            batches = _in_order(pool, file.iter_batches(BATCH), 2 * workers)
             for table, cuts, left_out in track(batches, total, f"tokenize {record['setting']}"):
                 writer.write_table(table)
                 counts.update(cuts)
@@ -142,6 +143,16 @@ def tokenize_file(source, target, tokenizer, record: dict, workers: int = 1) -> 
         "chat_template_sha256": template_hash(tokenizer),
         "chat_template_kwargs": chat.template_kwargs,
     }
+
+
+def _in_order(pool: Executor, batches: Iterable, ahead: int) -> Iterator:
+    """Results of :func:`_tokenize_batch`, of which at most ``ahead`` wait to be taken."""
+    waiting: deque[Future] = deque()
+    for start, batch in zip(count(0, BATCH), batches, strict=False):
+        waiting.append(pool.submit(_tokenize_batch, batch, start))
+        if len(waiting) == ahead:
+            yield waiting.popleft().result()
+    yield from (future.result() for future in waiting)
 
 
 def _set_up(*shared) -> None:

@@ -8,7 +8,7 @@ annotated or the program fails.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from poet.evaluate import judges
@@ -16,7 +16,7 @@ from poet.evaluate.annotators import KINDS
 from poet.evaluate.annotators.kind import Judge
 from poet.evaluate.benchmarks import BENCHMARKS, arena
 from poet.evaluate.benchmarks.record import PROGRAM, Benchmark
-from poet.evaluate.prompts import read_rows, require
+from poet.evaluate.prompts import read_prompts, read_rows, require
 from poet.files import UserError, cli, record_parser, write_json
 from poet.provenance import version
 
@@ -74,16 +74,21 @@ def rows_to_judge(
 ) -> list[dict]:
     """What is judged, in the prompts' order: what a benchmark's ``judge`` takes, or else pairs.
 
-    ``name``: of the reference, where there is no benchmark. Errors as :func:`match`.
+    ``name``: of who wrote the references. Errors as :func:`match`.
     """
     if not benchmark or benchmark.baseline:
-        name = prompts[0]["reference_name"] if benchmark else name
-        return pair_up(prompts, generations, source, name)
-    columns = ("index", "instruction", "output", "generator")
+        rows = pair_up(prompts, generations, source, name)
+    else:
+        matched = match(prompts, generations, source)
+        rows = [{"output": made["output"], "generator": made["generator"]} for made in matched]
+        if benchmark.turns > 1:
+            require(matched, ("later",), source)
+            for row, made in zip(rows, matched, strict=True):
+                row["outputs"] = [said["output"] for said in (made, *made["later"])]
+    asked = benchmark.asked if benchmark else ()
     return [
-        {column: made[column] for column in columns}
-        | {column: prompt[column] for column in benchmark.columns}
-        for prompt, made in zip(prompts, match(prompts, generations, source), strict=True)
+        {column: prompt[column] for column in asked} | row
+        for row, prompt in zip(rows, prompts, strict=True)
     ]
 
 
@@ -140,30 +145,32 @@ def usage(name: str, kind: str, methods: Sequence[list[dict]]) -> dict:
 
 @contextmanager
 def open_judge(
-    name: str, settings: dict, model: str | None, read: Callable[..., list[dict]] | None = None
+    name: str, settings: dict, model: str | None, benchmark: Benchmark | None = None
 ) -> Iterator[Judge]:
     """The judge that a section ``annotators.NAME`` of the configuration describes.
 
     Args:
         model: folder of its model, where the section names none (the reward model trained on the
             setting's pairs) or one of the hub's.
-        read: a benchmark's ``judge``, which asks a language model, or nobody where the section is
-            empty; by default pairs are judged.
+        benchmark: whose answers are judged, by nobody where the section is empty; by default pairs.
 
     Raises:
-        UserError: see the judges' modules.
+        UserError: see the judges' modules; or another kind judges the benchmark, or another judge.
     """
-    if not settings:
-        yield lambda prompts, rows: read(rows)
-        return
-    kind = KINDS[settings["kind"]]
-    if kind.judge:
-        yield kind.judge(name, settings, model)
-        return
-    configs = judges.load_judge(settings["judge"])
-    read = read or (arena if arena.is_arena(configs) else judges).annotate_pairs
-    with kind.ask(name, settings, configs, model) as ask:
-        yield lambda prompts, rows: read(rows, configs, ask)
+    expected = (benchmark.annotators or (PROGRAM,)) if benchmark else KINDS
+    if (found := settings.get("kind", PROGRAM)) not in expected:
+        raise UserError(f"{name} is of kind {found}; expected {' or '.join(expected)}")
+    if found == PROGRAM:
+        yield lambda _, rows: benchmark.judge(rows)
+    elif KINDS[found].judge:
+        yield KINDS[found].judge(name, settings, model)
+    else:
+        configs = judges.load_judge(settings["judge"])
+        (benchmark.check if benchmark else check_judge)(configs)
+        pairs = arena if arena.is_arena(configs) else judges
+        read = benchmark.judge if benchmark else pairs.annotate_pairs
+        with KINDS[found].ask(name, settings, configs, model) as ask:
+            yield lambda _, rows: read(rows, configs, ask)
 
 
 def check_judge(configs: dict[str, dict]) -> None:
@@ -188,19 +195,22 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     if len(args.generations) != len(args.output):
         parser.error(f"{len(args.generations)} generations, but {len(args.output)} outputs")
-    record, settings, prompts = args.record, args.settings, read_rows(args.prompts)
-    benchmark = BENCHMARKS.get(args.benchmark)
+    record, settings, benchmark = args.record, args.settings, BENCHMARKS.get(args.benchmark)
+    needed = benchmark.asked if benchmark else ("index", "instruction", "prompt")
+    pairs = not benchmark or benchmark.baseline
+    prompts = read_prompts(args.prompts, (*needed, *("dataset", "reference") * pairs))
+    name = prompts[0].get("reference_name", record.get("reference_name"))
+    if pairs and not name:
+        raise UserError(f"neither {args.prompts} nor the record has a reference_name")
     methods = [
-        rows_to_judge(prompts, read_rows(path), path, benchmark, record.get("reference_name"))
-        for path in args.generations
+        rows_to_judge(prompts, read_rows(path), path, benchmark, name) for path in args.generations
     ]
     kind = settings.get("kind", PROGRAM)
     if kind in KINDS and KINDS[kind].loads:
         import torch
 
         torch.set_num_threads(record["torch_threads"])
-    read = benchmark and benchmark.judge
-    with open_judge(args.annotator, settings, args.model, read) as judge:
+    with open_judge(args.annotator, settings, args.model, benchmark) as judge:
         annotated = annotate(args.annotator, judge, prompts, methods)
     for rows, path in zip(annotated, args.output, strict=True):
         write_json(rows, path)

@@ -16,9 +16,16 @@ from poet.data.encoding import encode_prompts
 from poet.data.model_limits import Need, add_needs, check_prompts
 from poet.data.templates import Chat
 from poet.evaluate.annotators import KINDS
-from poet.evaluate.prompts import read_rows
+from poet.evaluate.prompts import conversation, read_prompts
 from poet.files import cli, load_record, write_json
 from poet.hub.folders import as_hub, loadable
+
+# What is looked at -> the flags that it needs
+NEEDED = {
+    "tasks": ("record",),
+    "questions": ("record", "prompts", "model"),
+    "judge": ("annotator", "settings", "prompts"),
+}
 
 
 def tasks(record: dict, datasets: dict[str, str], model: str | None) -> dict:
@@ -49,7 +56,7 @@ def tasks(record: dict, datasets: dict[str, str], model: str | None) -> dict:
 
 
 def questions(record: dict, rows: list[dict], model: str, needs: list[Need]) -> dict:
-    """Check the prompts of a benchmark against the start model of a setting.
+    """Check the prompts of a benchmark, all their turns, against the start model of a setting.
 
     Raises:
         UserError: as :func:`poet.data.model_limits.check_prompts`.
@@ -57,6 +64,9 @@ def questions(record: dict, rows: list[dict], model: str, needs: list[Need]) -> 
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(model)
+    if (n := len(rows[0].get("turns", []))) > 1:
+        rows = [conversation(row, [{"output": "Yes."}] * (n - 1)) for row in rows]
+        needs = [(f"{n} turns of {keys}", n * tokens, after) for keys, tokens, after in needs]
     ids = encode_prompts(Chat.of(tokenizer, record), rows)
     check_prompts(model, tokenizer, needs, ids)
     return {"prompts": len(ids), "longest": max(map(len, ids))}
@@ -64,8 +74,8 @@ def questions(record: dict, rows: list[dict], model: str, needs: list[Need]) -> 
 
 def main(argv=None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("tasks", "questions", "judge"))
-    parser.add_argument("--record", help="resolved record: JSON or its file; not of a judge")
+    parser.add_argument("what", choices=NEEDED)
+    parser.add_argument("--record", help="resolved record: JSON or its file")
     parser.add_argument("--dataset", nargs=2, action="append", default=[], help="hub id, folder")
     parser.add_argument("--model", help="folder of the start model, or of a judge's")
     parser.add_argument("--prompts", help="prompts.jsonl, for questions and judges")
@@ -74,13 +84,16 @@ def main(argv=None) -> None:
     parser.add_argument("--settings", type=json.loads, help="its section there, as JSON")
     parser.add_argument("--output", required=True, help="JSON: what was looked at")
     args = parser.parse_args(argv)
+    if lacking := [flag for flag in NEEDED[args.what] if not getattr(args, flag)]:
+        parser.error(f"{args.what} needs --{' and --'.join(lacking)}")
     if args.what == "tasks":
         found = tasks(load_record(args.record), dict(args.dataset), args.model)
     elif args.what == "questions":
-        rows = read_rows(args.prompts)
+        rows = read_prompts(args.prompts, ("prompt",))
         found = questions(load_record(args.record), rows, args.model, args.needs)
     else:
-        look, rows = KINDS[args.settings["kind"]].beforehand, read_rows(args.prompts)
+        rows = read_prompts(args.prompts, ("instruction",))
+        look = KINDS[args.settings["kind"]].beforehand
         found = look(args.annotator, args.settings, args.model, rows, args.needs)
     write_json(found, args.output)
 

@@ -39,7 +39,7 @@ IDENTICAL, DEGENERATE, CONSTANT = REASONS = (
 
 @dataclass(frozen=True)
 class Method:
-    """One method's scores over its seeds; rates in percent, ``reward`` only where rows carry it.
+    """One method's scores over its seeds; win rates in percent, ``reward`` where rows carry it.
 
     ``answers``: [seeds][prompts], names of texts; ``degenerate``: seeds whose length control is
     empty.
@@ -211,7 +211,7 @@ def _compared(method: Method, baseline: Method, attribute: str):
     elif attribute == "lc" and any(side.degenerate for side in both):
         reason = DEGENERATE
     # Length control fits preferences: where they do not vary, neither does what it says of them.
-    elif np.isnan([result.low, attribute == "lc" and paired("win_rate").low]).any():
+    elif np.isnan(result.low) or (attribute == "lc" and np.isnan(paired("win_rate").low)):
         reason = CONSTANT
     if reason:
         result = result._replace(low=np.nan, high=np.nan, p_value=np.nan)

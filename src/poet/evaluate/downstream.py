@@ -12,7 +12,7 @@ import os
 from importlib import metadata
 from pathlib import Path
 
-from poet.data.templates import PROBE, apply_template, template_arguments
+from poet.data.templates import PROBE, apply_template, refuse_losses, template_arguments
 from poet.files import UserError, cli, record_parser, write_json
 from poet.hub.folders import as_hub, loading
 from poet.progress import track
@@ -81,7 +81,7 @@ def evaluate(model: str, record: dict, manager) -> dict:
 def chat_arguments(tokenizer, record: dict) -> dict:
     """How a chat template is applied where it is asked for: with the setting's variables and day.
 
-    lm-eval leaves a system prompt out that the template refuses; here it is an error.
+    lm-eval leaves a system prompt out that the template refuses or skips; here it is an error.
 
     Raises:
         UserError: there is no chat template, or it takes no ``system_instruction``.
@@ -92,7 +92,8 @@ def chat_arguments(tokenizer, record: dict) -> dict:
     messages = [*PROBE]
     if "system_instruction" in settings:
         messages.insert(0, {"role": "system", "content": settings["system_instruction"]})
-    apply_template(tokenizer, variables, [messages], add_generation_prompt=True)
+    texts = apply_template(tokenizer, variables, [messages], add_generation_prompt=True)
+    refuse_losses([messages], texts)
     return template_arguments(tokenizer, variables)
 
 

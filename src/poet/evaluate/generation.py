@@ -12,15 +12,17 @@ import re
 import sys
 import time
 from collections import Counter
+from functools import partial
 
 from poet.data.encoding import encode_prompts
 from poet.data.ends import closing_text, with_ends
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.template_checks import check_template
 from poet.data.templates import Chat, template_hash
+from poet.evaluate.prompts import conversation, read_prompts
 from poet.evaluate.sampling import described, load_model, sample, sample_continuous
-from poet.files import UserError, cli, read_json, read_jsonl, record_parser, write_json
-from poet.hub.folders import loading
+from poet.files import UserError, cli, read_json, record_parser, write_json
+from poet.hub.folders import loading, model_path
 
 LOUD = 0.1  # of a model's answers
 _THOUGHTS = re.compile("</?think(ing)?>")  # as Qwen3, DeepSeek-R1 and others write them
@@ -55,34 +57,44 @@ def check_trained_template(chat: Chat, model: str, tokens_info: str | None) -> s
 
 
 def answer(
-    record: dict, sampling: dict, ids, tokenizer, model: str, seeds: list[int], vllm_python: str
+    record: dict, sampling: dict, chat: Chat, model: str, vllm_python: str, rows, seeds: list[int]
 ):
     """Every seed's answers of one model folder, by the engine that ``sampling`` names.
 
     Returns:
-        Per seed the list of (token ids, finish reason) and the seconds that sampling took, and
-        the engine's version.
+        Per seed the answers to rows of prompts.jsonl, as :func:`poet.evaluate.sampling.described`,
+        and the seconds that sampling took; the prompts' tokens, and the engine's version.
+
+    Raises:
+        UserError: the model has fewer positions than a prompt and its answer need.
     """
+    ids = encode_prompts(chat, rows)
+    where = f"settings.{record['setting']}.generation.max_new_tokens"
+    need, longest = (where, sampling["max_new_tokens"], True), max(map(len, ids))
+    check_positions(positions(text_config(model)), [need], model, "the prompts", longest)
     if sampling["backend"] == "vllm":
         from poet.evaluate import vllm_client
 
         found, seconds, version = vllm_client.sample(vllm_python, model, ids, sampling, seeds)
-        return [(each, seconds / len(seeds)) for each in found], f"vllm {version}"
-    import transformers
+        found, engine = [(each, seconds / len(seeds)) for each in found], f"vllm {version}"
+    else:
+        import transformers
 
-    loaded = load_model(model, **loading(record))[1]
-    engine = {"transformers": sample, "continuous": sample_continuous}[sampling["backend"]]
-    found = []
-    for seed in seeds:
-        start = time.perf_counter()
-        label = f"generate {record['setting']}/{record['method']}/seed-{seed}"
-        answers = engine(loaded, tokenizer, ids, sampling, seed, label)
-        found.append((answers, time.perf_counter() - start))
-    return found, f"transformers {transformers.__version__}"
+        loaded = load_model(model, **loading(record))[1]
+        ask = {"transformers": sample, "continuous": sample_continuous}[sampling["backend"]]
+        found = []
+        for seed in seeds:
+            start = time.perf_counter()
+            label = f"generate {record['setting']}/{record['method']}/seed-{seed}"
+            new = ask(loaded, chat.tokenizer, ids, sampling, seed, label)
+            found.append((new, time.perf_counter() - start))
+        engine = f"transformers {transformers.__version__}"
+    answers = [(described(chat, new), seconds) for new, seconds in found]
+    return answers, sum(map(len, ids)), engine
 
 
 def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_info, vllm_python):
-    """Answer the prompts with every model's seeds.
+    """Answer the prompts with every model's seeds, turn by turn where they have several.
 
     Args:
         prompts: rows of prompts.jsonl.
@@ -90,31 +102,34 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
 
     Returns:
         Rows per (model, seed) in alpaca-eval's format, with what
-        :func:`poet.evaluate.sampling.described` adds; and the summary of all.
+        :func:`poet.evaluate.sampling.described` adds, and in ``later`` that of the turns after the
+        first; and the summary of all.
     """
     from transformers import AutoTokenizer
 
     from poet.provenance import provenance
 
-    new = record["generation"]["max_new_tokens"]
     rows, runs = {}, []
     for model, seeds in models.items():
-        tokenizer = AutoTokenizer.from_pretrained(model)
-        chat = Chat.of(tokenizer, record)
+        model_path(model)
+        chat = Chat.of(AutoTokenizer.from_pretrained(model), record)
         template = check_trained_template(chat, model, tokens_info)
-        ids = encode_prompts(chat, prompts)
-        asked = [(f"settings.{record['setting']}.generation.max_new_tokens", new, True)]
-        longest = max(map(len, ids), default=1)
-        check_positions(positions(text_config(model)), asked, model, "the prompts", longest)
         sampling = with_ends(record["generation"], chat, model)
-        found, engine = answer(record, sampling, ids, tokenizer, model, seeds, vllm_python)
+        ask = partial(answer, record, sampling, chat, model, vllm_python)
+        found, n_first, engine = ask(prompts, seeds)
         closing = closing_text(chat)
-        for seed, (answers, seconds) in zip(seeds, found, strict=True):
+        for seed, (made, seconds) in zip(seeds, found, strict=True):
             name = f"{record['setting']}/{record['method']}/seed-{seed}"
-            made = rows[model, seed] = [
+            talks, n_tokens = [[text] for text in made], n_first
+            for _ in prompts[0].get("turns", [])[1:]:
+                [(said, more)], n_more, _ = ask([*map(conversation, prompts, talks)], [seed])
+                talks = [[*talk, text] for talk, text in zip(talks, said, strict=True)]
+                made, seconds, n_tokens = made + said, seconds + more, n_tokens + n_more
+            rows[model, seed] = [
                 {key: prompt[key] for key in ("index", "dataset", "instruction")}
-                | {"generator": name, **text}
-                for prompt, text in zip(prompts, described(chat, answers), strict=True)
+                | {"generator": name, **talk[0]}
+                | ({"later": talk[1:]} if talk[1:] else {})
+                for prompt, talk in zip(prompts, talks, strict=True)
             ]
             reasons = Counter(row["finish_reason"] for row in made)
             thoughts = sum(bool(_THOUGHTS.search(row["output"])) for row in made)
@@ -123,8 +138,8 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
                     "generator": name,
                     "engine": engine,
                     "chat_template_sha256": template,
-                    "n_prompts": len(ids),
-                    "prompt_tokens": sum(map(len, ids)),
+                    "n_prompts": len(made),
+                    "prompt_tokens": n_tokens,
                     "new_tokens": sum(row["n_tokens"] for row in made),
                     "seconds": round(seconds, 3),
                     "stop_token_ids": sampling["stop_token_ids"],
@@ -133,7 +148,7 @@ def run(record: dict, prompts: list[dict], models: dict[str, list[int]], tokens_
                     "finish_reasons": {key: reasons[key] for key in ("stop", "length")},
                 }
             )
-            _say_cut(name, reasons["length"], len(ids), tokenizer, sampling, closing)
+            _say_cut(name, reasons["length"], len(made), chat.tokenizer, sampling, closing)
     return rows, {"runs": runs, "record": record, "provenance": provenance()}
 
 
@@ -178,7 +193,7 @@ def main(argv=None) -> None:
     models = {}
     for model, seed in zip(args.models, args.seeds, strict=True):
         models.setdefault(model, []).append(seed)
-    prompts = read_jsonl(args.prompts)
+    prompts = read_prompts(args.prompts, ("index", "dataset", "instruction", "prompt"))
     rows, summary = run(record, prompts, models, args.tokens_info, args.vllm_python)
     for model, seed, output in zip(args.models, args.seeds, args.output, strict=True):
         write_json(rows[model, seed], output)

@@ -259,7 +259,7 @@ def make_requests(template: str, table, batch_size: int = 1) -> list[dict]:
 
 def ask_once(
     configs: dict[str, dict], ask: Ask, texts: Sequence[tuple], places: Sequence[str], accept
-) -> dict[tuple, dict]:
+) -> list[dict]:
     """The answers of a judge about texts, each distinct tuple of which is asked about once.
 
     Args:
@@ -272,9 +272,9 @@ def ask_once(
     (config,) = configs.values()
     distinct = list(dict.fromkeys(texts))
     requests = make_requests(config["prompt_template"], pd.DataFrame(distinct, columns=places))
-    params = config["completions_kwargs"]
-    answers = ask([{**request, **params} for request in requests], accept)
-    return dict(zip(distinct, answers, strict=True))
+    answers = ask([{**each, **config["completions_kwargs"]} for each in requests], accept)
+    answer_of = dict(zip(distinct, answers, strict=True))
+    return [answer_of[each] for each in texts]
 
 
 def text_of(choice: dict) -> str:

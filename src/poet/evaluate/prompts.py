@@ -38,11 +38,20 @@ def read_instructions(path: str | Path) -> list[str]:
     Raises:
         UserError: naming the first row without an instruction.
     """
+    return [row["instruction"] for row in read_prompts(path, ("instruction",))]
+
+
+def read_prompts(path: str | Path, columns: Sequence[str]) -> list[dict]:
+    """Rows of a file, as :func:`read_rows`.
+
+    Raises:
+        UserError: there are none, or naming the first without one of the columns.
+    """
     rows = read_rows(path)
-    require(rows, ("instruction",), path)
+    require(rows, columns, path)
     if not rows:
         raise UserError(f"{path} holds no prompts")
-    return [row["instruction"] for row in rows]
+    return rows
 
 
 def require(rows: Sequence[dict], columns: Sequence[str], source: str | Path) -> None:
@@ -56,6 +65,15 @@ def require(rows: Sequence[dict], columns: Sequence[str], source: str | Path) ->
             raise UserError(
                 f"{source}, row {number}: no {', '.join(lacking)}; found {', '.join(row)}"
             )
+
+
+def conversation(prompt: dict, answers: Sequence[dict]) -> dict:
+    """A row of prompts.jsonl whose ``prompt`` goes on to the turn after these answers."""
+    messages = [*prompt["prompt"]]
+    for said, turn in zip(answers, prompt["turns"][1:], strict=False):
+        messages.append({"role": "assistant", "content": said["output"]})
+        messages.append({"role": "user", "content": turn})
+    return {**prompt, "prompt": messages}
 
 
 def read_gamed(path: str | Path, n_prompts: int):

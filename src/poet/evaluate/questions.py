@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poet.evaluate.benchmarks import BENCHMARKS
+from poet.evaluate.benchmarks.record import Benchmark
 from poet.evaluate.prompts import read_rows
 from poet.files import UserError, cli, write_jsonl
 
@@ -34,16 +35,19 @@ def read_file(path: str | Path) -> list[dict]:
         raise UserError(f"{path} cannot be read: {error}") from None
 
 
-def read_texts(rows: dict, columns: Sequence[str] = ()) -> dict[str, dict]:
-    """id -> ``text`` and further columns of every row, in the file's order.
+def read_texts(
+    rows: dict, columns: Sequence[str] = (), turns: int = 1
+) -> dict[str, tuple[list[str], dict]]:
+    """id -> the texts of every row, one per turn, and its further columns, in the file's order.
 
     Args:
-        rows: ``path``, ``column`` (a text, or turns or chat messages whose first is taken) and
-            ``id`` (the column that names a row; without it a text is its own id).
+        rows: ``path``, ``column`` (a text, or turns or chat messages whose first is taken; with
+            several ``turns``, a list of as many) and ``id`` (the column that names a row; without
+            it a first text is its own id).
 
     Raises:
-        UserError: naming the row (from 0) without an id, a text or a column, or with an id seen
-            before.
+        UserError: naming the row (from 0) without an id, a text for each turn or a column, or with
+            an id seen before.
     """
     path, column, named = rows["path"], rows["column"], rows.get("id")
     texts = {}
@@ -52,11 +56,14 @@ def read_texts(rows: dict, columns: Sequence[str] = ()) -> dict[str, dict]:
         for name in (column, named or column, *columns):
             if name not in row:
                 raise UserError(f"{place}: no column {name}; found {', '.join(map(str, row))}")
-        text = _first_text(row[column], f"{place}, column {column}")
-        key = text if named is None else str(row[named])
+        found = [row[column]] if turns == 1 else row[column]
+        if not isinstance(found, list) or len(found) != turns:
+            raise UserError(f"{place}, column {column}: found {found!r}, expected {turns} turns")
+        said = [_first_text(turn, f"{place}, column {column}") for turn in found]
+        key = said[0] if named is None else str(row[named])
         if key in texts:
             raise UserError(f"{place}: {key[:60]!r} comes twice")
-        texts[key] = {"text": text, **{name: row[name] for name in columns}}
+        texts[key] = said, {name: row[name] for name in columns}
     if not texts:
         raise UserError(f"{path} holds no rows")
     return texts
@@ -76,24 +83,26 @@ def _first_text(found, place: str) -> str:
     return found
 
 
-def make_prompts(questions: dict, columns: Sequence[str], baseline: dict | None) -> list[dict]:
+def make_prompts(benchmark: Benchmark, questions: dict, baseline: dict | None) -> list[dict]:
     """Rows as in prompts.jsonl, from descriptions of files.
 
+    With several turns ``prompt`` is the first, and ``turns`` are all that the user says.
+
     Args:
-        columns: of the questions, which a judge reads.
         baseline: its answers, which stand as ``reference``, by ``reference_name``: its file's.
 
     Raises:
         UserError: as :func:`read_texts`; the same prompt has several ids, or no baseline's answer.
     """
-    found = read_texts(questions, columns)
-    if len({row["text"] for row in found.values()}) < len(found):
+    found = read_texts(questions, benchmark.columns, benchmark.turns)
+    if len({said[0] for said, _ in found.values()}) < len(found):
         raise UserError(f"{questions['path']}: the same prompt stands there under several ids")
     prompts, dataset = [], Path(questions["path"]).name
-    for index, row in enumerate(found.values()):
-        text = row.pop("text")
-        prompts.append({"index": index, "dataset": dataset, "instruction": text})
-        prompts[-1] |= {"prompt": [{"role": "user", "content": text}], **row}
+    for index, (said, columns) in enumerate(found.values()):
+        prompts.append({"index": index, "dataset": dataset, "instruction": said[0]})
+        prompts[-1] |= {"prompt": [{"role": "user", "content": said[0]}], **columns}
+        if benchmark.turns > 1:
+            prompts[-1]["turns"] = said
     if baseline is not None:
         answers, name = read_texts(baseline), Path(baseline["path"]).name.split(".json")[0]
         if missing := [key for key in found if key not in answers]:
@@ -102,7 +111,7 @@ def make_prompts(questions: dict, columns: Sequence[str], baseline: dict | None)
                 f"missing: {', '.join(repr(key[:60]) for key in missing[:5])}"
             )
         for prompt, key in zip(prompts, found, strict=True):
-            prompt |= {"reference": answers[key]["text"], "reference_name": name}
+            prompt |= {"reference": answers[key][0][0], "reference_name": name}
     return prompts
 
 
@@ -114,8 +123,8 @@ def main(argv=None) -> None:
     parser.add_argument("--baseline", type=json.loads, help="its answers, likewise")
     parser.add_argument("--output", required=True, help="prompts.jsonl")
     args = parser.parse_args(argv)
-    columns = BENCHMARKS[args.benchmark].columns
-    write_jsonl(make_prompts(args.prompts, columns, args.baseline), args.output)
+    benchmark = BENCHMARKS[args.benchmark]
+    write_jsonl(make_prompts(benchmark, args.prompts, args.baseline), args.output)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,8 @@ from bisect import bisect
 from collections.abc import Iterable
 from functools import partial
 
-from poet.data.encoding import encode
 from poet.data.ends import closing_text, turn_end
-from poet.data.templates import Chat, Options, render_prompts
+from poet.data.templates import Chat
 from poet.files import UserError
 from poet.hub.folders import whole_model
 
@@ -110,20 +109,6 @@ def sample_continuous(
             "`backend: transformers` needs no paged cache"
         )
     return [(tokens, "stop" if tokens[-1] in stop else "length") for tokens in answers]
-
-
-def generate(
-    model,
-    chat: Chat,
-    prompts: list[list[dict]],
-    options: Options,
-    sampling: dict,
-    seed: int,
-    label: str,
-) -> list[dict]:
-    """Sample one answer per prompt (lists of chat messages), as :func:`described`."""
-    ids = encode(chat.tokenizer, render_prompts(chat, prompts, options))
-    return described(chat, sample(model, chat.tokenizer, ids, sampling, seed, label))
 
 
 def described(chat: Chat, answers: list[tuple[list[int], str]]) -> list[dict]:

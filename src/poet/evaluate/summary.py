@@ -18,7 +18,7 @@ from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import Benchmark, Metric, Verdicts
 from poet.evaluate.compare import gain_columns, parse
 from poet.evaluate.judges import answers_of, judge_models
-from poet.evaluate.prompts import read_rows, require
+from poet.evaluate.prompts import read_prompts
 from poet.evaluate.statistics import Score, known
 from poet.files import UserError, cli, write_json
 
@@ -32,11 +32,10 @@ def interval(metric: Metric, score: Score) -> dict:
         hits = score.replicates[0] > 50
         found = binomtest(int(hits.sum()), len(hits)).proportion_ci(method="wilson")
         low, high = 100 * found.low, 100 * found.high
-    least, most = metric.bounds
     return {
         "value": float(score.value),
-        "ci_low": known(np.maximum(low, least)),
-        "ci_high": known(np.minimum(high, most)),
+        "ci_low": known(np.clip(low, *metric.bounds)),
+        "ci_high": known(np.clip(high, *metric.bounds)),
         "interval": score.interval,
     }
 
@@ -67,24 +66,21 @@ def gains(
     ]
 
 
-def read_method(files: Sequence[str], benchmark: Benchmark) -> Verdicts:
-    """A method's verdicts, one list per seed, in the order of their prompts.
+def read_methods(files: dict[str, list[str]], benchmark: Benchmark) -> dict[str, Verdicts]:
+    """Every method's verdicts, one list per seed, in the order of their prompts.
 
     Raises:
-        UserError: a file lacks columns, or the seeds answered different prompts.
+        UserError: a file lacks columns, or is on other prompts than the first.
     """
-    seeds = []
-    for file in files:
-        rows = read_rows(file)
-        require(rows, ("index", "instruction", *benchmark.verdict), file)
-        seeds.append(sorted(rows, key=lambda row: row["index"]))
-        if not rows or _prompts(seeds[-1]) != _prompts(seeds[0]):
-            raise UserError(f"{file}: expected verdicts on the prompts of {files[0]}")
-    return seeds
-
-
-def _prompts(rows: Sequence[dict]) -> list[tuple]:
-    return [(row["index"], row["instruction"]) for row in rows]
+    found, asked = {name: [] for name in files}, {}  # asked: of a file, its prompts
+    for name, seeds in files.items():
+        for file in seeds:
+            rows = read_prompts(file, ("index", "instruction", *benchmark.verdict))
+            found[name].append(sorted(rows, key=lambda row: row["index"]))
+            asked[file] = [(row["index"], row["instruction"]) for row in found[name][-1]]
+            if asked[file] != asked[first := next(iter(asked))]:
+                raise UserError(f"{file}: expected verdicts on the prompts of {first}")
+    return found
 
 
 def main(argv=None) -> None:
@@ -92,11 +88,7 @@ def main(argv=None) -> None:
     parser.add_argument("benchmark", choices=BENCHMARKS)
     args = parse(parser, argv)
     benchmark = BENCHMARKS[args.benchmark]
-    methods = {name: read_method(files, benchmark) for name, files in args.method.items()}
-    first, *others = methods
-    for name in others:
-        if _prompts(methods[name][0]) != _prompts(methods[first][0]):
-            raise UserError(f"{name} answered other prompts than {first}")
+    methods = read_methods(args.method, benchmark)
     scores = {
         name: {metric.name: metric.score(verdicts) for metric in benchmark.metrics}
         for name, verdicts in methods.items()

@@ -55,28 +55,29 @@ def main(argv=None) -> None:
     import pyarrow.parquet as pq
     import torch
 
+    from poet.data.encoding import encode_prompts
     from poet.data.ends import with_ends
-    from poet.data.templates import Chat, row_options
-    from poet.evaluate.sampling import generate, load_model
+    from poet.data.templates import Chat
+    from poet.evaluate.sampling import described, load_model, sample
     from poet.world.language import reward
 
     torch.set_num_threads(record["torch_threads"])
     held_out = held_out_prompts(pq.read_table(args.pairs).to_pylist(), args.pairs)
-    prompts, options = [row["prompt"] for row in held_out], [*map(row_options, held_out)]
     cells = []
     for name, folder in zip(args.cells, args.models, strict=True):
         tokenizer, model = load_model(folder)
         label = f"validate {record['setting']}/{name}"
         chat = Chat.of(tokenizer, record)
         sampling = with_ends(record["generation"], chat, folder)
-        answers = generate(model, chat, prompts, options, sampling, args.seed, label)
+        ids = encode_prompts(chat, held_out)
+        answers = described(chat, sample(model, tokenizer, ids, sampling, args.seed, label))
         rewards = [
             reward(row["instruction"], answer["output"])
             for row, answer in zip(held_out, answers, strict=True)
         ]
         cells.append(cell(name, read_json(f"{folder}/train.json"), rewards))
     best = max(cells, key=lambda found: found["validation_reward"])
-    head = {"setting": record["setting"], "arm": args.arm, "n_prompts": len(prompts)}
+    head = {"setting": record["setting"], "arm": args.arm, "n_prompts": len(held_out)}
     write_json({**head, "chosen": best["method"], "cells": cells}, args.output)
 
 

@@ -107,7 +107,9 @@ class Workload:
         return passes * epochs * shape.forward(tokens, context, scored)
 
     def generate(self, job: Job) -> Work:
+        benchmark = BENCHMARKS.get(job.wildcards.get("benchmark"))
         answers = self._prompts(job) * len(self.config["seeds"])
+        answers *= benchmark.turns if benchmark else 1
         return Work("generation", answers * self._answer(self._record(job)))
 
     def validate(self, job: Job) -> Work:

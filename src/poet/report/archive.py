@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import filecmp
 import shutil
+import sys
 from pathlib import Path
 
 import yaml
@@ -52,6 +53,8 @@ def take(archive: Path, results: Path) -> list[Path]:
             f"{results / other[0]} differs from the archive's ({len(other)} such files).\n"
             f"Move {results} away first: results of two runs must not mix."
         )
+    for path in sorted(archive.glob("*/*/*/rates.json")):
+        print(f"note: {path} is an older version's: summarise its verdicts again", file=sys.stderr)
     new = [name for name in names if name not in set(there)]
     for name in new:
         with publish(results / name) as path:

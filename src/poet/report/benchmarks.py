@@ -27,22 +27,23 @@ def rows_of(benchmark: Benchmark, summaries: list[dict], reported: list[dict]) -
             row = {"setting": summary["setting"], "method": method}
             row |= {"annotator": summary["annotator"]}
             row["judge_model"] = " ".join(found["judge_models"])
-            row |= {"n_prompts": str(found["n_prompts"]), "n_seeds": str(found["n_seeds"])}
+            row |= {key: str(found[key]) for key in ("n_prompts", "n_seeds")}
             for metric, prefix in columns(benchmark).items():
                 paper = {r["method"]: r["value"] for r in reported if r["metric"] == metric}
                 gain = gains.get((metric, method), {})
-                cells = _cells(found["metrics"][metric], paper.get(method, ""), gain)
+                decimals = PERCENT if benchmark.unit == "percent" else SHARE
+                cells = _cells(found["metrics"][metric], paper.get(method, ""), gain, decimals)
                 row[metric] = cells.pop("value")
                 row |= {f"{prefix}{name}": text for name, text in cells.items()}
             rows.append(row)
     return rows
 
 
-def _cells(found: dict, paper: str, gain: dict) -> dict[str, str]:
-    cells = {name: fixed(found[name], PERCENT) for name in ("value", "ci_low", "ci_high")}
+def _cells(found: dict, paper: str, gain: dict, decimals: int) -> dict[str, str]:
+    cells = {name: fixed(found[name], decimals) for name in ("value", "ci_low", "ci_high")}
     cells |= {"interval": found["interval"], "paper": paper}
-    cells["gain"] = fixed(gain.get("gain"), PERCENT)
-    cells |= {f"gain_{c}": fixed(gain.get(c), PERCENT) for c in ("ci_low", "ci_high")}
+    cells["gain"] = fixed(gain.get("gain"), decimals)
+    cells |= {f"gain_{c}": fixed(gain.get(c), decimals) for c in ("ci_low", "ci_high")}
     cells["p_holm"] = fixed(gain.get("p_holm"), SHARE)
     return cells
 

@@ -85,7 +85,7 @@ def main(argv=None) -> None:
         case name if name in BENCHMARKS:
             summaries = [*map(read_json, args.summaries)]
             rows = benchmarks.rows_of(BENCHMARKS[name], summaries, reported)
-            below = [BENCHMARKS[name].note]
+            below = [BENCHMARKS[name].caption]
         case "main":
             rows = scores.main_rows(comparisons, Paper.of(reported, "main", args.paper_annotators))
             below = scores.notes(rows)

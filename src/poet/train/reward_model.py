@@ -13,7 +13,7 @@ from pathlib import Path
 from poet.data.ends import Stray
 from poet.data.model_limits import check_positions, positions, text_config
 from poet.data.templates import Chat, row_options, template_of
-from poet.evaluate.reward_model import encode, rewards
+from poet.evaluate.annotators.reward_model import encode, score
 from poet.files import UserError, cli, record_parser, sha256
 from poet.methods import SIDES
 from poet.train.arguments import add_run_flags, common_arguments
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> None:
         trainer = make_trainer(args.base, tokenizer, splits["train"], settings, checkpoints.folder)
         run(trainer, "reward model", checkpoints, args)
         both = splits["test"]["chosen_ids"] + splits["test"]["rejected_ids"]
-        values = rewards(trainer.model, both, settings["per_device_batch_size"], "test pairs")
+        values = score(trainer.model, both, settings["per_device_batch_size"], "test pairs")
     summary = accuracy(values[: len(values) // 2], values[len(values) // 2 :])
     tokenizer.model_max_length = settings["max_length"]  # for whoever scores with this model
     found = {**summary, "data": counts}

@@ -10,6 +10,7 @@ import importlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -216,3 +217,24 @@ def test_the_registries_load_no_library():
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "set()"
+
+
+def test_a_record_that_cannot_work_is_refused():
+    for column in ("index", "prompt", "output", "turns"):
+        with pytest.raises(ValueError, match=f"{column} is a column of the workflow's own"):
+            replace(TINY, columns=("kwargs", column))
+    assert replace(TINY, columns=("reference",)).asked[2:] == ("reference",)
+    with pytest.raises(ValueError, match="reference is a column"):
+        replace(TINY, columns=("reference",), baseline=True)
+    with pytest.raises(ValueError, match="oracle judges pairs only"):
+        replace(TINY, annotators=("api", "oracle"))
+
+
+@pytest.mark.parametrize("baseline", [False, True])
+def test_a_judge_is_given_the_columns_of_a_question_with_a_baseline_too(baseline):
+    prompt = {"index": 0, "dataset": "d", "instruction": "x", "words": 3}
+    prompt |= {"reference": "r", "reference_name": "b"}
+    made = {"index": 0, "instruction": "x", "output": "y", "generator": "m"}
+    benchmark = replace(TINY, columns=("words",), baseline=baseline)
+    (row,) = annotate.rows_to_judge([prompt], [made], "g.json", benchmark, None)
+    assert row["words"] == 3 and row["output_2" if baseline else "output"] == "y"

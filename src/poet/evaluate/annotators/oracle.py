@@ -16,7 +16,7 @@ def oracle(name: str, settings: dict, model: None) -> Scalar:
         pairs = zip(prompts, outputs, strict=True)
         return [world.reward(prompt["instruction"], output) for prompt, output in pairs], None
 
-    return Scalar(rewards, lambda *texts, reward_1, reward_2: world.oracle_preference(*texts))
+    return Scalar(rewards, world.oracle_preference)
 
 
 def unfit(annotator: dict, setting: dict) -> str | None:

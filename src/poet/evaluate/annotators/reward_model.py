@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from poet.data.templates import Options, apply_template, row_options, template_of
 from poet.evaluate.annotators.kind import Kind
 from poet.evaluate.annotators.scalar import Scalar
 from poet.evaluate.records import PATH, REVISION
 from poet.files import UserError, read_json
 from poet.hub.folders import check_chat_template
 from poet.hub.lock import is_hub_id
+from poet.progress import track
 
 BATCH_SIZE = 16
 _NAME = "hub id or folder; without it, the one trained on the setting's pairs"
@@ -39,9 +40,6 @@ def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from poet.data.templates import row_options, template_of
-    from poet.evaluate.reward_model import encode
-    from poet.evaluate.reward_model import rewards as score
     from poet.evaluate.sampling import pad_id
     from poet.hub.folders import model_path, whole_model
 
@@ -79,14 +77,51 @@ def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
             )
         return score(classifier, sequences, BATCH_SIZE, name), was_cut
 
-    return Scalar(rewards, lambda *texts, **rewards: bradley_terry(**rewards))
+    return Scalar(rewards)
 
 
-def bradley_terry(reward_1: float, reward_2: float) -> float:
-    """1 + the probability that answer 2 is better, from the difference of their rewards."""
-    gap = reward_2 - reward_1
-    odds = math.exp(-abs(gap))  # never overflows
-    return 1 + (1 if gap >= 0 else odds) / (1 + odds)
+def encode(
+    tokenizer,
+    conversations: list[list[dict]],
+    max_length: int,
+    template_kwargs: dict,
+    options: Options = None,
+) -> tuple[list, list]:
+    """Token ids of templated conversations, cut to their first ``max_length`` tokens.
+
+    ``template_kwargs``, ``options``: see :func:`poet.data.templates.apply_template`.
+
+    Returns:
+        Per conversation its ids, and whether they were cut.
+    """
+    texts = apply_template(tokenizer, template_kwargs, conversations, options)
+    sequences = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    was_cut = [len(ids) > max_length for ids in sequences]
+    return [ids[:max_length] for ids in sequences], was_cut
+
+
+def score(model, sequences: list[list[int]], batch_size: int, label: str) -> list[float]:
+    """The model's reward of each token sequence, in the order given.
+
+    Batches are of similar length and padded on the right with ``model.config.pad_token_id``, so
+    that a sequence's reward does not depend on its batch.
+    """
+    import torch
+
+    order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
+    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+    values = [0.0] * len(sequences)
+    pad = torch.nn.utils.rnn.pad_sequence
+    model.eval()
+    for batch in track(batches, label=label):
+        ids = [torch.tensor(sequences[i]) for i in batch]
+        padded = pad(ids, batch_first=True, padding_value=model.config.pad_token_id)
+        mask = pad([torch.ones_like(row) for row in ids], batch_first=True)
+        with torch.inference_mode():
+            logits = model(padded.to(model.device), mask.to(model.device)).logits
+        for i, value in zip(batch, logits.squeeze(-1).float().tolist(), strict=True):
+            values[i] = value
+    return values
 
 
 def unfit(annotator: dict, setting: dict) -> str | None:

@@ -6,6 +6,7 @@ against a judge's position bias, would change nothing; equal outputs are a draw 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,11 +18,11 @@ class Scalar:
     Attributes:
         rewards: (rows of prompts.jsonl, one output each) -> rewards, and for each whether the
             annotator read the text only in part (None where it always reads everything).
-        preference: (instruction, output_1, output_2, reward_1=, reward_2=) -> [1, 2].
+        preference: (instruction, output_1, output_2) -> [1, 2]; by default :func:`bradley_terry`.
     """
 
     rewards: Callable[[Sequence[dict], Sequence[str]], tuple[Sequence[float], list[bool] | None]]
-    preference: Callable[..., float]
+    preference: Callable[[str, str, str], float] | None = None
 
     def __call__(self, prompts: Sequence[dict], rows: Sequence[dict]) -> list[dict]:
         """Preference and both rewards of each row, each distinct answer scored once.
@@ -41,7 +42,15 @@ class Scalar:
             texts = [row[column] for column in ("instruction", *columns)]
             pair = [(texts[0], text) for text in texts[1:]]
             found = {"reward_1": rewards[pair[0]], "reward_2": rewards[pair[1]]}
-            judged.append({"preference": self.preference(*texts, **found), **found})
+            better = self.preference(*texts) if self.preference else bradley_terry(**found)
+            judged.append({"preference": better, **found})
             if cut:
                 judged[-1]["reward_cut"] = any(cut[answer] for answer in pair)
         return judged
+
+
+def bradley_terry(reward_1: float, reward_2: float) -> float:
+    """1 + the probability that answer 2 is better, from the difference of their rewards."""
+    gap = reward_2 - reward_1
+    odds = math.exp(-abs(gap))  # never overflows
+    return 1 + (1 if gap >= 0 else odds) / (1 + odds)

@@ -61,12 +61,11 @@ def annotate_pairs(rows: Sequence[dict], configs: dict[str, dict], ask: judges.A
     """
     texts = [(row["instruction"], row["output_1"], row["output_2"]) for row in rows]
     swapped = [(instruction, model, baseline) for instruction, baseline, model in texts]
-    places = ("instruction", *PLACES)
-    found = judges.ask_once(configs, ask, texts + swapped, places, read_verdict)
-    return [_judged([found[a], found[b]]) for a, b in zip(texts, swapped, strict=True)]
+    found = judges.ask_once(configs, ask, texts + swapped, ("instruction", *PLACES), read_verdict)
+    return [*map(_judged, found[: len(rows)], found[len(rows) :])]
 
 
-def _judged(both: list[dict]) -> dict:
+def _judged(*both: dict) -> dict:
     """The columns of a pair; the model's output is second, then first."""
     verdicts = [read_verdict(answer["choice"]) for answer in both]
     (lost, battles_1), (won, battles_2) = (BATTLES[verdict] for verdict in verdicts)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from poet.evaluate import judges
+from poet.evaluate.annotators import KINDS
 from poet.evaluate.records import closed
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 Verdicts = Sequence[list[dict]]  # of every seed, in the order of the prompts
 DRAWS = 1000  # of the prompts, for what is no mean over them
+# What rows of questions, answers and pairs have beside a benchmark's columns.
+ROW = "index dataset instruction prompt turns reference_name output outputs generator".split()
+ROW += [f"{name}_{number}" for name in ("output", "generator") for number in (1, 2)]
 PROGRAM = "program"  # stands in paths and tables where no annotator judges
 
 
@@ -27,7 +31,7 @@ class Metric(NamedTuple):
         name: its column, and what ``paper/reported.csv`` calls it.
         score: verdicts -> the score of one method.
         binary: each prompt counts 0 or 100: Wilson's interval for one run, and where runs agree.
-        bounds: between which it lies.
+        bounds: between which it lies, in the benchmark's unit.
     """
 
     name: str
@@ -46,20 +50,22 @@ class Benchmark:
         measures: what the numbers are, a clause of caption and schema.
         judge: rows -> a verdict for each, a dict. A row has index, instruction, output, generator
             and ``columns``; with a baseline it is a pair of outputs instead, as
-            :func:`poet.evaluate.annotate.pair_up` makes it. Where annotators judge, it is also
-            given the judge's configuration (:func:`poet.evaluate.judges.load_judge`) and who
+            :func:`poet.evaluate.annotate.pair_up` makes it, and ``columns``; with several turns it
+            also has ``turns``, what the user says, and ``outputs``. Where annotators judge, it is
+            also given the judge's configuration (:func:`poet.evaluate.judges.load_judge`) and who
             answers (:data:`poet.evaluate.judges.Ask`).
         verdict: the keys of a verdict that the metrics read.
         metrics: the numbers; gains and the paper's values stand beside each.
-        annotators: kinds of annotators that may judge; none where ``judge`` needs none.
+        annotators: kinds of language models that may judge; none where ``judge`` needs none.
         places: what a judge's prompt template must have a place for.
         check_judge: raises a UserError for a judge's configuration of another use.
         calls: of a judge, about one question.
         baseline: are the answers compared with a baseline's, which the section names?
-        columns: further columns of the questions that the judge reads: instructions to follow,
-            all turns, reference answers.
+        turns: how often the user speaks; with several, the questions' column is a list of texts.
+        columns: further columns of the questions that the judge reads, as instructions to follow
+            or reference answers; every question has them.
         details: (verdicts, value of the first metric) -> what else the summary says of a method.
-        unit, gain_unit: of the metrics, and of their gains.
+        unit: of the metrics.
     """
 
     name: str
@@ -73,10 +79,21 @@ class Benchmark:
     check_judge: Callable[[dict], object] | None = None
     calls: int = 1
     baseline: bool = False
+    turns: int = 1
     columns: tuple[str, ...] = ()
     details: Callable[[Verdicts, float], dict] | None = None
     unit: str = "percent"
-    gain_unit: str = "percentage points"
+
+    def __post_init__(self):
+        if taken := {*ROW, *["reference"] * self.baseline} & {*self.columns}:
+            raise ValueError(f"{self.name}: {min(taken)} is a column of the workflow's own")
+        if others := [kind for kind in self.annotators if not KINDS[kind].ask]:
+            raise ValueError(f"{self.name}: {others[0]} judges pairs only")
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """What of a question its judge reads."""
+        return ("index", "instruction", *["turns"] * (self.turns > 1), *self.columns)
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -108,21 +125,13 @@ class Benchmark:
 
     @property
     def caption(self) -> str:
-        """What is said about the table, in reStructuredText."""
+        """What is said about the table, on the page and below it, in reStructuredText."""
         return (
             f"{self.unit.capitalize()}, one row per setting, method and annotator: "
             f"{self.measures}. ``ci_low`` and ``ci_high`` bound the 95 % interval that "
-            "``interval`` names; ``gain`` compares with the method without POET on the same "
-            "prompts, ``p_holm`` is corrected over the table. ``paper`` is the paper's number."
-        )
-
-    @property
-    def note(self) -> str:
-        """What stands below the table."""
-        return (
-            f"{self.unit.capitalize()} with 95 % interval, over what the column interval says; "
-            f"gains in {self.gain_unit}, over the same prompts, p corrected over the table (Holm). "
-            "paper: as printed there."
+            "``interval`` names; ``gain`` is the difference to the method without POET on the same "
+            "prompts, ``p_holm`` is corrected over a setting's gains in one number (Holm). "
+            "``paper`` is the paper's number."
         )
 
 
