@@ -91,7 +91,8 @@ if not ARCHIVED:
             annotations=lambda w: flags(
                 "--annotations", judging.scorers_annotations(CONFIG, w.setting)
             ),
-            gains=lambda w: gain_flags(CONFIG, members.methods_of(CONFIG, "main", w.setting)),
+            # No objective trained the start model: it has no implicit rewards.
+            gains=lambda w: gain_flags(CONFIG, paths.trained_models(CONFIG, w.setting, "main")),
         resources:
             **GPU,
         shell:
