@@ -38,8 +38,8 @@ if not ARCHIVED:
         localrule: True
         priority: 3  # what the hub does not deliver is to show before the trainings
         params:
-            lock=unchanged(CONFIG["lock"]),
-            pinned=lambda w: sources.pinned(CONFIG, w.repository),  # another entry in the lock downloads again
+            lock=lambda w, input: CONFIG["lock"],  # not compared: what counts is the entry
+            pinned=lambda w: sources.pinned(CONFIG, w.repository),
         shell:
             "HF_HUB_OFFLINE=0 python -m poet.hub.download --repository {wildcards.repository} "
             "--lock {params.lock:q} --output {output} 2>&1 | tee {log} >&2"
@@ -86,7 +86,7 @@ if not ARCHIVED:
         wildcard_constraints:
             setting=alternatives(set(GRID) - set(TUNED)),
         params:
-            record=record("sft"),
+            record=record("start"),
             content=lambda w: sources.base_content(CONFIG, w.setting),
             needs=model_needs,
             base=lambda w, input: given("--base", input.base),

@@ -34,6 +34,9 @@ STAGES = {
         *_RUN, "model", "model_revision", *_LOADING, "scratch", "sft", "sft_seed",
         "chat_template_kwargs", "bad_rows",
     ),
+    "start": (
+        "setting", "model", "model_revision", "trust_remote_code", "chat_template_kwargs",
+    ),
     "tokenize": ("setting", *_TEXT, "bad_rows", "max_length", "max_prompt_length"),
     "reference": (
         *_RUN, *_LOADING, "matrix_products", "reference_batch_size", "forward", "token_budget",
