@@ -52,7 +52,9 @@ if not ARCHIVED:
         params:
             record=record("prefix_quality"),
             content=lambda w: judging.content(CONFIG, scorer_of(CONFIG, w.setting)),
-            scorer=lambda w, input: judging.scorer_flags(CONFIG, w.setting, input.scorer),
+            annotator=lambda w: scorer_of(CONFIG, w.setting),
+            settings=lambda w: judging.settings(CONFIG, scorer_of(CONFIG, w.setting)),
+            model=lambda w, input: given("--model", input.scorer),
             generations=lambda w: flags("--generations", paths.analysed_answers(CONFIG, w.setting)),
             gains=lambda w: gain_flags(CONFIG, members.methods_of(CONFIG, "main", w.setting)),
         resources:
@@ -63,7 +65,8 @@ if not ARCHIVED:
             "python -m poet.devices {resources.gpu} "
             "poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
             "--tokens {input.tokens} --prompts {input.prompts} --start {input.start} "
-            "{params.scorer} {params.generations} {params.gains} --output {output.json} "
+            "--annotator {params.annotator} --settings {params.settings:q} {params.model} "
+            "{params.generations} {params.gains} --output {output.json} "
             "--figure {output.figure} --completions {output.completions} 2>&1 | tee {log} >&2"
 
     rule measure_reward_gap:

@@ -172,6 +172,7 @@ if not ARCHIVED:
         params:
             record=record("annotate"),
             settings=lambda w: judging.settings(CONFIG, w.annotator),
+            limits=lambda w, input: json.dumps(judging.limits(CONFIG, w.annotator)),
             content=lambda w: judging.content(CONFIG, w.annotator),
             model=lambda w, input: given("--model", input.model),
             benchmark=lambda w: given("--benchmark", w.get("benchmark")),
@@ -180,8 +181,8 @@ if not ARCHIVED:
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.annotate {params.benchmark} --record {params.record:q} "
-            "--annotator {wildcards.annotator} "
-            "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
+            "--annotator {wildcards.annotator} --settings {params.settings:q} "
+            "--limits {params.limits:q} {params.model} --prompts {input.prompts} "
             "--generations {input.generations} --output {output.judged} --usage {output.usage} "
             "2>&1 | tee {log} >&2"
 

@@ -43,6 +43,12 @@ SCHEMA = {
 }
 
 
+LIMITS = (
+    "key_variable", "max_cost", "concurrency", "requests_per_minute", "timeout", "attempts",
+    "backoff", "store",
+)  # fmt: skip
+
+
 @contextmanager
 def ask(name: str, settings: dict, configs: dict, model: None) -> Iterator[Api]:
     """A server, and the store of what was bought from it."""
@@ -50,4 +56,4 @@ def ask(name: str, settings: dict, configs: dict, model: None) -> Iterator[Api]:
         yield Api(name, settings, store)
 
 
-KIND = Kind("api", SCHEMA, ask=ask, bought=True)
+KIND = Kind("api", SCHEMA, ask=ask, bought=True, limits=LIMITS)
