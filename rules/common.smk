@@ -191,11 +191,12 @@ def check(jobs):
         for job in sorted(jobs, key=lambda job: (job.rule.name, sorted(job.wildcards_dict.items())))
     ]
     on_cluster = workflow.non_local_exec
-    lock = " ".join(
-        f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in workflow.configfiles
+    said = workflow.config_settings.config_args
+    arguments = f" ARGS={shlex.quote(f'--config {shlex.join(said)}')}" if said else ""
+    lock = " && ".join(
+        f"make lock CONFIG={shlex.quote(os.path.relpath(file))}{arguments}"
+        for file in workflow.configfiles
     )
-    if said := [f"{key}={value}" for key, value in workflow.config_settings.config.items()]:
-        lock += f" ARGS={shlex.quote(f'--config {shlex.join(said)}')}"
     try:
         if on_cluster:
             fits.check(asked, CONFIG)

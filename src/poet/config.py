@@ -88,14 +88,13 @@ def load(config: dict, source: str = "config") -> dict:
     return config
 
 
-def read(path: str | Path, **shortcuts: str) -> dict:
-    """Load a YAML configuration file, with the command line's shortcuts; see :func:`load`.
+def read(path: str | Path, **said) -> dict:
+    """Load a YAML configuration file, with what the command line says beside it; see :func:`load`.
 
     Raises:
         UserError: the file is missing or no YAML mapping.
     """
-    config = config_extends.read_mapping(path)
-    return load({**config, **shortcuts}, str(path))
+    return load(config_extends.merged(config_extends.read_mapping(path), said), str(path))
 
 
 def resolve(config: dict, setting: str, method: str, seed: int | None = None) -> dict:
