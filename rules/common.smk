@@ -48,8 +48,8 @@ shell.prefix(
 )
 
 # From an archive of scores or annotations nothing is trained, sampled or judged, and what it lacks
-# is left out; see poet.report.archive.
-ARCHIVED = bool(config.pop("archived", False))
+# is left out; see poet.report.archive. `make tables` says so.
+ARCHIVED = "POET_ARCHIVED" in os.environ
 
 if os.path.lexists("results") and not os.path.isdir("results"):
     found = "a link to no folder" if os.path.islink("results") else "a file"
@@ -80,9 +80,13 @@ TRUNCATIONS = members.truncations(CONFIG)
 SWEEP = members.sweep(CONFIG)
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
 
-SHOWN = Shown(CONFIG, os.path.exists if ARCHIVED else lambda path: True, PAPER)
+SHOWN = Shown(CONFIG, lambda path: not ARCHIVED or os.path.exists(path), PAPER)
 if not SHOWN.comparisons:
-    raise WorkflowError("the archive has neither comparison.json nor annotations of the grid")
+    raise WorkflowError(
+        "the archive has neither comparison.json nor annotations of the grid"
+        if ARCHIVED
+        else f"{source}: tables.main names no method of the grid; expected one"
+    )
 MADE_OF = {**SHOWN.tables(), **SHOWN.figures(), "sweep": SHOWN.sweep()}
 TABLES = expand("results/tables/{name}.{ext}", name=SHOWN.tables(), ext=TABLE)
 FIGURES = expand("results/figures/{name}.{ext}", name=SHOWN.figures(), ext=FIGURE)

@@ -55,6 +55,11 @@ def test_configuration(workflow, small_config, path, value, parts, planted):
     planted(f"configuration: `{path}: {value}`", seen, "no job starts")
 
 
+def test_a_main_table_of_no_method_of_the_grid(workflow, small_config):
+    run = workflow(small_config | {"grid": {"world": ["sft"]}, "tables": {"main": ["dpo"]}})
+    assert_refused(run, run(), "config.yaml: tables.main names no method of the grid")
+
+
 def lines(*rows):
     return "".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows)
 
