@@ -101,6 +101,10 @@ rule sweep:
 
 
 for name in GRID:
+    if workflow.is_rule(name):
+        raise WorkflowError(
+            f"{source}: settings.{name} has the name of a rule or a target; expected another one"
+        )
 
     rule:
         """Scores and downstream results of the setting that gives the rule its name."""

@@ -55,6 +55,14 @@ def test_configuration(workflow, small_config, path, value, parts, planted):
     planted(f"configuration: `{path}: {value}`", seen, "no job starts")
 
 
+@pytest.mark.parametrize("name", ["main", "train", "tables"])
+def test_a_setting_with_the_name_of_a_rule(workflow, small_config, name):
+    settings = {name: small_config["settings"]["world"]}
+    run = workflow(small_config | {"settings": settings, "grid": {name: ["sft"]}, "gains": {}})
+    part = f"config.yaml: settings.{name} has the name of a rule or a target; expected another one"
+    assert_refused(run, run("-n"), part)
+
+
 def test_a_main_table_of_no_method_of_the_grid(workflow, small_config):
     run = workflow(small_config | {"grid": {"world": ["sft"]}, "tables": {"main": ["dpo"]}})
     assert_refused(run, run(), "config.yaml: tables.main names no method of the grid")
