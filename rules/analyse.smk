@@ -21,8 +21,7 @@ if not ARCHIVED:
             content=lambda w: sources.base_content(CONFIG, w.setting),
             tokenizer=lambda w, input: sources.diagnosis_flags(CONFIG, w.setting, input.corpus),
         resources:
-            mem_mb=4000,
-            runtime=30,
+            **READING,
         shell:
             "python -m poet.analyse.diagnose --record {params.record:q} --pairs {input.pairs} "
             "{params.tokenizer} --evaluation-prompts {input.prompts} --output {output.json} "

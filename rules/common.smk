@@ -29,7 +29,8 @@ FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]
 # Of jobs with a model, as small as the default's; profiles say more, and how many GPUs.
 GPU = {"mem_mb": 4000, "runtime": 240, "gpu": 0}
-LIGHT = {"mem_mb": 2000, "runtime": 10}
+READING = {"mem_mb": 4000, "runtime": 60}  # of jobs that read whole data sets, or a tokenizer
+LIGHT = {"mem_mb": 2000, "runtime": 60}
 
 # The jobs' `python` is the one that runs Snakemake; only rules that fetch may ask the hub.
 os.environ.update(
@@ -146,11 +147,6 @@ def model_needs(wildcards, input):
 def answer_needs(wildcards, input):
     """What an answer asks of whoever reads it after its prompt; see :func:`model_needs`."""
     return json.dumps([model_limits.answer(CONFIG, wildcards.setting)])
-
-
-def unchanged(text):
-    """A params function that gives the text as it is: in a plain one, braces are wildcards."""
-    return lambda wildcards: text
 
 
 def run_flags(wildcards, input):

@@ -66,8 +66,7 @@ if not ARCHIVED:
             pairs=lambda w, input: given("--dataset", input.pairs),
             alpacaeval=lambda w, input: given("--alpacaeval", input.alpacaeval),
         resources:
-            mem_mb=4000,
-            runtime=60,
+            **READING,
         shell:
             "python -m poet.data.preferences --record {params.record:q} {params.pairs} "
             "{params.alpacaeval} --pairs {output.pairs} --corpus {output.corpus} "
@@ -91,8 +90,7 @@ if not ARCHIVED:
             needs=model_needs,
             base=lambda w, input: given("--base", input.base),
         resources:
-            mem_mb=2000,
-            runtime=30,
+            **LIGHT,
         shell:
             "python -m poet.train.start --record {params.record:q} {params.base} "
             "--needs {params.needs:q} --output {output} 2>&1 | tee {log} >&2"
@@ -132,8 +130,7 @@ if not ARCHIVED:
         wildcard_constraints:
             setting=alternatives(members.benchmarked(CONFIG)),
         resources:
-            mem_mb=100,
-            runtime=5,
+            **LIGHT,
         shell:
             "cp {input}/df_gamed.csv {output} 2>&1 | tee {log} >&2"
 
@@ -156,8 +153,7 @@ if not ARCHIVED:
             record=record("tokenize"),
             needs=model_needs,
         resources:
-            mem_mb=4000,
-            runtime=60,
+            **READING,
         shell:
             "python -m poet.data.tokenization --record {params.record:q} --pairs {input.pairs} "
             "--tokenizer {input.tokenizer} --prompts {input.prompts} --needs {params.needs:q} "

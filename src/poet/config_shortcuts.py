@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from contextlib import suppress
+from functools import partial
 
 import yaml
 
@@ -27,14 +28,10 @@ def _key_and_value(text: str) -> tuple[str, object]:
     name, given, value = text.partition("=")
     if not given:
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, found {text!r}")
-    for parse in (int, float, WORDS.__getitem__, _texts):
+    for parse in (int, float, WORDS.__getitem__, partial(yaml.load, Loader=yaml.BaseLoader)):
         with suppress(ValueError, KeyError, yaml.YAMLError):
             return name, parse(value)
     return name, value
-
-
-def _texts(value: str):
-    return yaml.load(value, Loader=yaml.BaseLoader)
 
 
 def refuse_no_text(config: dict, source: str) -> None:

@@ -41,8 +41,6 @@ SCHEMA = {
         "store": PATH | {"default": "results/store/annotations"},
     },
 }
-
-
 LIMITS = (
     "key_variable", "max_cost", "concurrency", "requests_per_minute", "timeout", "attempts",
     "backoff", "store",
