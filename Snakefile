@@ -60,12 +60,6 @@ rule all:
         "results/report/index.html",
 
 
-def table(name, settings):
-    """A table, and the scores that it is made of."""
-    made_of = paths.scores(CONFIG, name, settings)
-    return [*made_of, *(path for path in TABLES if Path(path).stem == name)]
-
-
 # What else the command line may ask for, by its name.
 for name, files in [
     ("tables", [*TABLES, *FIGURES, "results/report/index.html"]),  # what an archive is enough for

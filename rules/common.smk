@@ -175,6 +175,12 @@ def compared_scores(wildcards):
     return paths.per_method(CONFIG, folder, methods)
 
 
+def table(name, settings):
+    """A table, and the scores that it is made of."""
+    made_of = paths.scores(CONFIG, name, settings)
+    return [*made_of, *(path for path in TABLES if Path(path).stem == name)]
+
+
 def answers_at_hand(wildcards):
     """A method's answers, which say how they ended; annotations of an archive do without."""
     found = paths.generations(CONFIG, wildcards.setting, [wildcards.method])
