@@ -59,7 +59,7 @@ tables: .venv/.installed
 	@test -n "$$FROM" || { echo "error: make tables FROM=folder"; exit 1; }
 	@$(BIN)/python -m poet.report.archive --from "$$FROM" --into results \
 	  --config config.yaml --write-config results/config.yaml
-	$(call run,$(SNAKEMAKE) --configfile "$${CONFIG:-results/config.yaml}" --config archived=true --rerun-triggers mtime -- tables)
+	$(call run,POET_ARCHIVED=1 $(SNAKEMAKE) --configfile "$${CONFIG:-results/config.yaml}" --rerun-triggers mtime -- tables)
 	$(answer)
 
 report: results

@@ -60,55 +60,28 @@ rule all:
         "results/report/index.html",
 
 
-rule tables:
-    """Tables, figures and the page: what an archive of scores or annotations is enough for."""
-    localrule: True
-    input:
-        TABLES,
-        FIGURES,
-        "results/report/index.html",
-
-
-# A table, and the settings whose scores it is made of.
-for name, scored in {
-    "main": GRID,
-    **{name: members.settings_of(CONFIG, name) for name in VARIANTS},
-    "downstream": [],
-}.items():
+# What else the command line may ask for, by its name.
+for name, files in [
+    ("tables", [*TABLES, *FIGURES, "results/report/index.html"]),  # what an archive is enough for
+    ("main", table("main", GRID)),
+    *((name, table(name, members.settings_of(CONFIG, name))) for name in VARIANTS),
+    ("downstream", table("downstream", [])),
+    ("analysis", paths.analysis(CONFIG)),
+    ("sweep", SWEEP_TABLE),
+    *((name, paths.results_of(CONFIG, name)) for name in GRID),
+]:
+    if workflow.is_rule(name):
+        raise WorkflowError(
+            f"{source}: settings.{name} has the name of a rule or a target; expected another one"
+        )
 
     rule:
-        """The table that gives the rule its name, and the scores that it is made of."""
+        """A table with its scores, the analysis, or a setting's scores and downstream results."""
         name:
             name
         localrule: True
         input:
-            paths.scores(CONFIG, name, scored),
-            [path for path in TABLES if Path(path).stem == name],
-
-
-rule analysis:
-    """Prefix quality and the reward-generation gap of every setting that asks for them."""
-    localrule: True
-    input:
-        paths.analysis(CONFIG),
-
-
-rule sweep:
-    """Every objective with the best of a grid of beta and learning rate, with and without POET."""
-    localrule: True
-    input:
-        SWEEP_TABLE,
-
-
-for name in GRID:
-
-    rule:
-        """Scores and downstream results of the setting that gives the rule its name."""
-        name:
-            name
-        localrule: True
-        input:
-            paths.results_of(CONFIG, name),
+            files,
 
 
 # The same environment by conda: `--sdm conda`.

@@ -21,8 +21,7 @@ if not ARCHIVED:
             content=lambda w: sources.base_content(CONFIG, w.setting),
             tokenizer=lambda w, input: sources.diagnosis_flags(CONFIG, w.setting, input.corpus),
         resources:
-            mem_mb=4000,
-            runtime=30,
+            **READING,
         shell:
             "python -m poet.analyse.diagnose --record {params.record:q} --pairs {input.pairs} "
             "{params.tokenizer} --evaluation-prompts {input.prompts} --output {output.json} "
@@ -52,7 +51,9 @@ if not ARCHIVED:
         params:
             record=record("prefix_quality"),
             content=lambda w: judging.content(CONFIG, scorer_of(CONFIG, w.setting)),
-            scorer=lambda w, input: judging.scorer_flags(CONFIG, w.setting, input.scorer),
+            annotator=lambda w: scorer_of(CONFIG, w.setting),
+            settings=lambda w: judging.settings(CONFIG, scorer_of(CONFIG, w.setting)),
+            model=lambda w, input: given("--model", input.scorer),
             generations=lambda w: flags("--generations", paths.analysed_answers(CONFIG, w.setting)),
             gains=lambda w: gain_flags(CONFIG, members.methods_of(CONFIG, "main", w.setting)),
         resources:
@@ -63,7 +64,8 @@ if not ARCHIVED:
             "python -m poet.devices {resources.gpu} "
             "poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
             "--tokens {input.tokens} --prompts {input.prompts} --start {input.start} "
-            "{params.scorer} {params.generations} {params.gains} --output {output.json} "
+            "--annotator {params.annotator} --settings {params.settings:q} {params.model} "
+            "{params.generations} {params.gains} --output {output.json} "
             "--figure {output.figure} --completions {output.completions} 2>&1 | tee {log} >&2"
 
     rule measure_reward_gap:
@@ -91,7 +93,8 @@ if not ARCHIVED:
             annotations=lambda w: flags(
                 "--annotations", judging.scorers_annotations(CONFIG, w.setting)
             ),
-            gains=lambda w: gain_flags(CONFIG, members.methods_of(CONFIG, "main", w.setting)),
+            # No objective trained the start model: it has no implicit rewards.
+            gains=lambda w: gain_flags(CONFIG, paths.trained_models(CONFIG, w.setting, "main")),
         resources:
             **GPU,
         shell:

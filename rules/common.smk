@@ -29,7 +29,8 @@ FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]
 # Of jobs with a model, as small as the default's; profiles say more, and how many GPUs.
 GPU = {"mem_mb": 4000, "runtime": 240, "gpu": 0}
-LIGHT = {"mem_mb": 2000, "runtime": 10}
+READING = {"mem_mb": 4000, "runtime": 60}  # of jobs that read whole data sets, or a tokenizer
+LIGHT = {"mem_mb": 2000, "runtime": 60}
 
 # The jobs' `python` is the one that runs Snakemake; only rules that fetch may ask the hub.
 os.environ.update(
@@ -48,8 +49,8 @@ shell.prefix(
 )
 
 # From an archive of scores or annotations nothing is trained, sampled or judged, and what it lacks
-# is left out; see poet.report.archive.
-ARCHIVED = bool(config.pop("archived", False))
+# is left out; see poet.report.archive. `make tables` says so.
+ARCHIVED = "POET_ARCHIVED" in os.environ
 
 if os.path.lexists("results") and not os.path.isdir("results"):
     found = "a link to no folder" if os.path.islink("results") else "a file"
@@ -80,9 +81,13 @@ TRUNCATIONS = members.truncations(CONFIG)
 SWEEP = members.sweep(CONFIG)
 PAPER = os.path.relpath(Path(workflow.basedir) / "paper")
 
-SHOWN = Shown(CONFIG, os.path.exists if ARCHIVED else lambda path: True, PAPER)
+SHOWN = Shown(CONFIG, lambda path: not ARCHIVED or os.path.exists(path), PAPER)
 if not SHOWN.comparisons:
-    raise WorkflowError("the archive has neither comparison.json nor annotations of the grid")
+    raise WorkflowError(
+        "the archive has neither comparison.json nor annotations of the grid"
+        if ARCHIVED
+        else f"{source}: tables.main names no method of the grid; expected one"
+    )
 MADE_OF = {**SHOWN.tables(), **SHOWN.figures(), "sweep": SHOWN.sweep()}
 TABLES = expand("results/tables/{name}.{ext}", name=SHOWN.tables(), ext=TABLE)
 FIGURES = expand("results/figures/{name}.{ext}", name=SHOWN.figures(), ext=FIGURE)
@@ -144,11 +149,6 @@ def answer_needs(wildcards, input):
     return json.dumps([model_limits.answer(CONFIG, wildcards.setting)])
 
 
-def unchanged(text):
-    """A params function that gives the text as it is: in a plain one, braces are wildcards."""
-    return lambda wildcards: text
-
-
 def run_flags(wildcards, input):
     """How often to save and where to log, of every training: no part of a result; see
     :func:`model_needs`.
@@ -175,6 +175,12 @@ def compared_scores(wildcards):
     return paths.per_method(CONFIG, folder, methods)
 
 
+def table(name, settings):
+    """A table, and the scores that it is made of."""
+    made_of = paths.scores(CONFIG, name, settings)
+    return [*made_of, *(path for path in TABLES if Path(path).stem == name)]
+
+
 def answers_at_hand(wildcards):
     """A method's answers, which say how they ended; annotations of an archive do without."""
     found = paths.generations(CONFIG, wildcards.setting, [wildcards.method])
@@ -191,11 +197,12 @@ def check(jobs):
         for job in sorted(jobs, key=lambda job: (job.rule.name, sorted(job.wildcards_dict.items())))
     ]
     on_cluster = workflow.non_local_exec
-    lock = " ".join(
-        f"make lock CONFIG={shlex.quote(os.path.relpath(file))}" for file in workflow.configfiles
+    said = workflow.config_settings.config_args
+    arguments = f" ARGS={shlex.quote(f'--config {shlex.join(said)}')}" if said else ""
+    lock = " && ".join(
+        f"make lock CONFIG={shlex.quote(os.path.relpath(file))}{arguments}"
+        for file in workflow.configfiles
     )
-    if said := [f"{key}={value}" for key, value in workflow.config_settings.config.items()]:
-        lock += f" ARGS={shlex.quote(f'--config {shlex.join(said)}')}"
     try:
         if on_cluster:
             fits.check(asked, CONFIG)

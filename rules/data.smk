@@ -38,8 +38,8 @@ if not ARCHIVED:
         localrule: True
         priority: 3  # what the hub does not deliver is to show before the trainings
         params:
-            lock=unchanged(CONFIG["lock"]),
-            pinned=lambda w: sources.pinned(CONFIG, w.repository),  # another entry in the lock downloads again
+            lock=lambda w, input: CONFIG["lock"],  # not compared: what counts is the entry
+            pinned=lambda w: sources.pinned(CONFIG, w.repository),
         shell:
             "HF_HUB_OFFLINE=0 python -m poet.hub.download --repository {wildcards.repository} "
             "--lock {params.lock:q} --output {output} 2>&1 | tee {log} >&2"
@@ -66,8 +66,7 @@ if not ARCHIVED:
             pairs=lambda w, input: given("--dataset", input.pairs),
             alpacaeval=lambda w, input: given("--alpacaeval", input.alpacaeval),
         resources:
-            mem_mb=4000,
-            runtime=60,
+            **READING,
         shell:
             "python -m poet.data.preferences --record {params.record:q} {params.pairs} "
             "{params.alpacaeval} --pairs {output.pairs} --corpus {output.corpus} "
@@ -86,13 +85,12 @@ if not ARCHIVED:
         wildcard_constraints:
             setting=alternatives(set(GRID) - set(TUNED)),
         params:
-            record=record("sft"),
+            record=record("start"),
             content=lambda w: sources.base_content(CONFIG, w.setting),
             needs=model_needs,
             base=lambda w, input: given("--base", input.base),
         resources:
-            mem_mb=2000,
-            runtime=30,
+            **LIGHT,
         shell:
             "python -m poet.train.start --record {params.record:q} {params.base} "
             "--needs {params.needs:q} --output {output} 2>&1 | tee {log} >&2"
@@ -132,8 +130,7 @@ if not ARCHIVED:
         wildcard_constraints:
             setting=alternatives(members.benchmarked(CONFIG)),
         resources:
-            mem_mb=100,
-            runtime=5,
+            **LIGHT,
         shell:
             "cp {input}/df_gamed.csv {output} 2>&1 | tee {log} >&2"
 
@@ -156,8 +153,7 @@ if not ARCHIVED:
             record=record("tokenize"),
             needs=model_needs,
         resources:
-            mem_mb=4000,
-            runtime=60,
+            **READING,
         shell:
             "python -m poet.data.tokenization --record {params.record:q} --pairs {input.pairs} "
             "--tokenizer {input.tokenizer} --prompts {input.prompts} --needs {params.needs:q} "

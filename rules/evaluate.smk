@@ -19,8 +19,7 @@ rule score:
         gamed=lambda w, input: given("--gamed", input.gamed) or "--without-gamed",
         generations=lambda w, input: given("--generations", input.generations),
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **LIGHT,
     shell:
         "python -m poet.evaluate.alpaca --annotations {input.annotations} "
         "--prompts {input.prompts} {params.gamed} {params.generations} "
@@ -42,8 +41,7 @@ rule compare:
         scores=lambda w: flags("--method", compared_scores(w)),
         gains=lambda w: gain_flags(CONFIG, compared(w), compared(w)),
     resources:
-        mem_mb=2000,
-        runtime=60,
+        **LIGHT,
     shell:
         "python -m poet.evaluate.compare --setting {wildcards.setting} "
         "--annotator {wildcards.annotator} --kind {params.kind} "
@@ -69,8 +67,7 @@ if not ARCHIVED:
             datasets=lambda w: flags("--dataset", sources.task_datasets(CONFIG, w.setting)),
             model=lambda w, input: given("--model", input.model),
         resources:
-            mem_mb=4000,
-            runtime=60,
+            **READING,
         shell:
             "python -m poet.evaluate.beforehand tasks --record {params.record:q} {params.datasets} "
             "{params.model} --output {output} 2>&1 | tee {log} >&2"
@@ -117,8 +114,7 @@ if not ARCHIVED:
             model=lambda w, input: given("--model", input.model),
             needs=answer_needs,
         resources:
-            mem_mb=4000,
-            runtime=30,
+            **READING,
         shell:
             "python -m poet.evaluate.beforehand judge --annotator {wildcards.annotator} "
             "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
@@ -172,6 +168,7 @@ if not ARCHIVED:
         params:
             record=record("annotate"),
             settings=lambda w: judging.settings(CONFIG, w.annotator),
+            limits=lambda w, input: json.dumps(judging.limits(CONFIG, w.annotator)),
             content=lambda w: judging.content(CONFIG, w.annotator),
             model=lambda w, input: given("--model", input.model),
             benchmark=lambda w: given("--benchmark", w.get("benchmark")),
@@ -180,8 +177,8 @@ if not ARCHIVED:
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.annotate {params.benchmark} --record {params.record:q} "
-            "--annotator {wildcards.annotator} "
-            "--settings {params.settings:q} {params.model} --prompts {input.prompts} "
+            "--annotator {wildcards.annotator} --settings {params.settings:q} "
+            "--limits {params.limits:q} {params.model} --prompts {input.prompts} "
             "--generations {input.generations} --output {output.judged} --usage {output.usage} "
             "2>&1 | tee {log} >&2"
 

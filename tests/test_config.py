@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.cli import parse_config
 
 from poet.config import (
     STAGES,
@@ -401,11 +402,13 @@ def test_home_is_expanded_in_every_path(monkeypatch, tmp_path):
     assert given["settings"]["own"]["model"]["name"] == f"{tmp_path}/m"
 
 
-def test_shortcuts_of_programs_are_pairs_of_key_and_value(capsys):
+def test_programs_read_the_command_line_as_snakemake_does(capsys):
     parser = argparse.ArgumentParser()
     add_flag(parser)
-    args = parser.parse_args(["--config", "pairs=a=b.jsonl", "model="])
-    assert args.config == [["pairs", "a=b.jsonl"], ["model", ""]]
+    texts = ["a=b.jsonl", "", "True", "true", "7", "1e3", "[1, x]", "{a: {b: 1}}", "a: b: c", "~"]
+    for text in texts:
+        args = parser.parse_args(["--config", f"pairs={text}"])
+        assert dict(args.config) == parse_config([f"pairs={text}"])
     with pytest.raises(SystemExit):
         parser.parse_args(["--config", "pairs.jsonl"])
     assert "expected KEY=VALUE, found 'pairs.jsonl'" in capsys.readouterr().err
@@ -464,6 +467,18 @@ def test_resolve_names_what_it_does_not_know():
         resolve(config, "moon", "dpo")
     with pytest.raises(UserError, match="unknown method `ppo`; known: dpo, dpo-poet, sft, simpo"):
         resolve(config, "world", "ppo")
+
+
+def test_show_takes_what_the_command_line_says_beside_the_file(capsys):
+    nested = "settings={world: {generation: {backend: vllm}}}"
+    main(["show", "--configfile", str(FILES[0]), "--config", "protect=True", nested])
+    shown = yaml.safe_load(capsys.readouterr().out)
+    expected = read(FILES[0])
+    expected["protect"] = True
+    expected["settings"]["world"]["generation"]["backend"] = "vllm"
+    assert shown == expected
+    with pytest.raises(UserError, match="`pairs=` is read as YAML, and so as 2024"):
+        main(["show", "--configfile", str(FILES[0]), "--config", "pairs=2024"])
 
 
 def test_show_prints_the_record(capsys):

@@ -10,6 +10,7 @@ import yaml
 from poet.methods.objectives import OBJECTIVES
 from poet.methods.truncation import TRUNCATIONS
 from poet.methods.weighting import WEIGHTINGS
+from poet.report.titles import of
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs/methods.md").read_text()
@@ -34,6 +35,11 @@ def methods():
         for name, method in yaml.safe_load(path.read_text()).get("methods", {}).items():
             if method is not None:  # not taken out of what is extended
                 yield pytest.param(name, method, id=f"{path.name}-{name}")
+
+
+def test_the_ablations_caption_says_every_truncation():
+    caption = of("ablation")[1]
+    assert set(re.findall("``([a-z]+)``", caption)) >= set(TRUNCATIONS)
 
 
 @pytest.mark.parametrize(("name", "method"), methods())

@@ -34,6 +34,9 @@ STAGES = {
         *_RUN, "model", "model_revision", *_LOADING, "scratch", "sft", "sft_seed",
         "chat_template_kwargs", "bad_rows",
     ),
+    "start": (
+        "setting", "model", "model_revision", "trust_remote_code", "chat_template_kwargs",
+    ),
     "tokenize": ("setting", *_TEXT, "bad_rows", "max_length", "max_prompt_length"),
     "reference": (
         *_RUN, *_LOADING, "matrix_products", "reference_batch_size", "forward", "token_budget",
@@ -85,14 +88,13 @@ def load(config: dict, source: str = "config") -> dict:
     return config
 
 
-def read(path: str | Path, **shortcuts: str) -> dict:
-    """Load a YAML configuration file, with the command line's shortcuts; see :func:`load`.
+def read(path: str | Path, **said) -> dict:
+    """Load a YAML configuration file, with what the command line says beside it; see :func:`load`.
 
     Raises:
         UserError: the file is missing or no YAML mapping.
     """
-    config = config_extends.read_mapping(path)
-    return load({**config, **shortcuts}, str(path))
+    return load(config_extends.merged(config_extends.read_mapping(path), said), str(path))
 
 
 def resolve(config: dict, setting: str, method: str, seed: int | None = None) -> dict:

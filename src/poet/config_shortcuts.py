@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
+from functools import partial
+
+import yaml
 
 from poet.files import UserError
 
 SHORTCUTS = {"pairs": "a file of preference pairs", "model": "a folder or a hub id"}
+
+WORDS = {"": None, "True": True, "False": False}  # of the command line, as Snakemake reads them
 
 TRAINED = ("sft", "preference", "reward_model")  # sections with a learning rate
 
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--config KEY=VALUE ...``, as on Snakemake's command line, to a program's flags."""
-    said = "the shortcuts `pairs` and `model`, as on Snakemake's command line"
+    said = "keys of the configuration, or `pairs` and `model`, as Snakemake reads them"
     pair = {"type": _key_and_value, "metavar": "KEY=VALUE"}
     parser.add_argument("--config", nargs="*", default=[], help=said, **pair)
 
 
-def _key_and_value(text: str) -> list[str]:
-    if "=" not in text:
+def _key_and_value(text: str) -> tuple[str, object]:
+    name, given, value = text.partition("=")
+    if not given:
         raise argparse.ArgumentTypeError(f"expected KEY=VALUE, found {text!r}")
-    return text.split("=", 1)
+    for parse in (int, float, WORDS.__getitem__, partial(yaml.load, Loader=yaml.BaseLoader)):
+        with suppress(ValueError, KeyError, yaml.YAMLError):
+            return name, parse(value)
+    return name, value
 
 
 def refuse_no_text(config: dict, source: str) -> None:

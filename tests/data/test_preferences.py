@@ -220,6 +220,9 @@ PICTURE = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text
         *(({**SINGLE, "chosen": [{**assistant("A"), key: ["Hm."]}]},
            f"chosen: {key} of a message would be lost; thoughts are read as reasoning_content")
           for key in ("thought", "Chain_of_Thought", "reasoning_text", "documents", "context")),
+        # Of several the first, however Python's hashes fall.
+        ({**SINGLE, "chosen": [assistant("A") | {f"thought_{n}": "Hm." for n in range(9)}]},
+         "chosen: thought_0 of a message would be lost"),
         ({**SINGLE, "chosen": [{**assistant("A"), "reasoning": 3}]}, "reasoning is not a string"),
         ({**SINGLE, "chosen": [{**assistant("A"), "reasoning": "a", "thinking": "b"}]},
          "a message has thinking and reasoning; expected one of them"),

@@ -8,6 +8,7 @@ import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ from judge_server import JudgeServer, probability, prompt_of
 from poet.evaluate import api
 from poet.evaluate.annotate import main
 from poet.evaluate.api import Api
-from poet.evaluate.store import Store
+from poet.evaluate.store import Store, sha256
 from poet.files import UserError, read_json, write_json, write_jsonl
 
 KEY = "sk-verySecret123"
@@ -252,6 +253,19 @@ def test_a_model_that_changes_its_name_within_a_table_is_an_error(server, settin
     allowed = ask({**settings, "model": "j", "allow_model_change": True}, 6)
     assert [row["model"] for row in allowed] == ["j-0324"] * 3 + ["moved"] * 3
     assert len(ask({**settings, "model": "another"}, 2)) == 2  # another question, another table
+
+
+def test_judges_are_looked_at_in_the_order_of_the_questions(settings):
+    looked_at = []
+    store = SimpleNamespace(
+        get=lambda key: {}, spent=0, models=lambda judge: looked_at.append(judge) or []
+    )
+    asked = [
+        {"temperature": n, "max_tokens": 1, "messages": []} for n in range(9) for _ in range(2)
+    ]
+    Api("mine", settings, store)([{**each, "model": "j"} for each in asked], accept=None)
+    common = {"max_tokens": 1, "model": "judge", "base_url": settings["base_url"]}
+    assert looked_at == [sha256({**common, "temperature": n}) for n in range(9)]
 
 
 def test_the_same_question_to_another_server_or_model_is_another(server, settings):

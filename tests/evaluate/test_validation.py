@@ -84,6 +84,19 @@ def test_chooses_by_true_reward_on_held_out_prompts(start, pairs, tmp_path, monk
     assert {cell["pair_accuracy"] for cell in found["cells"]} == {0.75}
 
 
+def test_models_are_loaded_as_the_setting_says(start, pairs, tmp_path, monkeypatch):
+    loaded = []
+
+    def load(*folder, **arguments):
+        loaded.append(load_model(*folder, **arguments))
+        return loaded[-1]
+
+    monkeypatch.setattr("poet.evaluate.sampling.load_model", load)
+    monkeypatch.setitem(RECORD, "attn_implementation", "eager")
+    run(pairs, {"only": trained(start, tmp_path / "1", 1)}, tmp_path / "dpo.json")
+    assert [model.config._attn_implementation for _, model in loaded] == ["eager"]
+
+
 def test_true_reward_is_the_worlds(start, pairs, tmp_path):
     found = run(pairs, {"only": trained(start, tmp_path / "1", 1)}, tmp_path / "dpo.json")
     (cell,) = found["cells"]

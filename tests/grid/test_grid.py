@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from poet.config import load, read
+from poet.evaluate.annotators import KINDS
 from poet.files import UserError, named_files
 from poet.grid import judging, members, paths, sources
 from poet.grid.shown import Shown
@@ -206,6 +207,36 @@ def test_annotators_have_models_of_the_hub_or_of_the_setting():
     assert checks == [[], [], ["results/checks/world/annotators/fetched.json"]]
     assert Shown(config).judges() == ["results/models/world/reward_model/train.json"]
     assert list(judging.scorers_annotations(config, "world")) == config["grid"]["world"]
+
+
+def test_what_decides_no_verdict_annotates_nothing_anew():
+    """A raised ceiling, say: verdicts that are there stay. Another price is in what is written."""
+    bought = {
+        "kind": "api", "judge": "weighted_alpaca_eval_gpt4_turbo", "base_url": "http://x/v1",
+        "price": {"prompt": 1, "completion": 2}, "max_cost": 0,
+    }  # fmt: skip
+    others = {
+        "max_cost": 9, "concurrency": 2, "timeout": 7, "attempts": 3, "requests_per_minute": 5,
+        "backoff": {"initial": 2, "longest": 3}, "store": "kept", "key_variable": "KEY",
+    }  # fmt: skip
+
+    def told(**changes) -> tuple[str, dict]:
+        annotators = {**DEFAULT["annotators"], "bought": bought | changes}
+        config = changed(annotators=annotators)
+        compared, free = judging.settings(config, "bought"), judging.limits(config, "bought")
+        assert json.loads(compared) | free == config["annotators"]["bought"]
+        assert not set(json.loads(compared)) & set(free)
+        return compared, free
+
+    first = told()
+    for key, value in others.items():
+        compared, free = told(**{key: value})
+        assert compared == first[0] and free[key] == value
+    for key, value in {"price": {"prompt": 3, "completion": 2}, "model": "m"}.items():
+        assert told(**{key: value})[0] != first[0]
+    for kind in KINDS.values():
+        assert set(kind.limits) <= set(kind.schema.get("properties", {}))
+    assert judging.limits(changed(), "oracle") == {}
 
 
 def test_the_papers_judge_is_known_by_its_prompt_or_by_its_name(paper):

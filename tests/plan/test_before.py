@@ -101,3 +101,13 @@ def test_nothing_can_be_bought(config, monkeypatch):
     Path(config["annotators"]["paid"]["store"], "paid", "answers.jsonl").write_text("{}\n")
     monkeypatch.delenv("A_KEY")
     before.check_keys(jobs, config)  # what is in the store needs no key
+
+
+def test_of_several_that_cannot_buy_the_first_is_named(config, monkeypatch):
+    """However Python's hashes fall."""
+    monkeypatch.delenv("A_KEY", raising=False)
+    names = [f"paid-{n}" for n in range(9)]
+    config["annotators"] |= dict.fromkeys(names, config["annotators"]["paid"])
+    jobs = [job("buy_annotations", TRAIN | {"annotator": name}) for name in names]
+    with pytest.raises(UserError, match="annotators.paid-0: the environment variable"):
+        before.check_keys(jobs, config)

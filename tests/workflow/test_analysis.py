@@ -1,6 +1,7 @@
 """The analysis through the real Snakemake: before any training, and after it."""
 
 import csv
+import re
 import subprocess
 
 import pytest
@@ -73,6 +74,22 @@ def test_reward_gap(finished):
     for method, row in last.items():
         whole = found["methods"][method]["margins"][-1]
         assert float(row["after"]) == pytest.approx(whole["after"])
+
+
+def test_a_gain_over_the_start_model_is_in_what_can_have_it(workflow, small_config):
+    """Its answers are scored like others; no objective gives it an implicit reward."""
+    run = workflow(small_config | {"gains": {"dpo": "sft", "dpo-poet": "dpo"}})
+    targets = [f"results/analysis/world/{name}.json" for name in ("prefix_quality", "reward_gap")]
+    result = run("-n", "-p", "--", *targets)
+    assert result.returncode == 0, result.stderr[-3000:]
+    lines = result.stdout.splitlines()
+    told = {
+        name: [line for line in lines if f"poet.analyse.{name} " in line]
+        for name in ("prefix_quality", "reward_gap")
+    }
+    gains = {name: re.findall("--gain (\\S+ \\S+)", line) for name, (line,) in told.items()}
+    assert gains["prefix_quality"] == ["dpo sft", "dpo-poet dpo"]
+    assert gains["reward_gap"] == ["dpo-poet dpo"]
 
 
 def test_margins_are_those_that_the_trainer_logged(finished):

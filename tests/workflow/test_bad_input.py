@@ -3,7 +3,9 @@
 import copy
 import json
 import re
+import shlex
 import shutil
+import subprocess
 
 import pytest
 
@@ -51,6 +53,19 @@ def test_configuration(workflow, small_config, path, value, parts, planted):
     run = workflow(changed(small_config, path, value))
     seen = assert_refused(run, run(), *parts)
     planted(f"configuration: `{path}: {value}`", seen, "no job starts")
+
+
+@pytest.mark.parametrize("name", ["main", "train", "tables"])
+def test_a_setting_with_the_name_of_a_rule(workflow, small_config, name):
+    settings = {name: small_config["settings"]["world"]}
+    run = workflow(small_config | {"settings": settings, "grid": {name: ["sft"]}, "gains": {}})
+    part = f"config.yaml: settings.{name} has the name of a rule or a target; expected another one"
+    assert_refused(run, run("-n"), part)
+
+
+def test_a_main_table_of_no_method_of_the_grid(workflow, small_config):
+    run = workflow(small_config | {"grid": {"world": ["sft"]}, "tables": {"main": ["dpo"]}})
+    assert_refused(run, run(), "config.yaml: tables.main names no method of the grid")
 
 
 def lines(*rows):
@@ -139,6 +154,23 @@ def test_a_model_that_the_lock_lacks(workflow, own_config, target, planted):
     assert "Traceback" not in result.stderr and "rule load:" not in result.stderr
     seen = "\n".join(message.splitlines()[:3])
     planted("`model=models/smol`, not in the lock", seen, "no job starts")
+
+
+def test_the_command_for_the_lock_can_be_pasted(workflow, own_config):
+    """With a program in the place of make, which says what it was given."""
+    run = workflow(own_config)
+    rows = ({**GOOD, "prompt": f"Name river {n}."} for n in range(100))
+    (run.folder / "my pairs.jsonl").write_text(lines(*rows))
+    (run.folder / "it's.yaml").write_text("seeds: [2]\n")
+    files = ("--configfile", str(run.config), "it's.yaml")
+    said = ("--config", "pairs=my pairs.jsonl", "model=models/smol", "protect=True")
+    (command,) = re.findall("^  (make lock .*)", run(*files, *said, "--", "diagnose").stderr, re.M)
+    pasted = f"make() {{ printf '%s\\n' \"$@\"; }}; {command}"
+    done = subprocess.run(["bash", "-c", pasted], cwd=run.folder, capture_output=True, text=True)
+    given = done.stdout.splitlines()
+    assert given[::3] == ["lock"] * 2 and given[1::3] == ["CONFIG=config.yaml", "CONFIG=it's.yaml"]
+    for arguments in given[2::3]:
+        assert shlex.split(arguments.removeprefix("ARGS=")) == [*said]
 
 
 def test_a_judges_key_that_is_not_set(workflow, small_config, monkeypatch, planted):

@@ -119,7 +119,11 @@ print(*(OBJECTIVES["slic"].loss(*sides, beta=beta)[0].item() for beta in (0.1, 1
 
 
 def test_truncation(made, do):
-    data = do("truncation") / "data/world"
+    results = do("truncation")
+    assert main_table(results)["dpo-first", "oracle"]["gain_lc"]
+    trained = read_json(results / "models/world/dpo-first/seed-1/train.json")["record"]
+    assert trained["truncation"] == {"strategy": "first", "length": 32}
+    data = results / "data/world"
     full, cut = (pq.read_table(data / f"{name}.parquet") for name in ("tokens", "first-32"))
     for column in ("chosen_ids", "rejected_ids"):
         whole = full[column].to_pylist()

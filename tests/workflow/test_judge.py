@@ -64,3 +64,11 @@ def test_the_key_is_in_no_file_and_the_answers_outlive_the_outputs(
     assert run("--printshellcmds", rows).returncode == 0 and len(server.bodies) == asked
     assert (run.folder / rows).read_bytes() == before
     assert read_json(run.folder / usage)["n_calls"] == len(server.answered)
+    # A higher ceiling asks nobody again, another price is another cost.
+    for key, value, again in (
+        ("max_cost", 2, False),
+        ("price", {"prompt": 2, "completion": 1}, True),
+    ):
+        config["annotators"]["bought"][key] = value
+        result = workflow(config)("--dry-run", "--", rows)
+        assert result.returncode == 0 and ("buy_annotations" in result.stdout) == again

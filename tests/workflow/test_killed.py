@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -48,13 +49,20 @@ def processes(group: int, text: str) -> list[int]:
     return found
 
 
-def kill_a_job(run, modules: set[str]) -> str | None:
+def kill(process: int, sent: signal.Signals) -> bool:
+    """Send a signal to a process that was there a moment ago: whether it still was."""
+    with suppress(ProcessLookupError):
+        os.kill(process, sent)
+        return True
+    return False
+
+
+def kill_a_job(run, modules: list[str]) -> str | None:
     """Kill -9 the first job that runs one of ``modules``: which; None if the run ends without."""
     while run.poll() is None:
         for module in modules:
-            if found := processes(run.pid, f"-m\0{module}\0"):
-                for process in found:
-                    os.kill(process, signal.SIGKILL)
+            found = processes(run.pid, f"-m\0{module}\0")
+            if any([kill(process, signal.SIGKILL) for process in found]):
                 return module
         time.sleep(0.02)
     return None
@@ -76,7 +84,7 @@ def ends_as_undisturbed(make, finished, clone) -> None:
 
 
 def test_a_job_of_each_kind_is_killed(make, finished, clone, planted):
-    left, errors = set(JOBS), []
+    left, errors = list(JOBS), []
     while left:
         run = make(cores=1)  # one job at a time: none ends while another is killed
         killed = kill_a_job(run, left)
@@ -104,7 +112,7 @@ def test_killed_at_random_moments(make, finished, clone):
             os.killpg(run.pid, signal.SIGKILL)
         else:
             for process in processes(run.pid, "snakemake"):
-                os.kill(process, signal.SIGKILL)
+                kill(process, signal.SIGKILL)
         run.stdout.close()
         run.wait()
     ends_as_undisturbed(make, finished, clone)
@@ -143,9 +151,9 @@ def test_a_run_that_waits_for_its_last_job_keeps_the_folder(make, clone):
         assert first.poll() is None, first.communicate()[0][-3000:]
         time.sleep(0.02)
     for job in jobs:
-        os.kill(job, signal.SIGSTOP)
+        kill(job, signal.SIGSTOP)
     for process in processes(first.pid, "snakemake"):
-        os.kill(process, signal.SIGTERM)
+        kill(process, signal.SIGTERM)
     second = make()
     output = second.communicate(timeout=60)[0]
     assert "error: another make is running the workflow in this folder" in output

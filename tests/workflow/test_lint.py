@@ -39,6 +39,22 @@ def test_a_configuration_that_is_not_there_is_named(clone):
     assert "Traceback" not in result.stderr
 
 
+def test_params_made_of_inputs_decide_about_no_result(pytestconfig):
+    """Snakemake compares none of these: what they say beside their files would go stale."""
+    texts = [path.read_text() for path in (pytestconfig.rootpath / "rules").glob("*.smk")]
+    found = re.findall(r"^ +(\w+)=lambda w, input: (.*?),(?:  #.*)?$", "\n".join(texts), re.M)
+    assert len(found) > 10
+    files = re.compile(r'given\("--[a-z-]+", input\.\w+\)( or "--without-gamed")?')
+    assert {(name, text) for name, text in found if not files.fullmatch(text)} == {
+        ("caption", "titles.of(w.table)[1]"),
+        ("caption", "titles.of(w.figure)[1]"),
+        ("limits", "json.dumps(judging.limits(CONFIG, w.annotator))"),
+        ("lock", 'CONFIG["lock"]'),
+        # The record and the digest beside it say the same of the model.
+        ("tokenizer", "sources.diagnosis_flags(CONFIG, w.setting, input.corpus)"),
+    }
+
+
 def documents(folder) -> dict[str, str]:
     """The texts in which commands are named."""
     patterns = (

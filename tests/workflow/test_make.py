@@ -71,6 +71,17 @@ def test_an_archive_in_a_folder_with_spaces(clone, make):
     assert "make tables FROM=folder" in done.stdout
 
 
+def test_an_archive_of_own_pairs_is_told_of_them(clone, make):
+    """`ARGS` has the only `--config`: of two, Snakemake would take the last."""
+    scores = clone / "my archive" / "scores" / "own" / "reward_model" / "comparison.json"
+    scores.parent.mkdir(parents=True)
+    scores.write_text("{}")
+    given = ["CONFIG=config/own-data.yaml", "ARGS=--dry-run --config pairs=none.jsonl"]
+    done = make("tables", "FROM=my archive", *given)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "rule tabulate:" in done.stdout and "rule train:" not in done.stdout
+
+
 def test_the_last_lines_are_the_answer(clone, make):
     """`.venv/bin/snakemake` is another program here: what counts is what make does after it."""
     (clone / "results" / "report").mkdir(parents=True)

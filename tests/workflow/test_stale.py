@@ -88,6 +88,9 @@ def test_pairs_and_model_in_an_odd_folder_and_changed_there(workflow, own_config
     # A limit that is only checked against the model re-runs nothing.
     own_config["settings"]["own"]["generation"]["max_new_tokens"] += 1
     assert rules(workflow(own_config)(*again)) == set()
+    # A model that is taken as it is has no seed and no threads.
+    own_config |= {"seeds": [0, 1], "torch_threads": 2}
+    assert rules(workflow(own_config)(*again)) == set()
 
 
 def test_chats_and_questions_in_an_odd_folder_and_changed_there(workflow, own_config, odd):

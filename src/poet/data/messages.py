@@ -82,9 +82,9 @@ def _refuse_further(message: dict, column: str) -> None:
         raise BadRow(f"{column}: tool calls are not supported", message)
     if any(given(message.get(key)) for key in _PARTS):
         raise BadRow(f"{column}: images and other content parts are not supported", message)
-    for key in message.keys() - {"role", "content", *REASONING}:
-        number = isinstance(message[key], int | float)
-        if not number and given(message[key]) and is_part(key):
+    for key in message:
+        known = key in ("role", "content", *REASONING) or isinstance(message[key], int | float)
+        if not known and given(message[key]) and is_part(key):
             names = ", ".join(REASONING)
             raise BadRow(
                 f"{column}: {key} of a message would be lost; thoughts are read as {names}",

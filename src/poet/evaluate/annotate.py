@@ -188,6 +188,7 @@ def main(argv=None) -> None:
     parser.add_argument("--benchmark", choices=BENCHMARKS, help="default: the pairs of AlpacaEval")
     parser.add_argument("--annotator", required=True, help="its name in the configuration")
     parser.add_argument("--settings", required=True, type=json.loads, help="its section, as JSON")
+    parser.add_argument("--limits", default={}, type=json.loads, help="the rest of it, ditto")
     parser.add_argument("--model", help="folder of its model, where it is not the section's `name`")
     parser.add_argument("--prompts", required=True, help="prompts.jsonl")
     parser.add_argument("--generations", required=True, nargs="+", help="one file per seed")
@@ -195,7 +196,8 @@ def main(argv=None) -> None:
     args = parser.parse_args(argv)
     if len(args.generations) != len(args.output):
         parser.error(f"{len(args.generations)} generations, but {len(args.output)} outputs")
-    record, settings, benchmark = args.record, args.settings, BENCHMARKS.get(args.benchmark)
+    record, settings = args.record, args.settings | args.limits
+    benchmark = BENCHMARKS.get(args.benchmark)
     needed = benchmark.asked if benchmark else ("index", "instruction", "prompt")
     pairs = not benchmark or benchmark.baseline
     prompts = read_prompts(args.prompts, (*needed, *("dataset", "reference") * pairs))

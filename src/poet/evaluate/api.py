@@ -68,7 +68,7 @@ class Api:
         wanted = dict(zip(keys, requests, strict=True))
         missing = {k: request for k, request in wanted.items() if self.store.get(k) is None}
         self._announce(len(wanted), list(missing.values()))
-        for judge in {_judge(request) for request in requests}:
+        for judge in dict.fromkeys(map(_judge, requests)):
             self._check_model(judge)
         if missing:
             self._buy(missing, accept)

@@ -79,8 +79,8 @@ def _readable(config: dict, path: Path) -> dict:
     params = {**_DEFAULTS, **config["completions_kwargs"]}
     if "model_name" not in params:
         raise UserError(f"{path}: completions_kwargs names no model (model_name)")
-    if lacking := {"tokens_to_avoid", "tokens_to_favor"} & set(params):
-        raise UserError(f"{path}: {', '.join(lacking)} needs OpenAI's tokenizer, from the network")
+    if asked := [key for key in ("tokens_to_avoid", "tokens_to_favor") if key in params]:
+        raise UserError(f"{path}: {', '.join(asked)} needs OpenAI's tokenizer, from the network")
     templates = [folder / config["prompt_template"] for folder in (path.parent, _theirs())]
     template = next((template for template in templates if template.is_file()), None)
     if template is None:

@@ -2,7 +2,8 @@
 
 The criterion is the mean true reward of one sampled answer to each held-out pair's prompt: what
 the evaluation measures, on prompts that it does not use. The implicit rewards' accuracy on the
-held-out pairs stands beside it, but does not choose: it grows with an overfit policy too.
+held-out pairs stands beside it, but does not choose: it grows with an overfit policy too. Answers
+are sampled with transformers, whatever ``generation.backend`` says.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import statistics
 
 from poet.files import UserError, cli, read_json, record_parser, write_json
+from poet.hub.folders import loading
 
 
 def held_out_prompts(rows: list[dict], source) -> list[dict]:
@@ -65,7 +67,7 @@ def main(argv=None) -> None:
     held_out = held_out_prompts(pq.read_table(args.pairs).to_pylist(), args.pairs)
     cells = []
     for name, folder in zip(args.cells, args.models, strict=True):
-        tokenizer, model = load_model(folder)
+        tokenizer, model = load_model(folder, **loading(record))
         label = f"validate {record['setting']}/{name}"
         chat = Chat.of(tokenizer, record)
         sampling = with_ends(record["generation"], chat, folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from shlex import quote
 
 from poet.config_checks import scorer_of
 from poet.evaluate.annotators import KINDS
@@ -32,9 +31,17 @@ def model(config: dict, annotator: str, setting: str) -> list[str]:
     return hub_folder(config, section.get("name"))
 
 
+def limits(config: dict, annotator: str) -> dict:
+    """What of its section decides no verdict; see :class:`poet.evaluate.annotators.kind.Kind`."""
+    section = section_of(config, annotator)
+    keys = KINDS[section["kind"]].limits if section else ()
+    return {key: value for key, value in section.items() if key in keys}
+
+
 def settings(config: dict, annotator: str) -> str:
-    """Its section as JSON, an unpinned revision looked up: its change re-runs a rule."""
-    section = dict(section_of(config, annotator))
+    """The rest of it as JSON, an unpinned revision looked up: its change re-runs a rule."""
+    others, section = limits(config, annotator), section_of(config, annotator)
+    section = {key: value for key, value in section.items() if key not in others}
     if section.get("name") in wanted.repositories(config):
         section["revision"] = lock.pinned(config["lock"], section["name"], section.get("revision"))
     if section.get("backend") == "vllm":
@@ -57,13 +64,6 @@ def check(config: dict, annotator: str, setting: str, use: str) -> list[str]:
 def prompts(setting: str, use: str) -> str:
     """The prompts whose answers an annotator judges, for a use: its own or that of a benchmark."""
     return f"results/{'data' if use == 'annotators' else use}/{setting}/prompts.jsonl"
-
-
-def scorer_flags(config: dict, setting: str, folder: str) -> str:
-    """What poet.analyse.prefix_quality is told of the annotator that scores prefixes."""
-    name = scorer_of(config, setting)
-    flags = f"--annotator {name} --settings {quote(settings(config, name))}"
-    return f"{flags} {paths.given('--model', folder)}" if folder else flags
 
 
 def scorers_annotations(config: dict, setting: str) -> dict[str, list[str]]:

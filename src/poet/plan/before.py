@@ -91,7 +91,8 @@ def check_keys(jobs: list[Job], config: dict) -> None:
     Raises:
         UserError: a store that cannot be written, no key, or no money.
     """
-    for name in {job.wildcards["annotator"] for job in jobs if job.rule.startswith("buy_")}:
+    buying = [job.wildcards["annotator"] for job in jobs if job.rule.startswith("buy_")]
+    for name in dict.fromkeys(buying):
         section, where = config["annotators"][name], f"annotators.{name}"
         store = Path(section["store"], name)
         try:

@@ -41,6 +41,10 @@ SCHEMA = {
         "store": PATH | {"default": "results/store/annotations"},
     },
 }
+LIMITS = (
+    "key_variable", "max_cost", "concurrency", "requests_per_minute", "timeout", "attempts",
+    "backoff", "store",
+)  # fmt: skip
 
 
 @contextmanager
@@ -50,4 +54,4 @@ def ask(name: str, settings: dict, configs: dict, model: None) -> Iterator[Api]:
         yield Api(name, settings, store)
 
 
-KIND = Kind("api", SCHEMA, ask=ask, bought=True)
+KIND = Kind("api", SCHEMA, ask=ask, bought=True, limits=LIMITS)

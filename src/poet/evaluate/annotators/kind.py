@@ -27,6 +27,8 @@ class Kind:
         bought: it is behind a network, and may cost money.
         loads: it loads a model, which takes memory, threads or a GPU: that of the section's
             ``name`` or, without one, what is trained on the setting's own pairs.
+        limits: keys of such a section that decide no verdict, but when and how it is asked for: a
+            change of them annotates nothing anew.
         unfit: (section, setting) -> why it cannot judge the answers of a setting, or None.
         check: (section, the judge's configuration or None, where it stands) -> None; raises a
             UserError for what its files on this machine, or its judge, cannot do.
@@ -41,6 +43,7 @@ class Kind:
     scalar: bool = False
     bought: bool = False
     loads: bool = False
+    limits: tuple[str, ...] = ()
     unfit: Callable[[dict, dict], str | None] | None = None
     check: Callable[[dict, dict | None, str], None] | None = None
     beforehand: Callable[[str, dict, str | None, Sequence[dict], list], dict] | None = None
