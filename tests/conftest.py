@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ ROOT = Path(__file__).parent.parent
 # No timed assertions; the same examples on every run.
 settings.register_profile("poet", deadline=None, derandomize=True)
 settings.load_profile("poet")
+
+# A shell without job control starts what runs in its background with Ctrl-C ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def absent(what: str, reason: str) -> None:
