@@ -60,7 +60,7 @@ class Cluster(Workflow):
             str(PYTHON), "-m", "snakemake", *arguments, *local[3:],
             "--profile", str(ROOT / "profiles" / "slurm"), "--max-threads", "2",
             "--slurm-no-account", "--slurm-status-command", "squeue", "--latency-wait", "5",
-            "--slurm-init-seconds-before-status-checks", "5",
+            "--slurm-init-seconds-before-status-checks", "2",
         ]  # fmt: skip
 
     def job(self, folder: str) -> str | None:
