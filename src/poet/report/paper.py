@@ -8,8 +8,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from poet.evaluate import statistics
-from poet.evaluate.statistics import Interval
 from poet.files import UserError
 
 COLUMNS = {"table", "setting", "method", "metric", "value"}
@@ -28,11 +26,13 @@ def read_reported(path: str | Path) -> list[dict]:
         return list(reader)
 
 
-def interval_of(found: dict, prefix: str) -> Interval:
-    """The interval of a row; one that is null excludes nothing.
+def interval_of(found: dict, prefix: str):
+    """The :class:`~poet.evaluate.statistics.Interval` of a row; one that is null excludes nothing.
 
     So a number without an interval is inconclusive, and never a verdict.
     """
+    from poet.evaluate.statistics import Interval  # scipy, which figures do without
+
     low, high = found[f"{prefix}_low"], found[f"{prefix}_high"]
     return Interval(-math.inf, math.inf) if low is None else Interval(low, high)
 
@@ -88,6 +88,8 @@ class Paper:
         return round(float(method) - float(baseline), 1)  # both are printed with one decimal
 
     def _verdict(self, comparison, found, prefix: str, value: float, gain) -> str:
+        from poet.evaluate import statistics
+
         interval = found and interval_of(found, prefix)
         of_gain = self._gain_value(comparison["setting"], gain)
         direction = None
