@@ -4,6 +4,7 @@ import random
 import re
 
 import pytest
+from playwright.sync_api import expect
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 N = 30
@@ -179,17 +180,19 @@ def test_sorting_by_mouse_and_by_keyboard(opened, plain):
     values = sorted(float(row["lc_win_rate"]) for row in plain.main)
     number = 1 + tab.page.locator("#table-main thead th").all_inner_texts().index("LC win rate %")
 
-    def shown():
-        return [float(text.split()[0]) for text in tab.column("#table-main", number)]
+    cells = tab.page.locator(f"#table-main tbody td:nth-child({number})")
 
+    def drawn(order, direction):
+        """DataTables sorts after the event has been handled, so both are waited for."""
+        expect(cells).to_have_text([re.compile(rf"^{value:.2f}\b") for value in order])
+        expect(heading).to_have_attribute("aria-sort", direction)
+
+    assert values != values[::-1]
     heading.click()
-    assert shown() == values
-    assert heading.get_attribute("aria-sort") == "ascending"
+    drawn(values, "ascending")
     heading.get_by_role("button").focus()  # DataTables' own, within the heading
     tab.page.keyboard.press("Enter")
-    first = f"#table-main tbody tr:first-child td:nth-child({number})"  # drawn a moment later
-    tab.page.locator(first, has_text=f"{values[-1]:.2f}").wait_for()
-    assert shown() == values[::-1] != values
+    drawn(values[::-1], "descending")
     assert tab.complaints == []
 
 
@@ -286,13 +289,14 @@ def test_hostile_answers_harm_nothing(opened, hostile):
 def test_an_injected_script_would_not_run(opened, plain):
     """The second wall: even as HTML, a model's script is refused by the page's own policy."""
     tab = opened(plain)
-    tab.page.evaluate(
-        "document.body.insertAdjacentHTML('beforeend', '<img src=x: onerror=\"harmed=1\">')"
-    )
-    tab.page.evaluate("fetch('data:,x').catch(() => {})")
-    tab.page.wait_for_timeout(100)
+    refused = "Content Security Policy"
+    with tab.page.expect_console_message(lambda message: refused in message.text):
+        tab.page.evaluate(
+            "document.body.insertAdjacentHTML('beforeend', '<img src=x: onerror=\"harmed=1\">')"
+        )
+    with tab.page.expect_console_message(lambda message: refused in message.text):
+        tab.page.evaluate("fetch('data:,x').catch(() => {})")
     assert tab.page.evaluate("window.harmed") is None
-    assert any("Content Security Policy" in text for text in tab.complaints)
 
 
 def test_805_prompts_by_16_sets_of_answers(opened, build):
