@@ -41,7 +41,8 @@ def raw(name="config.yaml"):
     config = yaml.safe_load((ROOT / name).read_text())
     if "extends" in config:
         config = resolved({**config, "extends": str(ROOT / config["extends"])}, name)
-    return {**config, "pairs": "pairs.jsonl"} if name == "config/own-data.yaml" else config
+    shortcuts = {"pairs": "pairs.jsonl"} if "own-" in name else {}
+    return {**config, **shortcuts} | ({"model": "org/model"} if "own-model" in name else {})
 
 
 def everything():
@@ -60,7 +61,7 @@ def everything():
         },
         "model": {"name": "org/model", "revision": "1" * 40},
     }
-    del config["settings"]["hub"]["given_model"]
+    del config["settings"]["hub"]["sft"]
     config["annotators"].update(own["annotators"])
     return config
 
@@ -193,10 +194,15 @@ WRONG = [
     ("seeds", [1, 1], "seeds: [1, 1] has non-unique elements"),
     ("settings/own/data/max_pairs", 1, "settings.own.data.max_pairs: 1 is less than the minimum"),
     ("settings/hub/data/revision", "main", "settings.hub.data.revision: 'main' does not match"),
-    ("settings/hub/model/name", None, "settings.hub.model: expected exactly one of the keys scrat"),
+    ("settings/hub/model/name", None, "settings.hub.model: 'name' is a dependency of 'revision'"),
+    (
+        "settings/world/model/scratch",
+        None,
+        "settings.world.model: expected exactly one of the keys",
+    ),
     ("settings/own/model/name", "org/model", "settings.own.model: expected exactly one of the key"),
     # YAML reads a number without a dot as text.
-    ("settings/world/preference/dpo/learning_rate", "5e-7", "number'; YAML takes it for text"),
+    ("settings/world/preference/dpo/learning_rate", "5e-7", "nor `auto`; YAML takes it for text"),
     ("settings/world/data/variant", "usual", "settings.world.data.variant: 'usual' is not one of"),
     ("settings/world/data/kind", "folder", "settings.world.data.kind: 'folder' is not one of"),
     ("settings/world/generation/max_new_tokens", None, "'max_new_tokens' is a required property"),
@@ -279,78 +285,27 @@ def test_load_is_idempotent_and_leaves_its_argument(make):
 
 
 def test_shortcuts_replace_the_only_settings_data_and_model():
-    config = {**raw("config/own-data.yaml"), "pairs": "mine.jsonl", "model": "org/model"}
+    config = {**raw("config/own-model.yaml"), "pairs": "mine.jsonl", "model": "org/other"}
     setting = load(config)["settings"]["own"]
     assert setting["data"]["path"] == "mine.jsonl"
-    assert setting["model"] == {"name": "org/model"}
+    assert setting["model"] == {"name": "org/other"}
     assert not {"pairs", "model"} & set(load(config))
 
 
-def test_a_given_model_is_taken_as_it_is_with_rates_for_a_pretrained_one():
-    """TRL's default for DPO is 1e-6; SimPO's README advises 3e-7 to 1e-6."""
-    given = load({**raw("config/own-data.yaml"), "model": "org/model"})
-    assert "sft" not in given["settings"]["own"] and "given_model" not in given["settings"]["own"]
-    for method, learning_rate in (("dpo-poet", 1e-6), ("simpo-poet", 1e-6)):
-        record = resolve(given, "own", method)
-        assert (record["model"], record["scratch"], record["sft"]) == ("org/model", None, None)
-        assert record["learning_rate"] == learning_rate
-    assert resolve(given, "own", "sft")["reward_model"]["learning_rate"] == 1e-5
-    # What is no matter of a pretrained model stays as it was.
-    scratch = resolve(load(raw("config/own-data.yaml")), "own", "dpo")
-    same = (
-        "parameters",
-        "max_length",
-        "max_prompt_length",
-        "global_batch_size",
-        "generation",
-        "data",
-    )
-    assert {k: resolve(given, "own", "dpo")[k] for k in same} == {k: scratch[k] for k in same}
-    assert scratch["learning_rate"] == 2e-4 and scratch["sft"]["learning_rate"] == 3e-3
-
-
-def test_a_given_model_is_fine_tuned_where_the_configuration_says_so():
-    config = {**raw("config/own-data.yaml"), "model": "org/model"}
-    own = config["settings"]["own"]
-    own["given_model"]["sft"] = {**own["sft"], "learning_rate": 2e-5}
-    assert load(config)["settings"]["own"]["sft"]["learning_rate"] == 2e-5
-
-
-@pytest.mark.parametrize("unsaid", [["sft"], ["preference"], ["sft", "reward_model"], None])
-def test_a_model_from_scratch_gives_its_rates_to_no_other(unsaid):
-    config = {**raw("config/own-data.yaml"), "model": "org/model"}
-    own = config["settings"]["own"]
-    for section in unsaid or ():
-        del own["given_model"][section]
-    if unsaid is None:
-        del own["given_model"]
-    with pytest.raises(UserError, match="settings.own is for a model from scratch") as error:
-        load(config)
-    named = ", ".join(unsaid or ("sft", "preference", "reward_model"))
-    assert f"found none of {named}." in str(error.value)
-    del config["model"]
-    assert load(config)["settings"]["own"]["sft"]["learning_rate"] == 3e-3
-
-
-def test_a_section_that_the_setting_lacks_need_not_be_said_of_a_given_model():
-    config = {**raw("config/own-data.yaml"), "model": "org/model"}
-    own = config["settings"]["own"]
-    del own["reward_model"], own["given_model"]["reward_model"]
-    config["annotators"]["reward_model"]["name"] = "org/scorer"
-    assert "sft" not in load(config)["settings"]["own"]
+@pytest.mark.parametrize("name", ["config.yaml", "config/own-data.yaml"])
+def test_a_model_from_scratch_gives_its_rates_to_no_other(name):
+    with pytest.raises(UserError, match="would destroy org/m.*config/own-model.yaml"):
+        load({**raw(name), "model": "org/m"})
 
 
 def test_a_named_model_gives_way_and_its_setting_stays():
-    config = raw("config/own-data.yaml")
+    config = raw("config/own-model.yaml")
     own = config["settings"]["own"]
-    given = own.pop("given_model")
-    own |= {"model": {"name": "org/one", "revision": "1" * 40}, "preference": given["preference"]}
+    own |= {"model": {"name": "org/one", "revision": "1" * 40}}
+    own["preference"]["dpo"]["learning_rate"] = 3e-6
     loaded = load({**config, "model": "org/other"})["settings"]["own"]
     assert loaded["model"] == {"name": "org/other"}
-    assert loaded["sft"]["learning_rate"] == 3e-3  # as the configuration says by name
-    own["given_model"] = given
-    with pytest.raises(UserError, match="a model.name and a section given_model"):
-        load(config)
+    assert loaded["preference"]["dpo"]["learning_rate"] == 3e-6  # as the configuration says by name
 
 
 @pytest.mark.parametrize("name", ["pairs", "model"])
@@ -382,7 +337,6 @@ def test_home_is_expanded_in_every_path(monkeypatch, tmp_path):
     config = everything()
     own, world = config["settings"]["own"], config["settings"]["world"]
     own["data"]["path"] = own["sft"]["dataset"] = "~/a.jsonl"
-    own["given_model"]["sft"] = copy.deepcopy(own["sft"])
     config["settings"]["hub"]["model"] = {"name": "~/m"}
     rows = {"path": "~/a.jsonl", "column": "text", "id": "id"}
     judge = {"kind": "local_judge", "name": "~/m", "judge": "~/j.yaml"}
@@ -397,7 +351,7 @@ def test_home_is_expanded_in_every_path(monkeypatch, tmp_path):
     text = json.dumps(load(config))
     assert text.count(f'"{tmp_path}/') == json.dumps(config).count('"~/') and '"~' not in text
     assert '"b.json", "x/~/c.json"' in text
-    given = load({**raw("config/own-data.yaml"), "pairs": "~/a.jsonl", "model": "~/m"})
+    given = load({**raw("config/own-model.yaml"), "pairs": "~/a.jsonl", "model": "~/m"})
     assert given["settings"]["own"]["data"]["path"] == f"{tmp_path}/a.jsonl"
     assert given["settings"]["own"]["model"]["name"] == f"{tmp_path}/m"
 

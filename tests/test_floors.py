@@ -9,7 +9,7 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[1] / "src"
 # From the ground up: a floor imports from itself and from below.
 FLOORS = [
-    {"files", "progress", "provenance", "devices"},
+    {"files", "progress", "provenance", "devices", "precision"},
     {"methods"},
     {"hub"},
     {"digests"},

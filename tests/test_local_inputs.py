@@ -34,7 +34,6 @@ def own(tmp_path, monkeypatch):
     shutil.copy(ROOT / "config/judges/safety.yaml", "mine.yaml")
     shutil.copy(ROOT / "config/judges/safety.txt", "safety.txt")
     setting = config["settings"]["own"]
-    del setting["given_model"]
     setting["data"]["path"] = "pairs.jsonl"
     setting["sft"]["dataset"] = "chats.jsonl"
     setting["model"] = {"name": "start"}

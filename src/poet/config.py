@@ -65,8 +65,7 @@ def load(config: dict, source: str = "config") -> dict:
     """Resolve ``extends``, validate against the schema, check cross-references, fill in defaults.
 
     The command line's shortcuts ``pairs`` (a file) and ``model`` (an id or a folder) replace those
-    of the only setting; with ``model``, what its ``given_model`` says takes the place of what fits
-    a model from scratch. ``~`` is expanded in paths. The argument itself stays as it is.
+    of the only setting. ``~`` is expanded in paths. The argument itself stays as it is.
 
     Raises:
         UserError: naming the key, what was found and what was expected.

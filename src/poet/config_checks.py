@@ -26,14 +26,14 @@ def check_references(config: dict, source: str) -> None:
                 f"{where}.model: trust_remote_code needs a full commit hash as revision, found "
                 "unpinned; code that may change is not run"
             )
-        if "scratch" in setting["model"]:
-            _check_scratch(setting, where)
-        elif "given_model" in setting:
+        found = setting["model"].keys() & {"scratch", "name"}
+        if len(found) != 1:
             raise UserError(
-                f"{where} has a model.name and a section given_model, which is for the command "
-                "line's `--config model=...` in place of a model from scratch. Write what it says "
-                "into the setting's own sections, and delete given_model."
+                f"{where}.model: expected exactly one of the keys scratch, name, or "
+                f"`--config model=FOLDER_OR_ID`; found {' and '.join(sorted(found)) or 'none'}"
             )
+        if "scratch" in found:
+            _check_scratch(setting, where)
         for section in ("sft", "preference", "reward_model"):
             _check_batch(setting.get(section), f"{where}.{section}")
         preference = setting["preference"]
@@ -101,10 +101,11 @@ def _check_scratch(setting: dict, where: str) -> None:
 
 
 def _check_batch(section: dict | None, where: str) -> None:
-    if section and section["global_batch_size"] % section["per_device_batch_size"]:
+    at_once = section and section["per_device_batch_size"]
+    if section and at_once != "auto" and section["global_batch_size"] % at_once:
         raise UserError(
             f"{where}.global_batch_size is {section['global_batch_size']}, which "
-            f"per_device_batch_size ({section['per_device_batch_size']}) does not divide"
+            f"per_device_batch_size ({at_once}) does not divide"
         )
 
 

@@ -12,8 +12,6 @@ import yaml
 from poet.config_checks import known
 from poet.files import UserError
 
-SAID = {("given_model", "sft")}  # a given model is taken as it is
-
 
 def read_mapping(path: str | Path, said: str | None = None) -> dict:
     """The mapping of keys in a YAML file, which an error calls what is ``said``.
@@ -85,17 +83,16 @@ def _extended(section: dict, source: str, base_of: Callable[[str], dict]) -> dic
     return merged(base, {key: value for key, value in section.items() if key != "extends"})
 
 
-def merged(base: dict, change: dict, within: str = "") -> dict:
+def merged(base: dict, change: dict) -> dict:
     """``base`` with ``change`` in it: mappings key by key, anything else in place of what was.
 
-    A null takes out what the base has. Where it has nothing, or null, or where ``within`` that key
-    null says something (SAID), it is a value like others.
+    A null takes out what the base has. Where it has nothing, or null, it is a value like others.
     """
     found = dict(base)
     for key, value in change.items():
         if isinstance(value, dict) and isinstance(base.get(key), dict):
-            found[key] = merged(base[key], value, key)
-        elif value is None and base.get(key) is not None and (within, key) not in SAID:
+            found[key] = merged(base[key], value)
+        elif value is None and base.get(key) is not None:
             del found[key]
         else:
             found[key] = value

@@ -14,11 +14,12 @@ from poet.data.formats import FORMATS
 from poet.evaluate.annotators import KINDS
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import UserError
-from poet.methods import POSITIVE
 from poet.methods.objectives import OBJECTIVES
 from poet.methods.truncation import TRUNCATIONS
 from poet.methods.weighting import WEIGHTINGS
 
+# In a schema that is filled in: of an objective, see poet.train.rates.
+RATE = {"$ref": "#/$defs/rate"}
 SCHEMA = Path(__file__).parents[2] / "config" / "config.schema.yaml"
 
 
@@ -30,7 +31,7 @@ def schema() -> dict:
     method = definitions["method"]["properties"]
     method["objective"]["enum"] = [*OBJECTIVES]
     for name, objective in OBJECTIVES.items():
-        section = _closed({**objective.parameters, "learning_rate": POSITIVE})
+        section = _closed({**objective.parameters, "learning_rate": RATE})
         section["required"] = [*section["properties"]]
         definitions["preference"]["properties"][name] = section
     numbers = {name: w.parameter for name, w in WEIGHTINGS.items() if w.parameter}
@@ -115,6 +116,11 @@ def _message(error) -> str:
         return f"expected exactly one of the keys {', '.join(choices)}"
     if error.validator == "pattern" and "secret" in error.schema.get("description", ""):
         return f"expected {error.schema['description']}"  # what stands there may be one
-    if error.validator == "type" and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", str(error.instance)):
-        return f"{error.message}; YAML takes it for text without a point, so write 2.0e-4 for 2e-4"
-    return error.message if len(error.message) < 300 else error.message[:300] + " ..."
+    if error.validator_value == "^auto$":
+        text = f"{error.instance!r} is neither a number nor `auto`"
+    else:
+        text = error.message if len(error.message) < 300 else error.message[:300] + " ..."
+    meant = error.validator in ("type", "pattern") and isinstance(error.instance, str)
+    if meant and re.fullmatch(r"[+-]?\d+[eE][+-]?\d+", error.instance):
+        text += "; YAML takes it for text without a point, so write 2.0e-4 for 2e-4"
+    return text

@@ -14,8 +14,6 @@ SHORTCUTS = {"pairs": "a file of preference pairs", "model": "a folder or a hub 
 
 WORDS = {"": None, "True": True, "False": False}  # of the command line, as Snakemake reads them
 
-TRAINED = ("sft", "preference", "reward_model")  # sections with a learning rate
-
 
 def add_flag(parser: argparse.ArgumentParser) -> None:
     """Add ``--config KEY=VALUE ...``, as on Snakemake's command line, to a program's flags."""
@@ -77,23 +75,10 @@ def apply(config: dict, source: str) -> None:
             )
         setting["data"]["path"] = pairs
     if model is not None:
-        _give_model(setting, model, f"{source}: settings.{name}")
-
-
-def _give_model(setting: dict, model: str, where: str) -> None:
-    """Put a model in the place of a setting's own, with what ``given_model`` says of it."""
-    instead = setting.pop("given_model", {})
-    unsaid = [name for name in TRAINED if name in setting and name not in instead]
-    if "scratch" in setting["model"] and unsaid:
-        raise UserError(
-            f"{where} is for a model from scratch, whose learning rates would destroy {model}. "
-            "Give the setting a section `given_model` with `sft: null` (the model is taken as it "
-            "is) or `sft` (it is fine-tuned), `preference` and `reward_model` for a pretrained "
-            f"model, as in config/own-data.yaml; found none of {', '.join(unsaid)}."
-        )
-    setting["model"] = {"name": model}
-    for section, value in instead.items():
-        if value is None:
-            setting.pop(section, None)
-        else:
-            setting[section] = value
+        if "scratch" in setting["model"]:
+            raise UserError(
+                f"{source}: settings.{name} is for a model from scratch, whose learning rates "
+                f"would destroy {model}. For a given model take `CONFIG=config/own-model.yaml`, "
+                "or with a GPU config/own-model-gpu.yaml, with the same --config."
+            )
+        setting["model"] = {"name": model}

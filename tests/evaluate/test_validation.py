@@ -72,7 +72,7 @@ def test_chooses_by_true_reward_on_held_out_prompts(start, pairs, tmp_path, monk
     assert (found["arm"], found["n_prompts"]) == ("dpo", 2)
     expected = {}
     for name, folder in models.items():
-        tokenizer, model = load_model(folder)
+        tokenizer, model = load_model(folder, RECORD)
         chat = Chat.of(tokenizer, RECORD)
         ids = encode(tokenizer, render_prompts(chat, prompts))
         answers = described(chat, sample(model, tokenizer, ids, SAMPLING, 5, "expected"))
@@ -87,8 +87,8 @@ def test_chooses_by_true_reward_on_held_out_prompts(start, pairs, tmp_path, monk
 def test_models_are_loaded_as_the_setting_says(start, pairs, tmp_path, monkeypatch):
     loaded = []
 
-    def load(*folder, **arguments):
-        loaded.append(load_model(*folder, **arguments))
+    def load(*asked):
+        loaded.append(load_model(*asked))
         return loaded[-1]
 
     monkeypatch.setattr("poet.evaluate.sampling.load_model", load)

@@ -76,7 +76,7 @@ REAL = os.environ.get("POET_VLLM_PYTHON")
 PROMPTS = [[{"role": "user", "content": text}] for text in ("the river", "a", "is the Morin.")]
 SAMPLING = {
     "temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8, "stop_token_ids": [1], "batch_size": 4,
-    "backend": "vllm",
+    "backend": "vllm", "dtype": "bfloat16",
 }  # fmt: skip
 
 

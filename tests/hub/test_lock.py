@@ -26,7 +26,6 @@ def config(pytestconfig, tmp_path, monkeypatch):
         "kind": "hub", "dataset": "org/pairs", "revision": "unpinned", "splits": {"train": "train"}
     }  # fmt: skip
     own["model"] = {"name": MODEL, "revision": "unpinned"}
-    del own["given_model"]
     return config
 
 

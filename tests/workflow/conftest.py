@@ -109,8 +109,17 @@ def own_config() -> dict:
 
 
 @pytest.fixture
+def own_model_config() -> dict:
+    """config/own-model.yaml cut small."""
+    config = yaml.safe_load((ROOT / "config" / "own-model.yaml").read_text())
+    config["settings"]["own"]["generation"]["max_new_tokens"] = 24
+    config["grid"] = {"own": ["sft", "dpo-poet"]}
+    return config
+
+
+@pytest.fixture
 def chat_model(start, tmp_path) -> Path:
-    """A folder of a tiny chat model whose positions are enough for config/own-data.yaml."""
+    """A folder of a tiny chat model whose positions are enough for config/own-model.yaml."""
     folder = tmp_path / "a chat model"
     shutil.copytree(start[0], folder)
     config = read_json(folder / "config.json")

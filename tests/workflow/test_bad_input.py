@@ -105,14 +105,14 @@ def test_pairs_file(workflow, own_config, content, parts, planted):
         ("smol", ("smol: no such folder", "and no hub id")),
         (
             "few",
-            ("has 64 positions", "preference.max_length: 512", "reward_model.max_length: 1024"),
+            ("has 64 positions", "preference.max_length: 160", "reward_model.max_length: 256"),
         ),
         ("scores", ("LlamaForSequenceClassification", "expected a causal language model")),
     ],
 )
 @pytest.mark.parametrize("target", ["all", "diagnose"])
-def test_model(workflow, own_config, chat_model, model, parts, target, planted):
-    run = workflow(own_config)
+def test_model(workflow, own_model_config, chat_model, model, parts, target, planted):
+    run = workflow(own_model_config)
     (run.folder / "pairs.jsonl").write_text(lines(GOOD, {**GOOD, "prompt": "Name a lake."}))
     written = {"few": ("1024", "64"), "scores": ("ForCausalLM", "ForSequenceClassification")}
     if model in written:
@@ -138,9 +138,9 @@ def test_reward_model_longer_than_a_model_from_scratch(workflow, own_config, pla
 
 
 @pytest.mark.parametrize("target", ["all", "diagnose"])
-def test_a_model_that_the_lock_lacks(workflow, own_config, target, planted):
+def test_a_model_that_the_lock_lacks(workflow, own_model_config, target, planted):
     """A mistyped folder looks like a hub id; what was there stays."""
-    run = workflow(own_config)
+    run = workflow(own_model_config)
     rows = ({**GOOD, "prompt": f"Name river {n}."} for n in range(100))
     (run.folder / "pairs.jsonl").write_text(lines(*rows))
     kept = run.folder / "results/models/own/sft/model.safetensors"
@@ -156,9 +156,9 @@ def test_a_model_that_the_lock_lacks(workflow, own_config, target, planted):
     planted("`model=models/smol`, not in the lock", seen, "no job starts")
 
 
-def test_the_command_for_the_lock_can_be_pasted(workflow, own_config):
+def test_the_command_for_the_lock_can_be_pasted(workflow, own_model_config):
     """With a program in the place of make, which says what it was given."""
-    run = workflow(own_config)
+    run = workflow(own_model_config)
     rows = ({**GOOD, "prompt": f"Name river {n}."} for n in range(100))
     (run.folder / "my pairs.jsonl").write_text(lines(*rows))
     (run.folder / "it's.yaml").write_text("seeds: [2]\n")
@@ -262,13 +262,12 @@ def test_no_pairs_file_given(workflow, own_config):
 
 
 @pytest.mark.parametrize("case", ["questions", "judge", "tasks"])
-def test_what_an_evaluation_cannot_use(workflow, own_config, chat_model, case, planted):
+def test_what_an_evaluation_cannot_use(workflow, own_model_config, chat_model, case, planted):
     """Its first jobs say it: nothing is trained."""
-    config = copy.deepcopy(own_config)
+    config = copy.deepcopy(own_model_config)
     own = config["settings"]["own"]
-    own["given_model"]["preference"]["max_length"] = 96
-    own["given_model"]["preference"]["max_prompt_length"] = 64
-    own["given_model"]["reward_model"]["max_length"] = 64
+    own["preference"] |= {"max_length": 96, "max_prompt_length": 64}
+    own["reward_model"]["max_length"] = 64
     run = workflow(config)
     rows = ({**GOOD, "prompt": f"Name river {n}."} for n in range(60))
     (run.folder / "pairs.jsonl").write_text(lines(*rows))

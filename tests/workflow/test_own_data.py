@@ -53,9 +53,9 @@ def test_own_pairs_end_to_end(workflow, own_config, rows):
 
 
 def test_a_model_given_on_the_command_line_is_taken_as_it_is(
-    workflow, own_config, rows, chat_model
+    workflow, own_model_config, rows, chat_model
 ):
-    run = workflow(own_config)
+    run = workflow(own_model_config)
     (run.folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     given = ("--config", "pairs=pairs.jsonl", f"model={chat_model}")
     result = run(*given, "--", "results/models/own/sft")

@@ -60,10 +60,12 @@ def rules(result) -> set[str]:
     return set(re.findall(r"^(?:local)?rule (\w+):", result.stdout + result.stderr, re.M))
 
 
-def test_pairs_and_model_in_an_odd_folder_and_changed_there(workflow, own_config, odd, chat_model):
+def test_pairs_and_model_in_an_odd_folder_and_changed_there(
+    workflow, own_model_config, odd, chat_model
+):
     model = odd / "model"
     shutil.copytree(chat_model, model)
-    run = workflow(own_config)
+    run = workflow(own_model_config)
     target = "results/data/own/tokens.parquet"
     given = ("--config", f"pairs={odd}/pairs.jsonl", f"model={model}", "--", target)
     first = run(*given, "results/analysis/own/diagnosis.json")
@@ -86,11 +88,11 @@ def test_pairs_and_model_in_an_odd_folder_and_changed_there(workflow, own_config
     assert run(*given).returncode == 0
     assert read_json(run.folder / "results/data/own/summary.json")["rows"] == 75
     # A limit that is only checked against the model re-runs nothing.
-    own_config["settings"]["own"]["generation"]["max_new_tokens"] += 1
-    assert rules(workflow(own_config)(*again)) == set()
+    own_model_config["settings"]["own"]["generation"]["max_new_tokens"] += 1
+    assert rules(workflow(own_model_config)(*again)) == set()
     # A model that is taken as it is has no seed and no threads.
-    own_config |= {"seeds": [0, 1], "torch_threads": 2}
-    assert rules(workflow(own_config)(*again)) == set()
+    own_model_config |= {"seeds": [0, 1], "torch_threads": 1}
+    assert rules(workflow(own_model_config)(*again)) == set()
 
 
 def test_chats_and_questions_in_an_odd_folder_and_changed_there(workflow, own_config, odd):

@@ -54,7 +54,6 @@ from poet.files import (
     write_json,
     write_parquet,
 )
-from poet.hub.folders import loading
 
 FIGURE = ("setting", "measure", "method", "k", "value", "ci_low", "ci_high", "n")
 
@@ -105,7 +104,7 @@ def main(argv=None) -> None:
 
     torch.set_num_threads(record["torch_threads"])
     rewards = open_scorer(args.annotator, json.loads(args.settings), args.model)
-    tokenizer, model = load_model(args.start, **loading(record))
+    tokenizer, model = load_model(args.start, record)
     chat = Chat.of(tokenizer, record)
     sampling = with_ends(record["generation"], chat, args.start)
     header = response_header(chat)

@@ -9,6 +9,7 @@ from trl.trainer.utils import add_fused_lm_head
 
 from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
+from poet.precision import device_and_dtype
 from poet.progress import track
 from poet.train.forward import pad_sequences
 
@@ -24,12 +25,11 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
         ``chosen_logps``, ``chosen_entropy``, ``rejected_logps``, ``rejected_entropy``: an array per
         pair, [tokens of the response], in nats.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device, dtype = device_and_dtype(record["dtype"])  # as the reference was computed
     model = whole_model(AutoModelForCausalLM, folder, dtype=torch.float32, **loading(record))
     model.to(device).eval()
     add_fused_lm_head(model, outputs=("log_probs", "entropy"))  # in chunks, without the logits
-    half = record["dtype"] == "bfloat16" and device == "cuda"  # as the reference was computed
-    pad = AutoTokenizer.from_pretrained(folder).pad_token_id
+    half, pad = dtype is torch.bfloat16, AutoTokenizer.from_pretrained(folder).pad_token_id
     prompts, n = tokens["prompt_ids"], len(tokens["prompt_ids"])
     jobs = [(side, row) for side in SIDES for row in range(n)]
     jobs.sort(key=lambda job: len(prompts[job[1]]) + len(tokens[f"{job[0]}_ids"][job[1]]))
@@ -40,7 +40,7 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
         responses = [tokens[f"{side}_ids"][row] for side, row in batch]
         inputs = pad_sequences([prompts[row] for _, row in batch], responses, pad)
         inputs = {name: tensor.to(device) for name, tensor in inputs.items()}
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=half):
+        with torch.inference_mode(), torch.autocast(device, dtype, enabled=half):
             out = model(**inputs, use_cache=False, fused_lm_head=True)
         mask = inputs["labels"][:, 1:] != -100
         for name, values in (("logps", out.log_probs), ("entropy", out.entropy)):

@@ -22,7 +22,7 @@ from poet.data.templates import Chat, template_hash
 from poet.evaluate.prompts import conversation, read_prompts
 from poet.evaluate.sampling import described, load_model, sample, sample_continuous
 from poet.files import UserError, cli, read_json, record_parser, write_json
-from poet.hub.folders import loading, model_path
+from poet.hub.folders import model_path
 
 LOUD = 0.1  # of a model's answers
 _THOUGHTS = re.compile("</?think(ing)?>")  # as Qwen3, DeepSeek-R1 and others write them
@@ -80,7 +80,7 @@ def answer(
     else:
         import transformers
 
-        loaded = load_model(model, **loading(record))[1]
+        loaded = load_model(model, record)[1]
         ask = {"transformers": sample, "continuous": sample_continuous}[sampling["backend"]]
         found = []
         for seed in seeds:
@@ -88,7 +88,7 @@ def answer(
             label = f"generate {record['setting']}/{record['method']}/seed-{seed}"
             new = ask(loaded, chat.tokenizer, ids, sampling, seed, label)
             found.append((new, time.perf_counter() - start))
-        engine = f"transformers {transformers.__version__}"
+        engine = f"transformers {transformers.__version__} {loaded.dtype}"
     answers = [(described(chat, new), seconds) for new, seconds in found]
     return answers, sum(map(len, ids)), engine
 

@@ -9,7 +9,8 @@ from functools import partial
 from poet.data.ends import closing_text, turn_end
 from poet.data.templates import Chat
 from poet.files import UserError
-from poet.hub.folders import whole_model
+from poet.hub.folders import loading, whole_model
+from poet.precision import device_and_dtype
 
 # New tokens before the answers that have ended leave their batch; each later round is twice as
 # long, so that reading a sequence again costs less than writing it did.
@@ -165,15 +166,10 @@ def decode(tokenizer, ids: Iterable[int], end: int | None = None, closing: str =
     return text.partition(closing)[0] if closing else text
 
 
-def load_model(folder: str, **arguments):
-    """Tokenizer and causal LM of a folder, ready to generate: bfloat16 on a GPU, else float32.
-
-    ``arguments`` are ``from_pretrained``'s: see :func:`poet.hub.folders.loading`.
-    """
-    import torch
+def load_model(folder: str, record: dict):
+    """Tokenizer and causal LM of a folder, ready to generate; ``generation`` says the dtype."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    cuda = torch.cuda.is_available()
-    dtype = torch.bfloat16 if cuda else torch.float32
-    model = whole_model(AutoModelForCausalLM, folder, dtype=dtype, **arguments).eval()
-    return AutoTokenizer.from_pretrained(folder), model.to("cuda" if cuda else "cpu")
+    device, dtype = device_and_dtype(record["generation"].get("dtype"))
+    model = whole_model(AutoModelForCausalLM, folder, dtype=dtype, **loading(record)).eval()
+    return AutoTokenizer.from_pretrained(folder), model.to(device)

@@ -12,7 +12,6 @@ import math
 import statistics
 
 from poet.files import UserError, cli, read_json, record_parser, write_json
-from poet.hub.folders import loading
 
 
 def held_out_prompts(rows: list[dict], source) -> list[dict]:
@@ -67,7 +66,7 @@ def main(argv=None) -> None:
     held_out = held_out_prompts(pq.read_table(args.pairs).to_pylist(), args.pairs)
     cells = []
     for name, folder in zip(args.cells, args.models, strict=True):
-        tokenizer, model = load_model(folder, **loading(record))
+        tokenizer, model = load_model(folder, record)
         label = f"validate {record['setting']}/{name}"
         chat = Chat.of(tokenizer, record)
         sampling = with_ends(record["generation"], chat, folder)

@@ -74,7 +74,7 @@ def next_token_log_probs(
     """
     sampling = {"temperature": 1.0, "max_tokens": 1, "detokenize": False}
     sampling |= {"allowed_token_ids": tokens, "logprobs": len(tokens)}
-    engine = {**_ENGINE, "model": str(model), "max_logprobs": len(tokens)}
+    engine = {**_ENGINE, "model": str(model), "dtype": "bfloat16", "max_logprobs": len(tokens)}
     engine["logprobs_mode"] = "processed_logprobs"  # else before other tokens are ruled out
     request = {"engine": engine, "prompts": ids, "sampling": [sampling] * len(ids)}
     answers = run(python, request)["answers"]
@@ -82,7 +82,6 @@ def next_token_log_probs(
 
 
 _ENGINE = {
-    "dtype": "bfloat16",
     "skip_tokenizer_init": True,
     "generation_config": "vllm",  # else the model folder's own penalties, ... creep in
 }
@@ -97,7 +96,7 @@ def make_request(model: str, ids: list[list[int]], sampling: dict, seeds: list[i
     common = {key: sampling[key] for key in ("temperature", "top_p", "stop_token_ids")}
     common |= {"max_tokens": sampling["max_new_tokens"], "detokenize": False}
     return {
-        "engine": {**_ENGINE, "model": str(model)},
+        "engine": {**_ENGINE, "model": str(model), "dtype": sampling["dtype"]},
         "prompts": ids * len(seeds),
         "sampling": [
             {**common, "seed": seed * 2**20 + row} for seed in seeds for row in range(len(ids))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from importlib.util import find_spec
 
 from poet.files import UserError
+from poet.precision import device_and_dtype
 
 
 def add_run_flags(parser: ArgumentParser) -> None:
@@ -29,8 +30,7 @@ def common_arguments(settings: dict) -> dict:
 
     The gradient accumulation makes the global batch (examples per optimizer step) the same on any
     number of processes; without a per-device size each process takes its whole share at once.
-    Weights are float32 always; ``dtype`` bfloat16 asks for autocast, which is given where the
-    hardware has it.
+    Weights are float32 always; ``dtype`` bfloat16 asks for autocast, see :mod:`poet.precision`.
 
     Args:
         settings: with ``global_batch_size`` and ``per_device_batch_size`` (None: without); perhaps
@@ -50,18 +50,19 @@ def common_arguments(settings: dict) -> dict:
             f"global_batch_size {batch_size} is not a multiple of {processes} processes x "
             f"per_device_batch_size {per_device}; choose a size that divides it"
         )
-    cuda = torch.cuda.is_available()
+    device, dtype = device_and_dtype(settings.get("dtype"))
     return {
         "per_device_train_batch_size": per_device,
         "per_device_eval_batch_size": per_device,
         "gradient_accumulation_steps": batch_size // at_once,
-        "bf16": settings.get("dtype") == "bfloat16" and cuda and torch.cuda.is_bf16_supported(),
+        "bf16": dtype is torch.bfloat16,
+        "use_cpu": device == "cpu",
         "gradient_checkpointing": settings.get("gradient_checkpointing", False),  # TRL's: True
         "logging_steps": 5,
         "save_strategy": "no",  # poet.train.checkpoints decides
         "report_to": "none",  # poet.train.run adds what the flags name
         "disable_tqdm": True,
-        "dataloader_pin_memory": cuda,
+        "dataloader_pin_memory": device == "cuda",
     }
 
 

@@ -7,6 +7,7 @@ import json
 from poet.files import cli, record_parser, sha256
 from poet.hub.folders import loading, whole_model
 from poet.train.arguments import add_run_flags, check_optimizer, common_arguments
+from poet.train.rates import PREFERENCE, learning_rate
 
 
 def make_arguments(record: dict, forward: str, folder):
@@ -56,10 +57,11 @@ def make_trainer(record: dict, table, model_folder, folder):
         for split in ("train", "test")
     }
     forward = choose_forward(record["forward"], model.config)
+    rate = learning_rate(record, PREFERENCE, model.num_parameters(), len(splits["train"]))
     lora = record["lora"]
     return PreferenceTrainer(
         model=model,
-        args=make_arguments(record, forward, folder),
+        args=make_arguments({**record, "learning_rate": rate}, forward, folder),
         forward=forward,
         token_budget=record["token_budget"],
         objective=record["objective"],
@@ -106,7 +108,7 @@ def main(argv=None) -> None:
             trainer.evaluate()
     title = f"{record['method']}, seed {record['seed']}"
     pairs = {"train": len(trainer.train_dataset), "eval": len(trainer.eval_dataset)}
-    found = {"matrix_products": chosen}
+    found = {"learning_rate": trainer.args.learning_rate, "matrix_products": chosen}
     publish_model(args.output, trainer, args.model, title, record, pairs, found)
     checkpoints.remove()
 

@@ -21,10 +21,13 @@ from poet.data.truncation import prefixes
 from poet.files import UserError, cli, publish, record_parser, sha256
 from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
+from poet.precision import device_and_dtype
 from poet.progress import track
 
-# Metadata of the cache: the digest of the model, and the outcome of poet.train.onednn.choose.
-MODEL_KEY, PRODUCTS_KEY = b"poet.reference_model", b"poet.matrix_products"
+# Metadata of the cache: the digest of the model, the outcome of poet.train.onednn.choose, dtype.
+MODEL_KEY, PRODUCTS_KEY, DTYPE_KEY = (
+    b"poet.reference_model", b"poet.matrix_products", b"poet.computed_in"
+)  # fmt: skip
 
 
 def model_digest(folder: str | Path) -> str:
@@ -146,17 +149,17 @@ def main(argv=None) -> None:
 
     torch.set_num_threads(record["torch_threads"])
     table = pq.read_table(args.tokens)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device, dtype = device_and_dtype(record["dtype"])  # as the training computes
     model = whole_model(AutoModelForCausalLM, args.model, dtype=torch.float32, **loading(record))
     model = model.to(device).eval()
     if packed := choose_forward(record["forward"], model.config) == "packed":
         add_packed_forward(model)
     else:
         add_fused_lm_head(model)
-    half = record["dtype"] == "bfloat16" and device == "cuda"  # as the training computes
     width = model.get_input_embeddings().weight.shape[1]
     chosen = choose(record.get("matrix_products", "auto"), width)
-    with torch.autocast(device, torch.bfloat16, enabled=half), products(chosen["by"]):
+    half = dtype is torch.bfloat16
+    with torch.autocast(device, dtype, enabled=half), products(chosen["by"]):
         columns = compute(
             model,
             table,
@@ -165,7 +168,11 @@ def main(argv=None) -> None:
             f"reference {record['setting']}",
             record["token_budget"] if packed else None,
         )
-    about = {MODEL_KEY: model_digest(args.model), PRODUCTS_KEY: json.dumps(chosen)}
+    about = {
+        MODEL_KEY: model_digest(args.model),
+        PRODUCTS_KEY: json.dumps(chosen),
+        DTYPE_KEY: str(dtype).removeprefix("torch."),
+    }
     out = pa.table({"pair_hash": table["pair_hash"], **columns}, metadata=about)
     with publish(args.output) as temporary:
         pq.write_table(out, temporary)

@@ -17,6 +17,7 @@ from poet.evaluate.annotators.reward_model import encode, score
 from poet.files import UserError, cli, record_parser, sha256
 from poet.methods import SIDES
 from poet.train.arguments import add_run_flags, common_arguments
+from poet.train.rates import REWARD_MODEL, learning_rate
 
 
 def accuracy(chosen: list[float], rejected: list[float]) -> dict:
@@ -96,14 +97,13 @@ def load_tokenizer(base: str | Path, max_length: int):
 
 
 def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folder):
-    """TRL's RewardTrainer, in float32; ``folder`` is for checkpoints."""
+    """TRL's RewardTrainer; ``folder`` is for checkpoints."""
     import torch
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
     arguments = RewardConfig(
         output_dir=str(folder),
-        learning_rate=settings["learning_rate"],
         num_train_epochs=settings["num_train_epochs"],
         warmup_steps=0.1,  # a share of all steps
         seed=settings["seed"],
@@ -111,12 +111,15 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
         # Saves memory, costs time.
         **common_arguments({**settings, "gradient_checkpointing": torch.cuda.is_available()}),
     )
-    return RewardTrainer(
+    trainer = RewardTrainer(
         model=str(base),
         args=arguments,
         processing_class=tokenizer,
         train_dataset=Dataset.from_dict(pairs),
     )
+    parameters, n = trainer.model.num_parameters(), len(pairs["chosen_ids"])
+    trainer.args.learning_rate = learning_rate(settings, REWARD_MODEL, parameters, n)
+    return trainer
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -147,7 +150,7 @@ def main(argv: list[str] | None = None) -> None:
         values = score(trainer.model, both, settings["per_device_batch_size"], "test pairs")
     summary = accuracy(values[: len(values) // 2], values[len(values) // 2 :])
     tokenizer.model_max_length = settings["max_length"]  # for whoever scores with this model
-    found = {**summary, "data": counts}
+    found = {**summary, "learning_rate": trainer.args.learning_rate, "data": counts}
     publish_model(args.output, trainer, args.base, "reward model", record, counts, found, summary)
     checkpoints.remove()
 

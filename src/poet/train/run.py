@@ -155,7 +155,9 @@ def publish_model(
         folder = Path(folder)
         folder.mkdir(exist_ok=True)
         _save_model(trainer, base, folder)
-        report = {"record": record, **found, "log_history": log, "provenance": provenance()}
+        computed = {"computed_in": "bfloat16" if trainer.args.bf16 else "float32"}
+        report = {"record": record, **computed, **found, "log_history": log}
+        report["provenance"] = provenance()
         write_json(report, folder / "train.json")
         write_card(folder, f"{record['setting']}: {title}", record, counts, shown | (numbers or {}))
 

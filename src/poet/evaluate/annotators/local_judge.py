@@ -13,6 +13,7 @@ from poet.evaluate.records import COUNT, PATH, REVISION
 from poet.files import UserError, read_json
 from poet.hub.folders import check_chat_template
 from poet.hub.lock import is_hub_id
+from poet.precision import device_and_stored_dtype
 from poet.progress import track
 
 SCHEMA = {
@@ -122,8 +123,8 @@ class LocalJudge:
 
         from poet.hub.folders import whole_model
 
-        model = whole_model(AutoModelForCausalLM, self.folder, dtype="auto").eval()
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        device, dtype = device_and_stored_dtype(read_json(Path(self.folder, "config.json")))
+        model = whole_model(AutoModelForCausalLM, self.folder, dtype=dtype).eval().to(device)
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         found: list[list[float]] = [[]] * len(ids)
         for start in track(range(0, len(order), self.batch_size), label=self.name):

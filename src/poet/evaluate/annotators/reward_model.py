@@ -13,6 +13,7 @@ from poet.evaluate.records import PATH, REVISION
 from poet.files import UserError, read_json
 from poet.hub.folders import check_chat_template
 from poet.hub.lock import is_hub_id
+from poet.precision import device_and_dtype, device_and_stored_dtype
 from poet.progress import track
 
 BATCH_SIZE = 16
@@ -37,7 +38,6 @@ def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
     Raises:
         UserError: the model has several outputs, or the tokenizer no chat template.
     """
-    import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from poet.evaluate.sampling import pad_id
@@ -49,7 +49,11 @@ def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
     record = read_json(trained).get("record", {}) if trained.is_file() else {}
     variables = record.get("chat_template_kwargs", {})
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    classifier = whole_model(AutoModelForSequenceClassification, folder, dtype="auto")
+    if "reward_model" in record:
+        device, dtype = device_and_dtype(record["reward_model"].get("dtype"))
+    else:
+        device, dtype = device_and_stored_dtype(read_json(Path(folder, "config.json")))
+    classifier = whole_model(AutoModelForSequenceClassification, folder, dtype=dtype)
     if classifier.config.num_labels != 1:
         raise UserError(
             f"{model} has {classifier.config.num_labels} outputs; expected a reward model with one"
@@ -57,7 +61,7 @@ def reward_model(name: str, settings: dict, model: str | None) -> Scalar:
     template_of(tokenizer)
     # The classifier reads its score at the last token that is no padding.
     classifier.config.pad_token_id = pad_id(tokenizer)
-    classifier.to("cuda" if torch.cuda.is_available() else "cpu")
+    classifier.to(device)
     positions = getattr(classifier.config.get_text_config(), "max_position_embeddings", None)
     # A tokenizer that knows no limit says 1e30.
     limit = min(int(tokenizer.model_max_length), positions or sys.maxsize)
