@@ -12,6 +12,7 @@ FLOORS = [
     {"files", "progress", "provenance", "devices", "precision"},
     {"methods"},
     {"hub"},
+    {"sizes"},
     {"digests"},
     {"world"},
     {"data"},

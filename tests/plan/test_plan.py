@@ -19,9 +19,9 @@ from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import UserError
 from poet.methods.truncation import TRUNCATIONS, Truncation
 from poet.plan import plan
-from poet.plan.architecture import Architecture
 from poet.plan.fits import BYTES, Job
 from poet.plan.workload import MEASURES, SECONDS, Workload, kept
+from poet.sizes.architecture import Architecture
 
 ROOT = Path(__file__).parents[2]
 SHAPES = yaml.safe_load((ROOT / "paper" / "models.yaml").read_text())
@@ -288,9 +288,9 @@ def test_pairs_and_prompts_of_a_local_file_are_counted(tmp_path, monkeypatch, ma
 
 
 def test_a_model_of_another_shape_than_llamas_is_assumed_to_be_one(load, tmp_path):
-    from transformers import GPT2Config
+    from transformers import MambaConfig
 
-    GPT2Config(n_embd=32).save_pretrained(tmp_path)
+    MambaConfig(hidden_size=32).save_pretrained(tmp_path)
     assert load.shape(str(tmp_path)).parameters == 8_030_261_248
     assert f"the shape of {tmp_path} is unknown" in next(iter(load.assumed))
 

@@ -11,6 +11,8 @@ from poet.data.templates import Chat
 from poet.files import UserError
 from poet.hub.folders import loading, whole_model
 from poet.precision import device_and_dtype
+from poet.sizes.architecture import Architecture
+from poet.sizes.batches import sampling_batch
 
 # New tokens before the answers that have ended leave their batch; each later round is twice as
 # long, so that reading a sequence again costs less than writing it did.
@@ -33,7 +35,7 @@ def sample(
     from poet.progress import track
 
     stop, pad = sampling["stop_token_ids"], pad_id(tokenizer)
-    size, left, steps = sampling["batch_size"], sampling["max_new_tokens"], FIRST_ROUND
+    size, left, steps = at_once(model, ids, sampling), sampling["max_new_tokens"], FIRST_ROUND
     sequences, ended = [list(each) for each in ids], [False] * len(ids)
     pending = list(range(len(ids)))
     set_seed(seed)
@@ -85,7 +87,7 @@ def sample_continuous(
     """
     from transformers.generation import ContinuousBatchingConfig
 
-    stop, cache, size = sampling["stop_token_ids"], {}, sampling["batch_size"]
+    stop, cache, size = sampling["stop_token_ids"], {}, at_once(model, ids, sampling)
     # The library would fill the machine's memory, as it does a GPU's.
     if model.device.type == "cpu":
         longest = max(map(len, ids))
@@ -110,6 +112,14 @@ def sample_continuous(
             "`backend: transformers` needs no paged cache"
         )
     return [(tokens, "stop" if tokens[-1] in stop else "length") for tokens in answers]
+
+
+def at_once(model, ids: list[list[int]], sampling: dict) -> int:
+    """How many answers are sampled together: ``batch_size``, or where that is "auto" what fits."""
+    if sampling["batch_size"] != "auto":
+        return sampling["batch_size"]
+    longest = max(map(len, ids)) + sampling["max_new_tokens"]
+    return sampling_batch(Architecture.of(model.config.to_dict()), longest)
 
 
 def described(chat: Chat, answers: list[tuple[list[int], str]]) -> list[dict]:

@@ -19,8 +19,8 @@ from poet.config import resolve
 from poet.evaluate.annotators import KINDS
 from poet.files import UserError
 from poet.hub import lock
-from poet.plan.architecture import SHAPES, Architecture
 from poet.plan.memory import STATES
+from poet.sizes.architecture import SHAPES, Architecture
 
 TRAINING, WEIGHTS = sum(STATES.values()), STATES["weights"]
 AS_STORED = 2  # bytes of an annotator's parameter, which nobody widens

@@ -18,7 +18,7 @@ import yaml
 
 from poet.config import read
 from poet.files import cli, publish
-from poet.plan.architecture import SHAPES, Architecture
+from poet.sizes.architecture import SHAPES, Architecture
 
 GIB = 2**30
 STATES = {"weights": 4, "gradients": 4, "Adam's moments": 8}  # bytes per parameter

@@ -19,9 +19,9 @@ import yaml
 from poet.config import read
 from poet.config_shortcuts import add_flag
 from poet.files import UserError, cli
-from poet.plan.architecture import PAPER, SHAPES
 from poet.plan.fits import Job
 from poet.plan.workload import Work, Workload
+from poet.sizes.architecture import PAPER, SHAPES
 
 COLUMNS = {
     "rule": "rule", "jobs": "jobs", "done": "done", "hours": "device-hours left",

@@ -25,8 +25,8 @@ from poet.files import read_json
 from poet.grid import members, paths
 from poet.hub import lock
 from poet.methods.truncation import TRUNCATIONS
-from poet.plan.architecture import Architecture
 from poet.plan.fits import Job
+from poet.sizes.architecture import Architecture
 
 SECONDS = (  # rules that take seconds, or minutes of a CPU
     "simulate", "load", "load_chats", "take_model", "take_gamed", "read_questions",

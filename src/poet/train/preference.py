@@ -6,8 +6,10 @@ import json
 
 from poet.files import cli, record_parser, sha256
 from poet.hub.folders import loading, whole_model
+from poet.sizes.batches import filled
 from poet.train.arguments import add_run_flags, check_optimizer, common_arguments
 from poet.train.rates import PREFERENCE, learning_rate
+from poet.train.reference import longest
 
 
 def make_arguments(record: dict, forward: str, folder):
@@ -57,6 +59,7 @@ def make_trainer(record: dict, table, model_folder, folder):
         for split in ("train", "test")
     }
     forward = choose_forward(record["forward"], model.config)
+    record = filled(record, model.config.to_dict(), *longest(table))
     rate = learning_rate(record, PREFERENCE, model.num_parameters(), len(splits["train"]))
     lora = record["lora"]
     return PreferenceTrainer(

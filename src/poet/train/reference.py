@@ -23,6 +23,7 @@ from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
 from poet.precision import device_and_dtype
 from poet.progress import track
+from poet.sizes.batches import filled
 
 # Metadata of the cache: the digest of the model, the outcome of poet.train.onednn.choose, dtype.
 MODEL_KEY, PRODUCTS_KEY, DTYPE_KEY = (
@@ -98,6 +99,13 @@ def _padded(model, ids: dict, lengths: dict, batch_size: int, pad) -> Iterator[t
             yield name, row, found
 
 
+def longest(tokens) -> tuple[int, int]:
+    """Tokens of the longest pair behind one prompt, and of the longest response with its prompt."""
+    prompt, *sides = (pc.list_value_length(tokens[f"{name}_ids"]) for name in ("prompt", *SIDES))
+    pair = pc.add(pc.add(prompt, sides[0]), sides[1])
+    return pc.max(pair).as_py(), pc.max(pc.add(prompt, pc.max_element_wise(*sides))).as_py()
+
+
 def attach(tokens, reference, model_folder: str | Path):
     """Add the cached columns to a (truncated) token table, cut to its responses' lengths.
 
@@ -152,6 +160,7 @@ def main(argv=None) -> None:
     device, dtype = device_and_dtype(record["dtype"])  # as the training computes
     model = whole_model(AutoModelForCausalLM, args.model, dtype=torch.float32, **loading(record))
     model = model.to(device).eval()
+    record = filled(record, model.config.to_dict(), *longest(table))
     if packed := choose_forward(record["forward"], model.config) == "packed":
         add_packed_forward(model)
     else:

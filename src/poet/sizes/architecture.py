@@ -1,8 +1,8 @@
 """A decoder's parameters and floating-point operations, from its shape alone.
 
-For the Llama family (Llama, Mistral, Qwen 2 without biases) and Gemma 2, whose layers have two
-norms more. Embedding look-ups cost nothing; a matrix product costs two operations per weight and
-token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
+For the Llama family (Llama, SmolLM, Mistral), Qwen 2 and 3, OLMo 2 and Gemma 2, which differ in
+norms and biases; of others it is a good guess. Embedding look-ups cost nothing; a matrix product
+costs two operations per weight and token (Kaplan et al. 2020, arXiv 2001.08361, section 2.1).
 """
 
 from __future__ import annotations
@@ -26,32 +26,48 @@ class Architecture:
     num_key_value_heads: int
     head_dim: int
     tie_word_embeddings: bool
-    norms_per_layer: int = 2
+    family: str = "llama"
 
     @classmethod
     def of(cls, config: dict) -> Architecture:
-        """From the content of a ``config.json``, or of a configuration's ``scratch`` section."""
-        heads = config["num_attention_heads"]
+        """From the content of a ``config.json``, or of a configuration's ``scratch`` section.
+
+        Raises:
+            KeyError: a size has neither transformers' usual name nor GPT-2's.
+        """
+        config = {**config, **(config.get("text_config") or {})}
+        hidden, layers, heads = (
+            config[name] if name in config else config[gpt2]
+            for name, gpt2 in zip(
+                ("hidden_size", "num_hidden_layers", "num_attention_heads"),
+                ("n_embd", "n_layer", "n_head"),
+                strict=True,
+            )
+        )
         return cls(
             config["vocab_size"],
-            config["hidden_size"],
-            config["intermediate_size"],
-            config["num_hidden_layers"],
+            hidden,
+            config.get("intermediate_size") or config.get("n_inner") or 4 * hidden,
+            layers,
             heads,
             config.get("num_key_value_heads") or heads,
-            config.get("head_dim") or config["hidden_size"] // heads,
+            config.get("head_dim") or hidden // heads,
             config.get("tie_word_embeddings", True),
-            4 if config.get("model_type") == "gemma2" else 2,
+            config.get("model_type", "llama"),
         )
 
     @property
     def layers(self) -> int:
         """Parameters of all layers and the last norm."""
-        attention = 2 * self.hidden_size * self.head_dim
-        attention *= self.num_attention_heads + self.num_key_value_heads
+        queries = self.num_attention_heads * self.head_dim
+        keys = self.num_key_value_heads * self.head_dim
+        attention = 2 * self.hidden_size * (queries + keys)
         mlp = 3 * self.hidden_size * self.intermediate_size
-        norms = self.norms_per_layer * self.hidden_size
-        return self.num_hidden_layers * (attention + mlp + norms) + self.hidden_size
+        norms = (4 if self.family == "gemma2" else 2) * self.hidden_size
+        more = {  # of queries and keys: norms by the head or over all, biases
+            "qwen3": 2 * self.head_dim, "olmo2": queries + keys, "qwen2": queries + 2 * keys,
+        }.get(self.family, 0)  # fmt: skip
+        return self.num_hidden_layers * (attention + mlp + norms + more) + self.hidden_size
 
     @property
     def embedding(self) -> int:

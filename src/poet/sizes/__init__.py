@@ -1,0 +1,1 @@
+"""How large models are, what they take of memory, and what fits into a pass."""
