@@ -20,8 +20,8 @@ def kept_bytes(shape: Architecture, checkpointing: bool) -> int:
     """Bytes of activations that a training keeps of a token until the backward pass, float32.
 
     About 34 per hidden unit and 8 per unit of the gated MLP in every layer (Korthikanti et al.
-    2022, arXiv 2205.05198, section 4, in 16 bits), twice that in 32; with gradient checkpointing each
-    layer's input, and all of one layer.
+    2022, arXiv 2205.05198, section 4, in 16 bits), twice that in 32; with gradient checkpointing
+    each layer's input, and all of one layer.
     """
     layer = 2 * (34 * shape.hidden_size + 8 * shape.intermediate_size)
     if not checkpointing:
