@@ -56,10 +56,9 @@ if not ARCHIVED:
             model=lambda w, input: given("--model", input.scorer),
             generations=lambda w: flags("--generations", paths.analysed_answers(CONFIG, w.setting)),
             gains=lambda w: gain_flags(CONFIG, members.methods_of(CONFIG, "main", w.setting)),
+        threads: CONFIG["torch_threads"]
         resources:
-            mem_mb=4000,
-            runtime=480,
-            gpu=0,
+            **of_model("measure_prefixes", runtime=480),
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.analyse.prefix_quality --record {params.record:q} --pairs {input.pairs} "
@@ -95,8 +94,9 @@ if not ARCHIVED:
             ),
             # No objective trained the start model: it has no implicit rewards.
             gains=lambda w: gain_flags(CONFIG, paths.trained_models(CONFIG, w.setting, "main")),
+        threads: CONFIG["torch_threads"]
         resources:
-            **GPU,
+            **of_model("measure_reward_gap"),
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.analyse.reward_gap --record {params.record:q} --tokens {input.tokens} "

@@ -5,13 +5,14 @@ import os
 import re
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job
 
 from poet import config as poet_config
-from poet import config_extends, local_inputs, provenance
+from poet import config_extends, devices, local_inputs, provenance
 from poet.config_checks import scorer_of
 from poet.data import model_limits, preferences
 from poet.evaluate.benchmarks import BENCHMARKS
@@ -21,14 +22,12 @@ from poet.grid import judging, members, paths, sources
 from poet.grid.paths import files_of, flags, folders_of, gain_flags, given, words
 from poet.grid.shown import VARIANTS, Shown
 from poet.hub import wanted
-from poet.plan import before, fits
+from poet.plan import before, fits, needs
 from poet.report import titles
 from poet.train.leftovers import leftovers
 
 FIGURE = ["svg", "png", "csv"]
 TABLE = ["csv", "md", "tex"]
-# Of jobs with a model, as small as the default's; profiles say more, and how many GPUs.
-GPU = {"mem_mb": 4000, "runtime": 240, "gpu": 0}
 READING = {"mem_mb": 4000, "runtime": 60}  # of jobs that read whole data sets, or a tokenizer
 LIGHT = {"mem_mb": 2000, "runtime": 60}
 
@@ -125,6 +124,34 @@ if "POET_PLAN" in os.environ:
     Job.check_protected_output = check_nothing
 
 
+@cache
+def local_gpus():
+    """How many GPUs a run on this machine may use; a cluster's jobs have those of their profile.
+
+    Asked for the first job's resources, when Snakemake knows where jobs will run, it also tells
+    Snakemake what the machine has, so that jobs take turns, unless the command line has said so.
+    """
+    if workflow.non_local_exec or "SLURM_JOB_ID" in os.environ:
+        return 0
+    gpus, asked = len(devices.devices()), workflow.resource_settings.overwrite_resources.values()
+    limits = {"mem_mb": devices.memory_mb()}
+    if gpus and not any("gpu" in of for of in asked):  # who asks for too many is told
+        limits["gpu"] = gpus
+    for name, limit in limits.items():
+        if name not in workflow.global_resources:
+            workflow.register_resource(name, limit)
+    return gpus
+
+
+def of_model(rule, runtime=240):
+    """Resources of a rule with a model: memory by the model's size, and one of this machine's GPUs."""
+    return {
+        "mem_mb": lambda w: needs.main_memory(rule, CONFIG, w, gpu=local_gpus() > 0),
+        "runtime": runtime,
+        "gpu": lambda w: min(1, local_gpus()),
+    }
+
+
 def per_seed(pattern):
     """A path pattern with {seed} filled in by every seed, the other wildcards left."""
     return expand(pattern, seed=SEEDS, allow_missing=True)
@@ -204,8 +231,7 @@ def check(jobs):
         for file in workflow.configfiles
     )
     try:
-        if on_cluster:
-            fits.check(asked, CONFIG)
+        fits.check(asked, CONFIG, None if on_cluster else devices.memory_mb())
         before.check_lock(asked, CONFIG, lock)
         if not on_cluster and "SLURM_JOB_ID" not in os.environ:
             before.check_devices(asked)

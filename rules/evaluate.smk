@@ -139,8 +139,9 @@ if not ARCHIVED:
             seeds=SEEDS,
             trained_on=lambda w, input: given("--tokens-info", input.trained_on),
             engine=lambda w: sources.engine_flag(CONFIG, w.setting),
+        threads: CONFIG["torch_threads"]
         resources:
-            **GPU,
+            **of_model("generate"),
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.generation --record {params.record:q} --prompts {input.prompts} "
@@ -172,8 +173,9 @@ if not ARCHIVED:
             content=lambda w: judging.content(CONFIG, w.annotator),
             model=lambda w, input: given("--model", input.model),
             benchmark=lambda w: given("--benchmark", w.get("benchmark")),
+        threads: CONFIG["torch_threads"]
         resources:
-            **GPU,
+            **of_model("annotate"),
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.annotate {params.benchmark} --record {params.record:q} "
@@ -205,8 +207,9 @@ if not ARCHIVED:
             record=record("downstream"),
             tasks=lambda w, input: given("--tasks-dir", input.tasks),
             datasets=lambda w: flags("--dataset", sources.task_datasets(CONFIG, w.setting)),
+        threads: CONFIG["torch_threads"]
         resources:
-            **GPU,
+            **of_model("evaluate_downstream"),
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.downstream --record {params.record:q} --models {input.models} "

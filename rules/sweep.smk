@@ -20,8 +20,9 @@ if not ARCHIVED:
             record=record("generate"),
             cells=lambda w: members.cells(CONFIG, w.arm),
             seed=SEEDS[0],
+        threads: CONFIG["torch_threads"]
         resources:
-            **GPU,
+            **of_model("validate"),
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.evaluate.validation --record {params.record:q} --arm {wildcards.arm} "

@@ -23,8 +23,9 @@ if not ARCHIVED:
             content=lambda w: sources.base_content(CONFIG, w.setting),
             needs=model_needs,
             base=lambda w, input: given("--base", input.base),
+        threads: CONFIG["torch_threads"]
         resources:
-            **GPU,
+            **of_model("sft"),
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.train.sft --record {params.record:q} --corpus {input.corpus} "
@@ -46,8 +47,9 @@ if not ARCHIVED:
         priority: 2  # every training waits for it
         params:
             record=record("reference"),
+        threads: CONFIG["torch_threads"]
         resources:
-            **GPU,
+            **of_model("reference"),
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.train.reference --record {params.record:q} --tokens {input.tokens} "
@@ -71,11 +73,10 @@ if not ARCHIVED:
         params:
             record=record("train"),
             run=run_flags,
+        threads: CONFIG["torch_threads"]
         resources:
-            mem_mb=4000,
-            runtime=480,
-            gpu=0,  # more than one: accelerate, with the configuration of config/accelerate named next
-            sharding="fsdp",
+            **of_model("train", runtime=480),
+            sharding="fsdp",  # of more than one GPU: accelerate, with this one of config/accelerate
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.train.launch --gpus {resources.gpu} --sharding {resources.sharding} "
@@ -99,8 +100,9 @@ if not ARCHIVED:
         params:
             record=record("reward_model"),
             run=run_flags,
+        threads: CONFIG["torch_threads"]
         resources:
-            **GPU,
+            **of_model("train_reward_model"),
         shell:
             "python -m poet.devices {resources.gpu} "
             "poet.train.reward_model --record {params.record:q} --pairs {input.pairs} "

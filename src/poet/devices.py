@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from poet.files import UserError, cli
@@ -34,6 +35,17 @@ def devices() -> list[str]:
     except (OSError, subprocess.CalledProcessError):
         return []
     return [str(i) for i, line in enumerate(listed.splitlines()) if line.startswith("GPU ")]
+
+
+def memory_mb() -> int:
+    """MB of main memory that programs of this machine, or of this container, may take together."""
+    import psutil
+
+    found = [psutil.virtual_memory().total]
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):  # of control groups, version 2, 1
+        with suppress(OSError, ValueError):  # none, or "max"
+            found.append(int(Path("/sys/fs/cgroup", limit).read_text()))
+    return min(found) // 10**6
 
 
 def check(count: int, found: list[str]) -> None:

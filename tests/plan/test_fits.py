@@ -9,7 +9,8 @@ import yaml
 from poet.config import load, read
 from poet.files import UserError
 from poet.plan import fits
-from poet.plan.fits import Job, check, parameters_of
+from poet.plan.fits import Job, check
+from poet.sizes.models import parameters_of
 
 ROOT = Path(__file__).parents[2]
 PAPER = read(ROOT / "config" / "paper.yaml")
@@ -71,18 +72,18 @@ def test_parameters_are_counted_in_files_and_bounded_by_the_lock(start, tmp_path
 
     lock = tmp_path / "lock.yaml"
     counted = sum(p.numel() for p in AutoModelForCausalLM.from_pretrained(start[0]).parameters())
-    assert parameters_of(str(start[0]), {}, lock) == counted
+    assert parameters_of(str(start[0]), lock) == counted
     size = (start[0] / "model.safetensors").stat().st_size
     files = {"model.safetensors": size, "tokenizer.json": 9999}
     entry = {name: {"size": size, "sha256": "0" * 64} for name, size in files.items()}
     lock.write_text(yaml.safe_dump({"tiny/model": {"revision": "0" * 40, "files": entry}}))
-    bound = parameters_of("tiny/model", {}, lock)
+    bound = parameters_of("tiny/model", lock)
     assert counted <= bound < counted + 2000  # float32, and the file's header
-    assert parameters_of("tiny/unknown", {}, lock) == 0
+    assert parameters_of("tiny/unknown", lock) == 0
     monkeypatch.chdir(tmp_path)
     (tmp_path / "results/hub/tiny").mkdir(parents=True)
     (tmp_path / "results/hub/tiny/model").symlink_to(start[0])
-    assert parameters_of("tiny/model", {}, lock) == counted
+    assert parameters_of("tiny/model", lock) == counted
 
 
 def test_the_profiles_gpus_serve_every_rule_that_may_need_one():

@@ -35,7 +35,7 @@ def config():
 
 @pytest.fixture
 def load(config):
-    return Workload(config, SHAPES, OF)
+    return Workload(config, OF)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_a_sweeps_validation_samples_from_every_cell(monkeypatch):
         f"checkpoint validate:\n    output: x{arm}\n    wildcards: setting=world, arm={arm}\n"
         for arm in ("dpo", "dpo-poet", "simpo", "simpo-poet")
     )
-    load = Workload(read(ROOT / "config/sweep.yaml"), SHAPES, OF)
+    load = Workload(read(ROOT / "config/sweep.yaml"), OF)
     works = [load.work(job) for job in plan.read_jobs(listed)]
     assert [(work.kind, work.amount) for work in works] == [("generation", 9 * 200 * 128)] * 4
 
@@ -171,7 +171,7 @@ def test_calls_and_dollars(config):
     config = {**config, "annotators": dict(config["annotators"]), "seeds": [1, 2]}
     name = "weighted_alpaca_eval_gpt4_turbo"
     job = Job("buy_annotations", {"setting": "gemma-2-9b-it", "method": "dpo", "annotator": name})
-    found = Workload(config, SHAPES, OF).work(job)
+    found = Workload(config, OF).work(job)
     assert found.calls == 2 * 805
     assert found.dollars == pytest.approx(2 * 805 * (1500 * 10 + 1 * 30) / 1e6)
 
@@ -198,7 +198,7 @@ def test_a_benchmarks_calls_are_its_own(tmp_path, monkeypatch):
     world = config["settings"]["world"]
     world["arena"] = {"annotator": "referee", "prompts": rows, "baseline": rows}
     world["safety"] = {"annotator": "guard", "prompts": far}
-    load = Workload(validated(config), SHAPES, OF)
+    load = Workload(validated(config), OF)
 
     def buy(benchmark, annotator):
         names = {"setting": "world", "method": "dpo", "benchmark": benchmark}
@@ -226,7 +226,7 @@ def test_the_analyses_take_every_model_of_the_main_table():
     }
     config["tables"] = {"main": config["grid"]["world"]}
     config["grid"] = {"world": [*config["grid"]["world"], "aside"]}
-    load = Workload(validated(config), SHAPES, OF)
+    load = Workload(validated(config), OF)
     names = {"setting": "world"}
     found = load.work(Job("measure_prefixes", names))
     pairs, own = 100 * 2 * (6 * 1 + 4), 5 * 3 * 40 * 5 * 1
@@ -256,7 +256,7 @@ def test_sizes_of_the_lock_are_used(config, tmp_path):
     lock = tmp_path / "lock.yaml"
     files = {"a.parquet": {"size": 700, "sha256": "0" * 64}}
     lock.write_text(yaml.safe_dump({"datasets/cais/mmlu": {"revision": "a" * 40, "files": files}}))
-    load = Workload({**config, "lock": str(lock)}, SHAPES, OF)
+    load = Workload({**config, "lock": str(lock)}, OF)
     found = load.work(Job("download", {"repository": "datasets/cais/mmlu"}))
     assert (found.download, load.assumed) == (700, {})
 
@@ -276,7 +276,7 @@ def test_pairs_and_prompts_of_a_local_file_are_counted(tmp_path, monkeypatch, ma
     Path("p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = read(ROOT / "config/own-data.yaml", pairs="p.jsonl")
     config["settings"]["own"]["data"]["max_pairs"] = max_pairs
-    load = Workload(config, SHAPES, OF)
+    load = Workload(config, OF)
     load.work(train("own"))
     assert any(
         f"the tokens of p.jsonl were not seen: {counted} of" in line for line in load.assumed

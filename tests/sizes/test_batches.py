@@ -38,10 +38,12 @@ def test_one_answer_can_always_be_sampled(shape, longest):
 
 
 def test_numbers_that_are_said_stay():
+    shape = Architecture.of(SMOLLM2)
     asked = {"token_budget": 4096, "per_device_batch_size": 8, "global_batch_size": 32}
-    assert filled(asked, SMOLLM2, 320, 160) == asked
-    found = filled({**dict.fromkeys(asked, "auto"), "global_batch_size": 32}, SMOLLM2, 320, 160)
+    assert filled(asked, shape, 320, 160) == asked
+    left = {**dict.fromkeys(asked, "auto"), "global_batch_size": 32}
+    found = filled(left, shape, 320, 160)
     # 16 bytes for each of 134.5 million parameters hold the activations of some thousand tokens.
     assert 900 < found["token_budget"] < 1300 and found["per_device_batch_size"] == 2
-    more = filled({**found, "token_budget": "auto", "gradient_checkpointing": True}, SMOLLM2, 9, 9)
+    more = filled({**left, "gradient_checkpointing": True}, shape, 9, 9)
     assert found["token_budget"] < more["token_budget"] <= TOKENS

@@ -11,6 +11,7 @@ from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
 from poet.precision import device_and_dtype
 from poet.progress import track
+from poet.sizes.architecture import Architecture
 from poet.sizes.batches import filled
 from poet.train.forward import pad_sequences
 
@@ -36,7 +37,8 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
     jobs.sort(key=lambda job: len(prompts[job[1]]) + len(tokens[f"{job[0]}_ids"][job[1]]))
     found = {f"{side}_{name}": [None] * n for side in SIDES for name in ("logps", "entropy")}
     side = max(len(prompts[row]) + len(tokens[f"{name}_ids"][row]) for name, row in jobs)
-    size = filled(record, model.config.to_dict(), 2 * side, side)["reference_batch_size"]
+    shape = Architecture.of(model.config.to_dict())
+    size = filled(record, shape, 2 * side, side)["reference_batch_size"]
     for start in track(range(0, len(jobs), size), label=label):
         batch = jobs[start : start + size]
         responses = [tokens[f"{side}_ids"][row] for side, row in batch]

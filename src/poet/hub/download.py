@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from poet.files import UserError, cli, remove, sha256
+from poet.files import UserError, cli, read_json, remove, sha256
 from poet.hub import lock as locks
 from poet.hub.folders import check_model
 
@@ -57,7 +57,19 @@ def describe(name: str, revision: str | None, patterns: tuple[str, ...]) -> dict
             f"  found:    {', '.join(found)[:300]}\n"
             f"  expected: {', '.join(sorted(lacking) or patterns)} (no pickled weights, no scripts)"
         )
-    return {"revision": commit, "files": {f: _described(name, commit, found[f]) for f in wanted}}
+    entry = {"revision": commit, "files": {f: _described(name, commit, found[f]) for f in wanted}}
+    if kind == "model" and "config.json" in wanted:
+        entry["shape"] = _shape(name, commit, found["config.json"])
+    return entry
+
+
+def _shape(name: str, commit: str, item) -> dict:
+    """What of a model's ``config.json`` says how large it is."""
+    with tempfile.TemporaryDirectory() as folder, _explained(name, commit):
+        _transfer(name, commit, item.path, item.size, file := Path(folder, "config.json"))
+        config = read_json(file)
+    config |= config.get("text_config") or {}
+    return {key: config[key] for key in locks.SHAPE if config.get(key) is not None}
 
 
 def _described(name: str, commit: str, item) -> dict:

@@ -21,6 +21,12 @@ HEADER = """\
 """
 # Weights as safetensors; configuration, tokenizer and chat template as text. No pickles, no code.
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.model", "*.txt")
+# Of a model's config.json: what says how large it is (poet.sizes.architecture).
+SHAPE = (
+    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers",
+    "num_attention_heads", "num_key_value_heads", "head_dim", "tie_word_embeddings",
+    "n_embd", "n_inner", "n_layer", "n_head",
+)  # fmt: skip
 DATA_FILES = ("*.parquet", "*.json", "*.jsonl", "*.jsonl.gz", "*.csv", "*.md")
 
 

@@ -7,20 +7,16 @@ after it was sent; a single machine does not look at the numbers.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-
-import yaml
 
 from poet.config import resolve
 from poet.evaluate.annotators import KINDS
 from poet.files import UserError
-from poet.hub import lock
 from poet.plan.memory import STATES
-from poet.sizes.architecture import SHAPES, Architecture
+from poet.sizes.architecture import Architecture
+from poet.sizes.models import parameters_of
 
 TRAINING, WEIGHTS = sum(STATES.values()), STATES["weights"]
 AS_STORED = 2  # bytes of an annotator's parameter, which nobody widens
@@ -49,31 +45,42 @@ class Job:
         return self.rule, *sorted(self.wildcards.items())
 
 
-def check(jobs: list[Job], config: dict) -> None:
+def check(jobs: list[Job], config: dict, machine: int | None = None) -> None:
     """Refuse jobs without a GPU whose model is larger than their memory.
+
+    Args:
+        machine: MB that this machine has, where the jobs run here and take what they need; else
+            jobs have what they ask for.
 
     Raises:
         UserError: naming rules, what they need at least, and what they ask for.
     """
-    shapes, found = yaml.safe_load(SHAPES.read_text()), {}
+    found = {}
     for job in jobs:
         of = job.resources  # a profile may write GPUs in the scheduler's own words
         gpu = of.get("gpu") or of.get("gres") or "gpu" in str(of.get("slurm_extra"))
         if gpu or job.rule not in BYTES:
             continue
-        name, least = _needed(job, config, shapes)
-        if least > (asked := of.get("mem_mb", 0)):
-            found[job.rule, name] = f"{job.rule} with {name}: at least {least}, asks for {asked}"
-    if found:
-        raise UserError(
-            "jobs without a GPU (gpu: 0) have less memory than their model takes, in MB:\n  "
-            + "\n  ".join(found.values())
-            + "\nWrite GPUs, or that mem_mb, into `set-resources` of the profile; "
-            "profiles/slurm/config.yaml has the lines to uncomment."
-        )
+        name, least = _needed(job, config)
+        if least > (asked := machine or of.get("mem_mb", 0)):
+            has = "the machine has" if machine else "asks for"
+            found[job.rule, name] = f"{job.rule} with {name}: at least {least}, {has} {asked}"
+    if not found:
+        return
+    advice = (
+        "Take a smaller model, `lora` in `preference`, or a machine with more memory or a GPU."
+        if machine
+        else "Write GPUs, or that mem_mb, into `set-resources` of the profile; "
+        "profiles/slurm/config.yaml has the lines to uncomment."
+    )
+    raise UserError(
+        "jobs without a GPU (gpu: 0) have less memory than their model takes, in MB:\n  "
+        + "\n  ".join(found.values())
+        + f"\n{advice}"
+    )
 
 
-def _needed(job: Job, config: dict, shapes: dict) -> tuple[str, int]:
+def _needed(job: Job, config: dict) -> tuple[str, int]:
     """Name of the job's model and the MB that it takes at least; 0 where nothing is known."""
     record = resolve(config, job.wildcards["setting"], job.wildcards.get("method", "sft"))
     name, least = record["model"], BYTES[job.rule]
@@ -87,23 +94,5 @@ def _needed(job: Job, config: dict, shapes: dict) -> tuple[str, int]:
     if name == record["model"] and record["scratch"]:
         parameters = Architecture.of(record["scratch"]).parameters
     else:
-        parameters = parameters_of(name, shapes, config["lock"])
+        parameters = parameters_of(name, config["lock"])
     return name, math.ceil(parameters * least / 1e6)
-
-
-def parameters_of(name: str, shapes: dict, lock_file: str | Path) -> float:
-    """At least so many parameters a model has: its files', its shape's, or by the lock's sizes."""
-    for folder in (Path(name), Path("results/hub", name)):
-        if files := list(folder.glob("*.safetensors")):
-            return sum(map(_stored, files))
-    if name in shapes:
-        return Architecture.of(shapes[name]).parameters
-    files = lock.read(lock_file).get(name, {"files": {}})["files"]
-    return sum(f["size"] for path, f in files.items() if path.endswith(".safetensors")) / 4
-
-
-def _stored(path: Path) -> int:
-    """Numbers in a safetensors file, by its header."""
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(math.prod(of["shape"]) for name, of in header.items() if name != "__metadata__")

@@ -21,7 +21,7 @@ from poet.config_shortcuts import add_flag
 from poet.files import UserError, cli
 from poet.plan.fits import Job
 from poet.plan.workload import Work, Workload
-from poet.sizes.architecture import PAPER, SHAPES
+from poet.sizes.architecture import PAPER
 
 COLUMNS = {
     "rule": "rule", "jobs": "jobs", "done": "done", "hours": "device-hours left",
@@ -131,8 +131,8 @@ def main(argv=None) -> None:
     jobs, pending = (read_jobs(Path(path).read_text()) for path in (args.jobs, args.pending))
     if not jobs:
         raise UserError(f"{args.jobs} lists no jobs; expected the output of a dry run")
-    shapes, of = (yaml.safe_load(path.read_text()) for path in (SHAPES, PAPER / "assumptions.yaml"))
-    load = Workload(read(args.configfile, **dict(args.config)), shapes, of)
+    of = yaml.safe_load((PAPER / "assumptions.yaml").read_text())
+    load = Workload(read(args.configfile, **dict(args.config)), of)
     print(as_text(make_plan(jobs, pending, load)))
 
 

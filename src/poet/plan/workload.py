@@ -7,7 +7,6 @@ job's inputs exist, their lengths are counted; elsewhere they are assumed (paper
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from math import ceil
@@ -21,12 +20,12 @@ from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.benchmarks.record import PROGRAM
 from poet.evaluate.judges import load_judge
 from poet.evaluate.questions import read_texts
-from poet.files import read_json
 from poet.grid import members, paths
 from poet.hub import lock
 from poet.methods.truncation import TRUNCATIONS
 from poet.plan.fits import Job
 from poet.sizes.architecture import Architecture
+from poet.sizes.models import shape_of
 
 SECONDS = (  # rules that take seconds, or minutes of a CPU
     "simulate", "load", "load_chats", "take_model", "take_gamed", "read_questions",
@@ -54,8 +53,8 @@ class Work:
 class Workload:
     """The work of the jobs of one configuration; ``assumed`` collects what was not known."""
 
-    def __init__(self, config: dict, shapes: dict[str, dict], assumptions: dict):
-        self.config, self.shapes, self.of = config, shapes, assumptions
+    def __init__(self, config: dict, assumptions: dict):
+        self.config, self.of = config, assumptions
         self.locked = lock.read(config["lock"])
         self.assumed: dict[str, None] = {}
 
@@ -182,15 +181,11 @@ class Workload:
         return Architecture.of(scratch) if scratch else self.shape(record["model"])
 
     def shape(self, name: str) -> Architecture:
-        """The shape of a model: of a local folder, or as paper/models.yaml has it."""
-        path = Path(name) / "config.json"
-        if path.is_file():
-            with suppress(KeyError):  # other names for its sizes than Llama's, as GPT-2 has
-                written = read_json(path)
-                return Architecture.of({**written, **(written.get("text_config") or {})})
-        if name not in self.shapes:
-            self._assume(f"the shape of {name} is unknown; that of {LIKELY} assumed")
-        return Architecture.of(self.shapes.get(name, self.shapes[LIKELY]))
+        """The shape of a model, see :func:`poet.sizes.models.shape_of`; or a likely one."""
+        if found := shape_of(name, self.config["lock"]):
+            return found
+        self._assume(f"the shape of {name} is unknown; that of {LIKELY} assumed")
+        return shape_of(LIKELY, self.config["lock"])
 
     def _prompts(self, job: Job) -> int:
         path = next((Path(p) for p in job.inputs if p.endswith("prompts.jsonl")), Path())

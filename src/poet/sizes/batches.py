@@ -44,15 +44,14 @@ def micro_batch(
     return max(size for size in divisors if size <= max(1, room))
 
 
-def filled(settings: dict, config: dict, pair: int, side: int) -> dict:
+def filled(settings: dict, shape: Architecture, pair: int, side: int) -> dict:
     """Settings of a training, or of what reads its pairs, with numbers in the place of ``auto``.
 
     Args:
-        config: the model's, as in its ``config.json``.
         pair: tokens of the longest pair that shares its prompt; side: of the longest response with
             its prompt.
     """
-    shape, checkpointing = Architecture.of(config), settings.get("gradient_checkpointing", False)
+    checkpointing = settings.get("gradient_checkpointing", False)
     budget = token_budget(shape, pair, checkpointing)
     found = {"token_budget": budget, "reference_batch_size": max(1, budget // side)}
     if "global_batch_size" in settings:
@@ -63,7 +62,11 @@ def filled(settings: dict, config: dict, pair: int, side: int) -> dict:
 
 def sampling_batch(shape: Architecture, longest: int) -> int:
     """Answers that are sampled together; ``longest``: tokens of a prompt with its answer."""
-    cache = 4 * 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim
     room = min(max(4 * shape.parameters, LEAST), MOST)
-    # A step's logits are sorted, added up and drawn from: some eight copies.
-    return max(1, min(ROWS, room // (cache * longest + 32 * shape.vocab_size)))
+    return max(1, min(ROWS, room // sampling_bytes(shape, longest)))
+
+
+def sampling_bytes(shape: Architecture, longest: int) -> int:
+    """Of one answer: its keys and values in float32, and some eight copies of a step's logits."""
+    cache = 4 * 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim
+    return cache * longest + 8 * 4 * shape.vocab_size

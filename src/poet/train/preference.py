@@ -6,6 +6,7 @@ import json
 
 from poet.files import cli, record_parser, sha256
 from poet.hub.folders import loading, whole_model
+from poet.sizes.architecture import Architecture
 from poet.sizes.batches import filled
 from poet.train.arguments import add_run_flags, check_optimizer, common_arguments
 from poet.train.rates import PREFERENCE, learning_rate
@@ -59,7 +60,7 @@ def make_trainer(record: dict, table, model_folder, folder):
         for split in ("train", "test")
     }
     forward = choose_forward(record["forward"], model.config)
-    record = filled(record, model.config.to_dict(), *longest(table))
+    record = filled(record, Architecture.of(model.config.to_dict()), *longest(table))
     rate = learning_rate(record, PREFERENCE, model.num_parameters(), len(splits["train"]))
     lora = record["lora"]
     return PreferenceTrainer(

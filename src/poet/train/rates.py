@@ -10,20 +10,31 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import dataclass
 
 STEPS = 500  # of the recipes: 61,135 pairs of UltraFeedback at 128 a step are 478
-LIMIT = 30  # times the recipe's rate, at most
 LARGE = 3e9  # parameters
-PREFERENCE = {"small": 1e-6, "large": 5e-7}  # of DPO and SimPO
-REWARD_MODEL = {"small": 1e-5, "large": 2e-6}
 
 
-def learning_rate(settings: dict, recipes: dict[str, float], parameters: int, examples: int):
+@dataclass(frozen=True)
+class Recipe:
+    """Peak rates of models below and from LARGE, and how many times more it may be, at most."""
+
+    small: float
+    large: float
+    limit: float
+
+
+PREFERENCE = Recipe(1e-6, 5e-7, limit=30)  # DPO and SimPO
+REWARD_MODEL = Recipe(1e-5, 2e-6, limit=5)
+
+
+def learning_rate(settings: dict, recipe: Recipe, parameters: int, examples: int) -> float:
     """The peak learning rate: the one that is asked for, or for "auto" the rule's, said on stderr.
 
     Args:
         settings: ``learning_rate``, ``num_train_epochs`` and ``global_batch_size`` of a training.
-        recipes: :data:`PREFERENCE` or :data:`REWARD_MODEL`.
+        recipe: :data:`PREFERENCE` or :data:`REWARD_MODEL`.
         parameters: of the model.
         examples: of an epoch.
     """
@@ -31,11 +42,11 @@ def learning_rate(settings: dict, recipes: dict[str, float], parameters: int, ex
         return settings["learning_rate"]
     epochs, batch_size = settings["num_train_epochs"], settings["global_batch_size"]
     steps = math.ceil(epochs * math.ceil(examples / batch_size))
-    recipe = recipes["large" if parameters >= LARGE else "small"]
-    rate = float(f"{recipe * min(LIMIT, max(1, STEPS / steps)):.3g}")
+    published = recipe.large if parameters >= LARGE else recipe.small
+    rate = float(f"{published * min(recipe.limit, max(1, STEPS / steps)):.3g}")
+    size = f"{parameters / 1e9:.2g} G parameters"
     print(
-        f"learning rate {rate:g}: {recipe:g} for {parameters / 1e9:.2g} G parameters and {STEPS} "
-        f"steps; here {steps}",
+        f"learning rate {rate:g}: {published:g} for {size} and {STEPS} steps; here {steps}",
         file=sys.stderr,
     )
     return rate

@@ -23,6 +23,7 @@ from poet.hub.folders import loading, whole_model
 from poet.methods import SIDES
 from poet.precision import device_and_dtype
 from poet.progress import track
+from poet.sizes.architecture import Architecture
 from poet.sizes.batches import filled
 
 # Metadata of the cache: the digest of the model, the outcome of poet.train.onednn.choose, dtype.
@@ -160,7 +161,7 @@ def main(argv=None) -> None:
     device, dtype = device_and_dtype(record["dtype"])  # as the training computes
     model = whole_model(AutoModelForCausalLM, args.model, dtype=torch.float32, **loading(record))
     model = model.to(device).eval()
-    record = filled(record, model.config.to_dict(), *longest(table))
+    record = filled(record, Architecture.of(model.config.to_dict()), *longest(table))
     if packed := choose_forward(record["forward"], model.config) == "packed":
         add_packed_forward(model)
     else:

@@ -16,6 +16,7 @@ from poet.data.templates import Chat, row_options, template_of
 from poet.evaluate.annotators.reward_model import encode, score
 from poet.files import UserError, cli, read_json, record_parser, sha256
 from poet.methods import SIDES
+from poet.sizes.architecture import Architecture
 from poet.sizes.batches import filled
 from poet.train.arguments import add_run_flags, common_arguments
 from poet.train.rates import REWARD_MODEL, learning_rate
@@ -145,7 +146,8 @@ def main(argv: list[str] | None = None) -> None:
     inputs = {"pairs": sha256(args.pairs), "model": model_digest(args.base)}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
     side = max(len(ids) for pairs in splits.values() for of in pairs.values() for ids in of)
-    settings = filled(settings, read_json(Path(args.base) / "config.json"), 2 * side, side)
+    shape = Architecture.of(read_json(Path(args.base) / "config.json"))
+    settings = filled(settings, shape, 2 * side, side)
     with explained(record["setting"], "reward_model"):
         trainer = make_trainer(args.base, tokenizer, splits["train"], settings, checkpoints.folder)
         run(trainer, "reward model", checkpoints, args)
