@@ -48,6 +48,15 @@ def memory_mb() -> int:
     return min(found) // 10**6
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error is Python's or torch's word for too little memory, on a GPU or a CPU."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
 def check(count: int, found: list[str]) -> None:
     """Check that a job may be given ``count`` of the devices ``found``.
 

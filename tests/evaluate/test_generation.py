@@ -85,7 +85,7 @@ def plain_loop(model, tokenizer, prompt, max_new_tokens, stop):
 
 
 @pytest.mark.parametrize(
-    ("engine", "batch_size", "first_round"),
+    ("engine", "batch_size", "steps"),
     [
         (sample, 1, 32),
         (sample, 3, 32),
@@ -94,8 +94,8 @@ def plain_loop(model, tokenizer, prompt, max_new_tokens, stop):
         (sample_continuous, 3, 0),
     ],
 )
-def test_greedy_is_the_plain_loop(model, start, monkeypatch, engine, batch_size, first_round):
-    monkeypatch.setattr(samplers, "FIRST_ROUND", first_round)
+def test_greedy_is_the_plain_loop(model, start, monkeypatch, engine, batch_size, steps):
+    monkeypatch.setattr(samplers, "ROUND", steps)
     tokenizer = start[1]
     eos = tokenizer.eos_token_id
     free = [plain_loop(model, tokenizer, prompt, 12, {eos}) for prompt in PROMPTS]

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from bisect import bisect
+from collections import deque
 from collections.abc import Iterable
 from functools import partial
 
+import numpy as np
+
 from poet.data.ends import closing_text, turn_end
 from poet.data.templates import Chat
+from poet.devices import out_of_memory
 from poet.files import UserError
 from poet.hub.folders import loading, whole_model
 from poet.precision import device_and_dtype
 from poet.sizes.architecture import Architecture
 from poet.sizes.batches import sampling_batch
 
-# New tokens before the answers that have ended leave their batch; each later round is twice as
-# long, so that reading a sequence again costs less than writing it did.
-FIRST_ROUND = 32
+ROUND = 32  # new tokens before the answers that have ended leave their batch
 PAGE = 256  # tokens per page of the continuous batches' cache
 
 
@@ -25,56 +27,117 @@ def sample(
 ) -> list[tuple[list[int], str]]:
     """Continue token sequences, in batches of like lengths, padded on the left.
 
+    What an answer draws depends on the seed and its place in ``ids`` alone, so that batches may be
+    of any size; one that is too large for the memory is halved.
+
     ``sampling`` has temperature (0 is greedy), top_p, max_new_tokens, batch_size and
     stop_token_ids: all that end an answer, see :func:`poet.data.ends.with_ends`. Returns, in the
     order given, the new token ids (what ended them included) and how they ended: ``stop`` or
     ``length``.
     """
-    from transformers import set_seed
-
     from poet.progress import track
 
-    stop, pad = sampling["stop_token_ids"], pad_id(tokenizer)
-    size, left, steps = at_once(model, ids, sampling), sampling["max_new_tokens"], FIRST_ROUND
-    sequences, ended = [list(each) for each in ids], [False] * len(ids)
-    pending = list(range(len(ids)))
-    set_seed(seed)
-    progress = track(total=len(ids), label=label)
-    while pending and left > 0:
-        steps = min(steps, left)
-        # Set anew, else the model folder's own min_p, penalties, ... creep in.
-        model.generation_config = _generation_config(sampling, pad, steps)
-        pending.sort(key=lambda row: (len(sequences[row]), row))
-        for start in range(0, len(pending), size):
-            rows = pending[start : start + size]
-            batch = [sequences[row] for row in rows]
-            for row, tokens in zip(rows, _next_tokens(model, batch, pad), strict=True):
-                ends = [i for i, token in enumerate(tokens) if token in stop]
-                sequences[row] += tokens[: ends[0] + 1] if ends else tokens
-                ended[row] = bool(ends)
-            progress.update(len(rows) if steps == left else sum(ended[row] for row in rows))
-        pending = [row for row in pending if not ended[row]]
-        left, steps = left - steps, 2 * steps
+    size, new = at_once(model, ids, sampling), sampling["max_new_tokens"]
+    order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
+    batches = deque(order[i : i + size] for i in range(0, len(order), size))
+    answers: list[list[int]] = [[]] * len(ids)
+    progress = track(total=len(ids) * new, label=f"{label}, tokens")
+    while batches:
+        rows = batches.popleft()
+        draws = [uniform(seed, row, new) for row in rows]
+        before = progress.n
+        batch = [ids[row] for row in rows]
+        try:
+            found = _continued(model, batch, draws, sampling, pad_id(tokenizer), progress)
+        except (MemoryError, RuntimeError) as error:
+            if len(rows) == 1 or not out_of_memory(error):
+                raise
+            half = len(rows) // 2
+            batches.extendleft([rows[half:], rows[:half]])
+            progress.update(before - progress.n)
+            continue
+        for row, tokens in zip(rows, found, strict=True):
+            answers[row] = tokens
+        progress.update(before + len(rows) * new - progress.n)  # answers that ended are done
     progress.close()
-    return [
-        (sequence[len(start) :], "stop" if end else "length")
-        for sequence, start, end in zip(sequences, ids, ended, strict=True)
-    ]
+    stop = set(sampling["stop_token_ids"])
+    return [(tokens, "stop" if tokens[-1] in stop else "length") for tokens in answers]
 
 
-def _next_tokens(model, sequences: list[list[int]], pad: int) -> list[list[int]]:
-    """What the model writes after each sequence of one batch, padding included."""
+def uniform(seed: int, row: int, n: int) -> np.ndarray:
+    """n numbers in [0, 1), of a seed and an answer: the counter-based generator Philox, keyed."""
+    return np.random.Generator(np.random.Philox(key=[seed, row])).random(n)
+
+
+def _continued(model, sequences, draws, sampling: dict, pad: int, progress) -> list[list[int]]:
+    """What the model writes after each sequence of one batch, what ended it included.
+
+    Keys and values stay between the rounds; sequences that have ended leave the batch.
+    """
     import torch
+    from transformers import DynamicCache, LogitsProcessorList
 
-    width = max(map(len, sequences))
+    stop, width = set(sampling["stop_token_ids"]), max(map(len, sequences))
     short = [width - len(sequence) for sequence in sequences]
     padded = [[pad] * n + sequence for n, sequence in zip(short, sequences, strict=True)]
-    mask = [[0] * n + [1] * (width - n) for n in short]
-    out = model.generate(
-        torch.tensor(padded, device=model.device),
-        attention_mask=torch.tensor(mask, device=model.device),
-    )
-    return out[:, width:].tolist()
+    inputs = torch.tensor(padded, device=model.device)
+    mask = torch.tensor([[0] * n + [1] * (width - n) for n in short], device=model.device)
+    rows, cache = torch.arange(len(sequences)), None
+    answers: list[list[int]] = [[] for _ in sequences]
+    draws = torch.tensor(np.array(draws), device=model.device)
+    while len(rows) and inputs.shape[1] < width + sampling["max_new_tokens"]:
+        left = width + sampling["max_new_tokens"] - inputs.shape[1]
+        # Set anew, else the model folder's own min_p, penalties, ... creep in.
+        model.generation_config = _greedy(sampling, pad, min(ROUND, left))
+        steps = _steps(sampling, draws[rows.to(draws.device)], width, progress)
+        out = model.generate(
+            inputs, attention_mask=mask, past_key_values=cache,
+            logits_processor=LogitsProcessorList(steps), return_dict_in_generate=True,
+        )  # fmt: skip
+        new = out.sequences[:, inputs.shape[1] :]
+        alive = []
+        for place, (row, tokens) in enumerate(zip(rows.tolist(), new.tolist(), strict=True)):
+            ends = [i for i, token in enumerate(tokens) if token in stop]
+            answers[row] += tokens[: ends[0] + 1] if ends else tokens
+            if not ends:
+                alive.append(place)
+        keep = torch.tensor(alive, dtype=torch.long, device=model.device)
+        inputs, mask = out.sequences[keep], torch.cat([mask, torch.ones_like(new)], 1)[keep]
+        rows, cache = rows[keep.cpu()], out.past_key_values
+        if isinstance(cache, DynamicCache):
+            cache.batch_select_indices(keep)
+        else:  # of a model that keeps something else: read anew
+            cache = None
+    return answers
+
+
+def _steps(sampling: dict, draws, width: int, progress) -> list:
+    """What is done with the scores of each step: temperature, nucleus, draw; and the progress."""
+    import torch
+    from transformers import LogitsProcessor, TemperatureLogitsWarper, TopPLogitsWarper
+
+    class Draw(LogitsProcessor):
+        """The token in whose part of the distribution the step's number lies; greedy finds it.
+
+        One number for a token in place of one for each of the vocabulary.
+        """
+
+        def __call__(self, input_ids, scores):
+            position = input_ids.shape[1] - width
+            shares = scores.double().softmax(-1).cumsum(-1)
+            drawn = draws[:, position, None] * shares[:, -1:]
+            token = torch.searchsorted(shares, drawn, right=True).clamp(max=scores.shape[1] - 1)
+            return torch.full_like(scores, float("-inf")).scatter(1, token, 0.0)
+
+    class Count(LogitsProcessor):
+        def __call__(self, input_ids, scores):
+            progress.update(len(input_ids))
+            return scores
+
+    if sampling["temperature"] == 0:
+        return [Count()]
+    nucleus = [TopPLogitsWarper(sampling["top_p"])] if sampling["top_p"] < 1 else []
+    return [TemperatureLogitsWarper(float(sampling["temperature"])), *nucleus, Draw(), Count()]
 
 
 def sample_continuous(
@@ -96,7 +159,7 @@ def sample_continuous(
     print(f"{label}: {len(ids)} prompts", flush=True)
     found = model.generate_batch(
         ids,
-        _generation_config(sampling, pad_id(tokenizer), sampling["max_new_tokens"]),
+        _drawing(sampling, pad_id(tokenizer)),
         ContinuousBatchingConfig(
             seed=seed,
             page_size=PAGE,
@@ -152,18 +215,21 @@ def pad_id(tokenizer) -> int:
     return tokenizer.eos_token_id if pad is None else pad
 
 
-def _generation_config(sampling: dict, pad: int, max_new_tokens: int):
+def _greedy(sampling: dict, pad: int, max_new_tokens: int):
     from transformers import GenerationConfig
 
-    greedy = sampling["temperature"] == 0
+    stop = sampling["stop_token_ids"]
     return GenerationConfig(
-        max_new_tokens=max_new_tokens,
-        do_sample=not greedy,
-        **({} if greedy else {"temperature": sampling["temperature"], "top_p": sampling["top_p"]}),
-        top_k=None if greedy else 0,  # the library's default is 50
-        eos_token_id=sampling["stop_token_ids"],
-        pad_token_id=pad,
+        max_new_tokens=max_new_tokens, do_sample=False, eos_token_id=stop, pad_token_id=pad
     )
+
+
+def _drawing(sampling: dict, pad: int):
+    """The same where the engine draws; without the library's own top_k of 50."""
+    found = _greedy(sampling, pad, sampling["max_new_tokens"])
+    if sampling["temperature"]:
+        found.update(do_sample=True, top_k=0, **{k: sampling[k] for k in ("temperature", "top_p")})
+    return found
 
 
 def decode(tokenizer, ids: Iterable[int], end: int | None = None, closing: str = "") -> str:

@@ -15,6 +15,7 @@ from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
 from transformers.integrations import get_reporting_integration_callbacks
 
+from poet.devices import out_of_memory
 from poet.files import UserError, publish, remove, write_json
 from poet.hub.folders import whole_model
 from poet.hub.lock import is_hub_id
@@ -111,10 +112,9 @@ def explained(setting: str, section: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-        if not known and "allocate memory" not in reason:  # torch's error on a CPU
+        if not out_of_memory(error):
             raise
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UserError(
             f"out of memory: {reason}\n"
             f"In settings.{setting}.{section}, halve token_budget (forward: packed) or "
