@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,17 +16,23 @@ import yaml
 from poet.config import load as validated
 from poet.config import read
 from poet.data import preferences
+from poet.data.split import subsample
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import UserError
 from poet.methods.truncation import TRUNCATIONS, Truncation
-from poet.plan import plan
+from poet.plan import machine, plan
 from poet.plan.fits import BYTES, Job
-from poet.plan.workload import MEASURES, SECONDS, Workload, kept
+from poet.plan.machine import Device
+from poet.plan.workload import MEASURES, SECONDS, Work, Workload, kept
 from poet.sizes.architecture import Architecture
 
 ROOT = Path(__file__).parents[2]
 SHAPES = yaml.safe_load((ROOT / "paper" / "models.yaml").read_text())
 OF = yaml.safe_load((ROOT / "paper" / "assumptions.yaml").read_text())
+# As on a machine with a GPU, which the plan takes for the last of them.
+CARDS = [Device(name, of["rates"], of["memory"], of["start"]) for name, of in OF["cards"].items()][
+    ::-1
+]
 
 
 @pytest.fixture(scope="module")
@@ -100,23 +107,28 @@ def test_a_sweeps_validation_samples_from_every_cell(monkeypatch):
 
 def test_plan_of_the_paper(dry_run, capsys, monkeypatch, load):
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(plan, "known", lambda *_: CARDS)
     plan.main(
         ["--configfile", "config/paper.yaml", "--jobs", str(dry_run), "--pending", str(dry_run)]
     )
     text, jobs = capsys.readouterr().out, plan.read_jobs(dry_run.read_text())
-    found = plan.make_plan(jobs, jobs, load)
+    found = plan.make_plan(jobs, jobs, load, CARDS, load.config)
     assert text == plan.as_text(found) + "\n"
     rows = {row["rule"]: row for row in found["rows"]}
     assert rows["train"]["jobs"] == 24 and rows["train"]["done"] == 0
-    assert rows["total"]["hours"] == pytest.approx(
-        sum(row["hours"] for rule, row in rows.items() if rule != "total")
-    )
+    for card in ("24 GB card", "80 GB card"):
+        assert rows["total"]["hours"][card] == pytest.approx(
+            sum(row["hours"][card] for rule, row in rows.items() if rule != "total")
+        )
+    # 16 bytes for each parameter are more than either card has.
+    assert rows["train"]["card"] > 16 * 7.2 and rows["train"]["memory"] > rows["train"]["card"]
+    assert f"({rows['train']['hours']['80 GB card']:,.2f})" in text
     # 4 models and the judge in bfloat16, 10 data sets.
     names = [name for name in SHAPES]
     weights = sum(2 * Architecture.of(SHAPES[name]).parameters for name in names) / 1e9
     assert rows["download"]["download"] == pytest.approx(weights + 10 * 0.5)
     assert rows["buy_annotations"]["calls"] == 28 * 805
-    for word in ("were not seen", "assumed", "tokens per answer", "device-hours left", "total"):
+    for word in ("were not seen", "assumed", "tokens per answer", "hours, 80 GB card", "total"):
         assert word in text
 
 
@@ -241,15 +253,18 @@ def test_done_jobs_leave_the_plan_and_give_their_rate(load, tmp_path):
     finished, *left = (train(method=method) for method in ("dpo", "dpo-poet", "simpo"))
     finished.benchmark, finished.resources = str(tmp_path / "b.tsv"), {"gpu": "4"}
     Path(finished.benchmark).write_text("s\th:m:s\n100.0\t0:01:40\n")
-    found = plan.make_plan([finished, *left], left, load)
+    found = plan.make_plan([finished, *left], left, load, CARDS, load.config)
     row = found["rows"][0]
     assert (row["jobs"], row["done"]) == (3, 1)
     rate = load.work(finished).amount / 400
     assert found["rates"]["train"] == {
-        "per_second": pytest.approx(rate), "unit": "FLOP", "source": "measured"
+        "per_second": pytest.approx(rate), "unit": "FLOP", "source": "achieved"
     }  # fmt: skip
     hours = sum(load.work(job).amount for job in left) / rate / 3600
-    assert row["hours"] == pytest.approx(hours)
+    assert row["hours"]["80 GB card"] == pytest.approx(hours)
+    assert row["hours"]["24 GB card"] == pytest.approx(
+        sum(load.work(job).amount for job in left) / 6.6e13 / 3600 + 2 * 20 / 3600
+    )
 
 
 def test_sizes_of_the_lock_are_used(config, tmp_path):
@@ -268,21 +283,26 @@ def test_an_unknown_model_is_said_to_be_assumed(load):
     assert said.startswith("the shape of org/unheard-of is unknown; that of meta-llama/")
 
 
-@pytest.mark.parametrize(("max_pairs", "counted"), [(2000, "104 + 16 pairs"), (20, "17 + 3 pairs")])
-def test_pairs_and_prompts_of_a_local_file_are_counted(tmp_path, monkeypatch, max_pairs, counted):
-    """120 pairs on 60 prompts, of which 13 % are for tests, rounded up; prompts as split."""
+@pytest.mark.parametrize("max_pairs", [2000, 20])
+def test_pairs_and_prompts_of_a_local_file_are_counted(tmp_path, monkeypatch, max_pairs):
+    """120 pairs on 60 prompts, as the loader splits them; tokens by their characters."""
     monkeypatch.chdir(tmp_path)
-    rows = [{"prompt": f"p {i % 60}", "chosen": f"c {i}", "rejected": "r"} for i in range(120)]
+    rows = [
+        {"prompt": f"p {i % 60:2}", "chosen": f"{i:044}", "rejected": f"{i:022}"}
+        for i in range(120)
+    ]
     Path("p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = read(ROOT / "config/own-data.yaml", pairs="p.jsonl")
     config["settings"]["own"]["data"]["max_pairs"] = max_pairs
     load = Workload(config, OF)
     load.work(train("own"))
-    assert any(
-        f"the tokens of p.jsonl were not seen: {counted} of" in line for line in load.assumed
-    )
-    answers = load.work(Job("generate", {"setting": "own", "method": "dpo"}))
     pairs, _ = preferences.load(config["settings"]["own"]["data"])
+    splits = Counter(pair["split"] for pair in subsample(pairs, max_pairs))
+    assert (
+        f"the tokens of p.jsonl were not seen: {splits['train']} + {splits['test']} pairs of "
+        "26 prompt, 10 chosen and 5 rejected tokens assumed"
+    ) in load.assumed
+    answers = load.work(Job("generate", {"setting": "own", "method": "dpo"}))
     prompts = {pair["prompt_id"] for pair in pairs if pair["split"] == "test"}
     assert answers.amount == 3 * len(prompts) * min(OF["answer_tokens"], 256)
 
@@ -312,3 +332,17 @@ def test_make_plan(tmp_path):
     assert result.returncode == 0, result.stderr
     jobs = {line.split()[0]: line.split()[1] for line in result.stdout.splitlines() if line.strip()}
     assert jobs["train"] == "4" and "total" in jobs
+
+
+def test_a_machine_without_gpus_is_measured(monkeypatch):
+    """Its rates are shares of one rate, and what is sampled counts in operations."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    here, *cards = machine.known(OF, {"bfloat16"})
+    assert [card.name for card in cards] == ["24 GB card", "80 GB card"]
+    rate = here.rates["training"] / OF["cpu"]["shares"]["training"]
+    assert rate > 1e8 and "measured" in here.said
+    assert here.rates == pytest.approx({k: s * rate for k, s in OF["cpu"]["shares"].items()})
+    work = Work("generation", 10, 1e9)
+    assert [device.amount(work) for device in (here, *cards)] == [1e9, 10, 10]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert machine.known(OF, set()) == cards

@@ -33,10 +33,10 @@ _IDENTITY = ("prompt", *SIDES, "dataset")
 def check(data: dict, cache: str | Path | None = None) -> dict:
     """Check the pairs file of a section ``data`` -> what would be read, and how it would be split.
 
-    rows, pairs, prompts, dropped: { reason: count }, evaluation_prompts. A passed check is
-    remembered in the JSON file ``cache`` by the section, the file's stamp
-    (:func:`poet.digests.stamp`) and the package's code, so that the next start does not read the
-    file.
+    rows, pairs, prompts, dropped: { reason: count }, evaluation_prompts, test_pairs; characters:
+    means of prompt, chosen and rejected. A passed check is remembered in the JSON file ``cache`` by
+    the section, the file's stamp (:func:`poet.digests.stamp`) and the package's code, so that the
+    next start does not read the file.
 
     Raises:
         UserError: as :func:`read_split` and :func:`require_prompts`.
@@ -57,10 +57,17 @@ def check(data: dict, cache: str | Path | None = None) -> dict:
         "pairs": len(pairs),
         "prompts": len({pair["key"] for pair in pairs}),
         "evaluation_prompts": len(prompts),
+        "test_pairs": sum(pair["split"] == "test" for pair in pairs),
+        "characters": {name: _mean_characters(pairs, name) for name in ("prompt", *SIDES)},
     }
     if cache is not None:
         write_json({**known, name: {"stamp": stamp, "summary": summary}}, cache)
     return summary
+
+
+def _mean_characters(pairs: list[dict], name: str) -> float:
+    lengths = (sum(len(message["content"]) for message in pair[name]) for pair in pairs)
+    return round(sum(lengths) / len(pairs), 1)
 
 
 def load(data: dict, folder: str | None = None) -> tuple[list[dict], dict]:

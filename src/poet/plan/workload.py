@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
-from math import ceil
 from pathlib import Path
 from sys import maxsize
 
@@ -22,6 +21,7 @@ from poet.evaluate.judges import load_judge
 from poet.evaluate.questions import read_texts
 from poet.grid import members, paths
 from poet.hub import lock
+from poet.methods import SIDES
 from poet.methods.truncation import TRUNCATIONS
 from poet.plan.fits import Job
 from poet.sizes.architecture import Architecture
@@ -40,10 +40,14 @@ LIKELY = "meta-llama/Meta-Llama-3-8B-Instruct"
 
 @dataclass
 class Work:
-    """``amount`` of a ``kind``: FLOP of training or inference, or tokens of generation."""
+    """``amount`` of a ``kind``: FLOP of training or inference, or tokens of generation.
+
+    ``operations`` are those of generation, in FLOP.
+    """
 
     kind: str | None = None
     amount: float = 0.0
+    operations: float = 0.0
     disk: float = 0.0  # bytes that stay
     download: float = 0.0
     calls: float = 0.0
@@ -109,13 +113,13 @@ class Workload:
         benchmark = BENCHMARKS.get(job.wildcards.get("benchmark"))
         answers = self._prompts(job) * len(self.config["seeds"])
         answers *= benchmark.turns if benchmark else 1
-        return Work("generation", answers * self._answer(self._record(job)))
+        return self._generation(self._record(job), answers)
 
     def validate(self, job: Job) -> Work:
         """Every cell of a sweep answers the prompt of each held-out pair once."""
         record, cells = self._record(job), members.cells(self.config, job.wildcards["arm"])
         answers = len(cells) * record["data"]["test_pairs"]
-        return Work("generation", answers * self._answer(record))
+        return self._generation(record, answers)
 
     def annotate(self, job: Job) -> Work:
         name, benchmark = job.wildcards["annotator"], job.wildcards.get("benchmark")
@@ -138,8 +142,10 @@ class Workload:
             return Work(calls=calls, dollars=dollars)
         if not kind.loads:
             return Work()
-        named = annotator.get("name")
-        shape = self.shape(named) if named else self._model(self._record(job))
+        named, record = annotator.get("name"), self._record(job)
+        if not named:  # which is cut where its training was
+            read = min(read, record["reward_model"]["max_length"])
+        shape = self.shape(named) if named else self._model(record)
         return Work("inference", shape.forward(calls * read, read / 2, 0))
 
     def evaluate_downstream(self, job: Job) -> Work:
@@ -156,7 +162,7 @@ class Workload:
         models = len(paths.files_of(paths.analysed_answers(self.config, record["setting"])))
         answers = models * min(of["prompts"], self._prompts(job))
         completions = 2 * of["pairs"] * per_response + answers * len(of["own_prefix_lengths"]) * n
-        return Work("generation", completions * self._answer(record))
+        return self._generation(record, completions)
 
     def measure_reward_gap(self, job: Job) -> Work:
         record = self._record(job)
@@ -167,11 +173,13 @@ class Workload:
         trained = paths.files_of(paths.trained_models(self.config, record["setting"], "main"))
         return Work("inference", (1 + len(trained)) * operations)  # and the start model
 
-    def _answer(self, record: dict) -> int:
-        """Tokens of an answer, or of what completes a prefix."""
+    def _generation(self, record: dict, answers: float) -> Work:
+        """Of so many answers, or of what completes prefixes."""
         tokens = min(self.of["answer_tokens"], record["generation"]["max_new_tokens"])
         self._assume(f"{tokens} tokens per answer assumed")
-        return tokens
+        prompt = min(self.of["lengths"]["prompt"], record["max_prompt_length"])
+        operations = self._model(record).forward(prompt + tokens, prompt + tokens / 2, tokens)
+        return Work("generation", answers * tokens, answers * operations)
 
     def _record(self, job: Job) -> dict:
         return resolve(self.config, job.wildcards["setting"], job.wildcards.get("method", "sft"))
@@ -214,20 +222,27 @@ class Workload:
         if data["kind"] == "world":
             pairs = (data["pairs"], data["test_pairs"])
         elif data["kind"] == "file":
-            found = preferences.check(data, preferences.CHECKED)["pairs"]
-            n = min(data["max_pairs"] or maxsize, found)
-            test = ceil(n * data["test_fraction"])
-            pairs = (n - test, test)
+            found = preferences.check(data, preferences.CHECKED)
+            n = min(data["max_pairs"] or maxsize, found["pairs"])
+            test = max(1, round(n * found["test_pairs"] / found["pairs"]))
+            pairs, of = (n - test, test), self._by_characters(found["characters"])
         else:
             pairs = self.of["pairs"].get(record["dataset"], self.of["pairs"]["default"])
-        scale = min(1, record["max_length"] / (of["prompt"] + of["chosen"]))
-        chosen, rejected = kept(record["truncation"], of)
+        prompt = min(of["prompt"], record["max_prompt_length"])
+        room = record["max_length"] - prompt
+        of = {**of, **{side: min(of[side], room) for side in SIDES}}
         self._assume(
             f"the tokens of {record['dataset']} were not seen: {pairs[0]} + {pairs[1]} pairs of "
-            f"{of['prompt'] * scale:.0f} prompt, {of['chosen'] * scale:.0f} chosen and "
-            f"{of['rejected'] * scale:.0f} rejected tokens assumed"
+            f"{prompt:.0f} prompt, {of['chosen']:.0f} chosen and {of['rejected']:.0f} rejected "
+            "tokens assumed"
         )
-        return of["prompt"] * scale, chosen * scale, rejected * scale, tuple(pairs)
+        return prompt, *kept(record["truncation"], of), tuple(pairs)
+
+    def _by_characters(self, means: dict[str, float]) -> dict[str, float]:
+        """Mean lengths of a local file's pairs, in tokens."""
+        of, per_token = self.of["lengths"], self.of["characters_per_token"]
+        tokens = {name: mean / per_token for name, mean in means.items()}
+        return {**of, **tokens, "prompt": tokens["prompt"] + of["template"]}
 
     def _assume(self, sentence: str) -> None:
         self.assumed[sentence] = None
