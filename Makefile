@@ -4,11 +4,14 @@ CORES ?= all
 CONFIG ?=
 ARGS ?=
 FROM ?=
+INTO ?=
+MODELS ?=
+GAMED ?=
 TARGETS ?=
 BIN := .venv/bin
 # A quoted `~`, and any in dash, is left to us.
 override CONFIG := $(if $(filter ~/%,$(firstword $(CONFIG))),$(patsubst ~/%,$(HOME)/%,$(CONFIG)),$(CONFIG))
-export CONFIG FROM  # recipes read these from the environment: paths may hold spaces and quotes
+export CONFIG FROM INTO MODELS GAMED  # recipes read these from the environment: paths may hold spaces and quotes
 empty :=
 $(if $(CONFIG),$(if $(wildcard $(subst [,\[,$(subst $(empty) $(empty),\ ,$(CONFIG)))),,$(error CONFIG: found no file $(CONFIG); configurations are config.yaml and config/*.yaml)))
 # ARGS as it was written: its quotes are the shell's, its dollars are not make's.
@@ -31,7 +34,7 @@ define answer
 $(if $(filter -n --dry-run,$(value ARGS)),,@if [ -f results/report/answer.txt ]; then echo; cat results/report/answer.txt; fi)
 endef
 
-.PHONY: benchmark benchmark-gpu lock plan results diagnose worlds ablation sweep tables report test test-quick lint pins clean-venv cluster vllm
+.PHONY: archive benchmark benchmark-gpu lock plan results diagnose worlds ablation sweep tables report test test-quick lint pins clean-venv cluster vllm
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -54,13 +57,24 @@ ablation: .venv/.installed
 sweep: .venv/.installed
 	$(call run,$(SNAKEMAKE) --configfile config/sweep.yaml -- sweep)
 
-# From archived scores or annotations alone: make tables FROM=folder, laid out like results/.
+# What a finished run's tables, figures and page are made of: make archive INTO=archive/NAME, with the run's CONFIG and ARGS.
+archive: .venv/.installed
+	@test -n "$$INTO" || { echo "error: make archive INTO=archive/NAME"; exit 1; }
+	@said=$$($(SNAKEMAKE) --dry-run 2>&1) || { echo "$$said" >&2; exit 1; }; \
+	case "$$said" in *"Nothing to be done"*) ;; *) \
+	  echo "error: results/ is not whole, or older than this configuration or code; the same make results comes first" >&2; exit 1;; esac
+	$(call run,$(SNAKEMAKE) -- archive)
+
+# From an archive alone: make tables FROM=folder, laid out like results/. Of the public leaderboard:
+# make tables FROM=alpaca_eval/results MODELS="BASELINE MODEL ..." [GAMED=df_gamed.csv]
 tables: .venv/.installed
 	@test -n "$$FROM" || { echo "error: make tables FROM=folder"; exit 1; }
-	@$(BIN)/python -m poet.report.archive --from "$$FROM" --into results \
-	  --config config.yaml --write-config results/config.yaml
+	@$(if $(MODELS),$(BIN)/python -m poet.report.leaderboard --from "$$FROM" --models $$MODELS --gamed "$$GAMED" --into results \
+	  --write-config results/config.yaml,$(BIN)/python -m poet.report.archive --from "$$FROM" --into results \
+	  --config config.yaml --write-config results/config.yaml)
 	$(call run,POET_ARCHIVED=1 $(SNAKEMAKE) --configfile "$${CONFIG:-results/config.yaml}" --rerun-triggers mtime -- tables)
 	$(answer)
+	$(if $(filter -n --dry-run,$(value ARGS)),,@$(BIN)/python -m poet.report.checksums "$$FROM")
 
 report: results
 	$(call run,$(SNAKEMAKE) --report results/report.html)

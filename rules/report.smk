@@ -94,6 +94,24 @@ rule write_page:
         "--answer {output.answer} 2>&1 | tee {log} >&2"
 
 
+rule archive:
+    """What all this is made of, with checksums, in a folder that $INTO names: `make archive`."""
+    localrule: True
+    input:
+        shown=[*TABLES, *FIGURES],
+        page=rules.write_page.output,
+        models=folders_of(SHOWN.trainings() + SHOWN.judges()),
+        manifest="results/manifest.json",
+    log:
+        "results/logs/archive.log",
+    params:
+        parts=SHOWN.parts(),
+        into=lambda w: os.environ["INTO"],
+    shell:
+        "python -m poet.report.seal --parts {params.parts} --shown {input.shown} {input.page} "
+        "--into {params.into:q} 2>&1 | tee {log} >&2"
+
+
 if not (ARCHIVED and os.path.exists("results/manifest.json")):
 
     rule write_manifest:

@@ -71,6 +71,13 @@ def test_an_archive_in_a_folder_with_spaces(clone, make):
     assert "make tables FROM=folder" in done.stdout
 
 
+def test_a_run_that_is_not_whole_is_not_archived(clone, make):
+    done = make("archive", "INTO=archive/mine")
+    assert done.returncode and "results/ is not whole" in done.stderr
+    assert not (clone / "archive" / "mine").exists()
+    assert "make archive INTO=archive/NAME" in make("archive").stdout
+
+
 def test_an_archive_of_own_pairs_is_told_of_them(clone, make):
     """`ARGS` has the only `--config`: of two, Snakemake would take the last."""
     scores = clone / "my archive" / "scores" / "own" / "reward_model" / "comparison.json"

@@ -133,6 +133,17 @@ class Shown:
             *paths.files_of(self.downstream),
         ]
 
+    def parts(self) -> list[str]:
+        """What an archive holds: what tables, figures and page are made of, and the manifest."""
+        shown = [*self.tables().values(), *self.figures().values()]
+        read = [path for named in shown for path in paths.files_of(named)]
+        made = (f"results/{name}/" for name in ("tables", "figures", "report", "models"))
+        elsewhere = (*made, f"{self.paper}/")
+        found = [path for path in read if not path.startswith(elsewhere)]
+        found += [*self.trainings(), *self.judges(), *self.summaries(), *self.comparisons]
+        found += [*paths.files_of(self.answers), *self.analysis("diagnosis.json")]
+        return [*dict.fromkeys(found), "results/manifest.json"]
+
     def tables(self) -> dict[str, paths.Named]:
         """Table -> the words that poet.report.tables is told -> the files that follow them."""
         config = self.config

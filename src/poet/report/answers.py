@@ -14,6 +14,8 @@ from poet.evaluate.alpaca import align
 from poet.evaluate.prompts import read_rows
 from poet.report.headline import is_poet
 
+BLOCK = "\N{FULL BLOCK}"  # stands in an archive for each character of a text that is left out
+
 
 def bundle(
     annotations: dict[tuple[str, str, str], list[str]],
@@ -38,12 +40,16 @@ def bundle(
 
     Raises:
         UserError: see :func:`poet.evaluate.alpaca.align`.
+
+    A setting whose texts an archive leaves out is left out.
     """
     found: dict = {"prompts": {}, "references": {}, "answers": {}, "lengths": {}, "pairs": []}
     preferences = {}
     for (setting, annotator, method), files in annotations.items():
         for seed, path in zip(seeds, files, strict=True):
             rows = read_rows(path)
+            if all(row["instruction"].startswith(BLOCK) for row in rows):
+                continue
             prompts = found["prompts"].setdefault(setting, [row["instruction"] for row in rows])
             rows = align(rows, prompts, path)
             found["references"].setdefault(setting, [row["output_1"] for row in rows])

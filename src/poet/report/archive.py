@@ -1,16 +1,16 @@
 """Take an archived run's scores or annotations into a results folder, to be tabulated again.
 
-An archive is laid out like ``results/``; whatever of it is there is taken, files are never
-replaced by others of the same name. What the tables need and annotations imply is written anew:
-the prompts in their order. The configuration is the one in the archive's manifest, unless another
-is named.
+An archive is laid out like ``results/``, gzipped or not; whatever of it is there is taken, files
+are never replaced by others of the same name. Checksums that it has are checked first. What the
+tables need and annotations imply is written anew: the prompts in their order. The configuration is
+the one in the archive's manifest, unless another is named.
 """
 
 from __future__ import annotations
 
 import argparse
-import filecmp
-import shutil
+import gzip
+import os
 import sys
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import yaml
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.evaluate.prompts import read_rows
 from poet.files import UserError, cli, publish, read_json, write_jsonl
+from poet.report import checksums
 
 # Without models, tokens and pairs: what tables, figures and the page are made of.
 PARTS = (
@@ -30,24 +31,32 @@ PARTS = (
 
 
 def take(archive: Path, results: Path) -> list[Path]:
-    """Copy the parts of ``archive`` that ``results`` lacks, with their times; returns the copies.
+    """Copy the parts of ``archive`` that ``results`` lacks; returns the names of the copies.
+
+    They keep their times, by which what is older than its sources is made anew. Files of an archive
+    with checksums are of one run and get one time: a clone gives them the times of its making.
 
     Raises:
-        UserError: there is no such folder, it has neither scores nor annotations, or ``results``
-            has another file in the place of one of its files; then nothing is copied.
+        UserError: there is no such folder, it has neither scores nor annotations, ``results`` has
+            another file in the place of one of its files, or see
+            :func:`poet.report.checksums.verify`; then nothing is copied.
     """
     if not archive.is_dir():
         raise UserError(
             f"{archive.absolute()}: no such folder. Expected an archive laid out like results/."
         )
-    found = sorted(path for part in PARTS for path in archive.glob(part))
-    names = [path.relative_to(archive) for path in found]
-    if not any(name.parts[0] in ("scores", "annotations") for name in names):
+    sealed = checksums.verify(archive)
+    found = {
+        path.relative_to(archive).with_name(path.name.removesuffix(".gz")): path
+        for part in PARTS
+        for path in sorted([*archive.glob(part), *archive.glob(f"{part}.gz")])
+    }
+    if not any(name.parts[0] in ("scores", "annotations") for name in found):
         raise UserError(
             f"{archive}: no scores/ and no annotations/ in it; expected results/' layout"
         )
-    there = [name for name in names if (results / name).exists()]
-    other = [n for n in there if not filecmp.cmp(archive / n, results / n, shallow=False)]
+    there = [name for name in found if (results / name).exists()]
+    other = [name for name in there if (results / name).read_bytes() != _content(found[name])]
     if other:
         raise UserError(
             f"{results / other[0]} differs from the archive's ({len(other)} such files).\n"
@@ -55,11 +64,18 @@ def take(archive: Path, results: Path) -> list[Path]:
         )
     for path in sorted(archive.glob("*/*/*/rates.json")):
         print(f"note: {path} is an older version's: summarise its verdicts again", file=sys.stderr)
-    new = [name for name in names if name not in set(there)]
+    new = [name for name in found if name not in set(there)]
     for name in new:
+        time = (archive / checksums.OF_ARCHIVE if sealed else found[name]).stat().st_mtime_ns
         with publish(results / name) as path:
-            shutil.copy2(archive / name, path)
+            path.write_bytes(_content(found[name]))
+            os.utime(path, ns=(time, time))
     return new
+
+
+def _content(path: Path) -> bytes:
+    content = path.read_bytes()
+    return gzip.decompress(content) if path.suffix == ".gz" else content
 
 
 def write_prompts(results: Path) -> None:
@@ -75,6 +91,8 @@ def write_prompts(results: Path) -> None:
                 for i, row in enumerate(rows)
             ]
             write_jsonl(prompts, target)
+            time = files[0].stat().st_mtime_ns  # not newer than scores that stand there
+            os.utime(target, ns=(time, time))
 
 
 def main(argv=None) -> None:

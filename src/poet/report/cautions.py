@@ -38,6 +38,7 @@ def cautions(
     trained = {found["record"]["setting"]: found for found in judges}
     sentences = []
     for kind in (
+        lambda of: _published(of, config["annotators"][of["annotator"]], stops),
         _identical, _degenerate, lambda of: _cut_off(of, stops),
         lambda of: _thoughts(of, stops), _few,
         lambda of: _judge(of, config["annotators"][of["annotator"]], trained), _one_seed,
@@ -45,6 +46,25 @@ def cautions(
     ):  # fmt: skip
         sentences += [text for of in comparisons for text in kind(of)]
     return [*dict.fromkeys(sentences)]
+
+
+def _published(comparison: dict, annotator: dict, stops: dict) -> Iterator[str]:
+    from poet.evaluate.length_control import MINIMAL  # loads scipy
+
+    setting = comparison["setting"]
+    if annotator["kind"] != "replay" or any(of == setting for of, _ in stops):
+        return
+    yield (
+        f"{setting}: published answers and verdicts. Nothing was trained, sampled or judged here, "
+        "and each model is one run."
+    )
+    for baseline in dict.fromkeys(gain["baseline"] for gain in comparison["gains"]):
+        yield f"{setting}: gains are those of the other models over {baseline}, named first."
+    if comparison["lc_kind"] == MINIMAL:
+        yield (
+            f"{setting}: the length-controlled win rates are by a regression of our own "
+            f"({MINIMAL}), not the leaderboard's, which needs its df_gamed.csv (GAMED=FILE)."
+        )
 
 
 def _identical(comparison: dict) -> Iterator[str]:

@@ -13,6 +13,7 @@ import base64
 import csv
 import hashlib
 import re
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -141,11 +142,12 @@ def version(row: dict) -> str:
     return commit + changed + (f", code {row['code']}" if row.get("code") else "")
 
 
-def render(manifest: dict, answers: dict, **shown) -> str:
+def render(manifest: dict, answers: dict, withheld: Sequence[str] = (), **shown) -> str:
     """The page as HTML.
 
     Args:
         answers: what :func:`poet.report.answers.bundle` returns.
+        withheld: the settings whose texts an archive leaves out.
         shown: by the template's names: ``answer`` of :func:`poet.report.headline.sentence` and the
             ``gains`` that it is made of; ``cautions``, sentences that stand before it; ``tables``,
             what :func:`table` returns; ``figures``, what :func:`figure` returns; ``diagnoses``,
@@ -165,6 +167,7 @@ def render(manifest: dict, answers: dict, **shown) -> str:
         manifest=manifest,
         configuration=yaml.safe_dump(manifest["config"], sort_keys=False),
         answers=packed(answers) if answers["pairs"] else None,
+        withheld=withheld,
         policy=policy(script),
         script=Markup(script),
         style=Markup(style),
@@ -192,9 +195,12 @@ def main(argv=None) -> None:
     gains = headline.poet_gains([*map(read_json, args.comparison)], config["methods"])
     answer = headline.sentence(gains)
     cautions = read_json(args.cautions) + of_versions(made_of)
+    answers = bundle(annotations, config["gains"], config["methods"], config["seeds"])
+    settings = dict.fromkeys(setting for setting, _, _ in annotations)
     html = render(
         made_of,
-        bundle(annotations, config["gains"], config["methods"], config["seeds"]),
+        answers,
+        [name for name in settings if name not in answers["prompts"]],
         answer=answer,
         gains=gains,
         cautions=cautions,
