@@ -15,11 +15,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from poet.files import UserError, cli
 
+T = TypeVar("T")
 WAIT = 2.0  # seconds between attempts
 
 
@@ -55,6 +59,26 @@ def out_of_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "allocate memory" in str(error)
+
+
+def in_batches(rows: list, size: int, compute: Callable[[list], T]) -> Iterator[tuple[list, T]]:
+    """(rows, ``compute`` of them) in batches of ``size``; one that is too large is halved.
+
+    Raises:
+        whatever ``compute`` does, out of memory with a single row included.
+    """
+    waiting = deque(rows[start : start + size] for start in range(0, len(rows), size))
+    while waiting:
+        batch = waiting.popleft()
+        try:
+            found = compute(batch)
+        except (MemoryError, RuntimeError) as error:
+            if len(batch) == 1 or not out_of_memory(error):
+                raise
+            half = len(batch) // 2
+            waiting.extendleft([batch[half:], batch[:half]])
+        else:
+            yield batch, found
 
 
 def check(count: int, found: list[str]) -> None:

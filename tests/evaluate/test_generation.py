@@ -140,6 +140,60 @@ def test_eos_ends_an_answer_and_is_not_in_its_text(model, start):
     assert answer["output"] == start[1].decode(tokens[:n])
 
 
+@pytest.mark.parametrize("top_p", [1.0, 0.8])
+def test_an_answer_depends_on_its_seed_and_place_and_not_on_its_batch(
+    model, start, monkeypatch, top_p
+):
+    sampling = {**GREEDY, "temperature": 1.0, "top_p": top_p, "stop_token_ids": [1]}
+    prompts = PROMPTS * 2
+    alone = generate(model, start[1], prompts, {**sampling, "batch_size": 1}, 3)
+    assert alone[: len(PROMPTS)] != alone[len(PROMPTS) :]  # the same prompts elsewhere
+    for size, steps in ((3, 32), (7, 2), (100, 5)):
+        monkeypatch.setattr(samplers, "ROUND", steps)
+        assert generate(model, start[1], prompts, {**sampling, "batch_size": size}, 3) == alone
+    # A batch that is too large for the memory is halved.
+    sizes, whole = [], model.generate
+
+    def cramped(inputs, **kwargs):
+        sizes.append(len(inputs))
+        if len(inputs) > 3:
+            raise torch.OutOfMemoryError("a batch")
+        return whole(inputs, **kwargs)
+
+    monkeypatch.setattr(model, "generate", cramped)
+    assert generate(model, start[1], prompts, {**sampling, "batch_size": 10}, 3) == alone
+    assert max(sizes) == 10
+
+
+@pytest.mark.parametrize("kind", ["gemma2", "qwen3", "olmo2"])
+def test_the_kept_cache_changes_no_answer(start, monkeypatch, kind):
+    """Also where layers see a window only; against transformers' own greedy answers, one by one."""
+    from transformers import AutoConfig
+
+    sizes = {
+        "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "sliding_window": 4,
+        "query_pre_attn_scalar": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    }  # fmt: skip
+    kept = sizes if kind == "gemma2" else {k: v for k, v in sizes.items() if "_w" not in k}
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **kept)).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.mul_(8)
+    monkeypatch.setattr(samplers, "ROUND", 3)
+    ids = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14]]
+    sampling = {**GREEDY, "batch_size": 3, "stop_token_ids": [2]}
+    found = sample(model, start[1], ids, sampling, 0, "kept")
+    for prompt, (tokens, _) in zip(ids, found, strict=True):
+        alone = model.generate(
+            torch.tensor([prompt]), max_new_tokens=sampling["max_new_tokens"], do_sample=False,
+            eos_token_id=2, pad_token_id=0,
+        )  # fmt: skip
+        assert tokens == alone[0, len(prompt) :].tolist()
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_seeds(model, start, engine):
     def outputs(seed):

@@ -165,4 +165,4 @@ def test_optimizer_that_is_not_installed_is_refused(monkeypatch, tmp_path):
     record = {"optim": "adamw_bnb_8bit", "global_batch_size": 4, "per_device_batch_size": 2}
     monkeypatch.setattr(arguments, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="bitsandbytes is not installed"):
-        preference.make_arguments(record, "packed", tmp_path)
+        preference.make_arguments(record, tmp_path)

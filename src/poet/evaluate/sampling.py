@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections import deque
 from collections.abc import Iterable
 from functools import partial
 
@@ -11,7 +10,7 @@ import numpy as np
 
 from poet.data.ends import closing_text, turn_end
 from poet.data.templates import Chat
-from poet.devices import out_of_memory
+from poet.devices import in_batches
 from poet.files import UserError
 from poet.hub.folders import loading, whole_model
 from poet.precision import device_and_dtype
@@ -39,26 +38,20 @@ def sample(
 
     size, new = at_once(model, ids, sampling), sampling["max_new_tokens"]
     order = sorted(range(len(ids)), key=lambda row: (len(ids[row]), row))
-    batches = deque(order[i : i + size] for i in range(0, len(order), size))
     answers: list[list[int]] = [[]] * len(ids)
     progress = track(total=len(ids) * new, label=f"{label}, tokens")
-    while batches:
-        rows = batches.popleft()
+    done, pad = 0, pad_id(tokenizer)
+
+    def answer(rows: list[int]) -> list[list[int]]:
+        progress.update(done - progress.n)  # what ended early is done, what is repeated is not
         draws = [uniform(seed, row, new) for row in rows]
-        before = progress.n
-        batch = [ids[row] for row in rows]
-        try:
-            found = _continued(model, batch, draws, sampling, pad_id(tokenizer), progress)
-        except (MemoryError, RuntimeError) as error:
-            if len(rows) == 1 or not out_of_memory(error):
-                raise
-            half = len(rows) // 2
-            batches.extendleft([rows[half:], rows[:half]])
-            progress.update(before - progress.n)
-            continue
+        return _continued(model, [ids[row] for row in rows], draws, sampling, pad, progress)
+
+    for rows, found in in_batches(order, size, answer):
+        done += len(rows) * new
         for row, tokens in zip(rows, found, strict=True):
             answers[row] = tokens
-        progress.update(before + len(rows) * new - progress.n)  # answers that ended are done
+    progress.update(done - progress.n)
     progress.close()
     stop = set(sampling["stop_token_ids"])
     return [(tokens, "stop" if tokens[-1] in stop else "length") for tokens in answers]

@@ -13,8 +13,8 @@ from poet.train.rates import PREFERENCE, learning_rate
 from poet.train.reference import longest
 
 
-def make_arguments(record: dict, forward: str, folder):
-    """TRL's DPOConfig for a resolved record; ``folder`` is for checkpoints.
+def make_arguments(record: dict, folder):
+    """TRL's DPOConfig for a resolved record with numbers; ``folder`` is for checkpoints.
 
     Raises:
         UserError: the optimizer asks for a package that is not installed.
@@ -23,7 +23,7 @@ def make_arguments(record: dict, forward: str, folder):
 
     check_optimizer(record["optim"])
     # Packed, the token budget limits what goes through the model at once.
-    per_device = None if forward == "packed" else record["per_device_batch_size"]
+    per_device = None if record["forward"] == "packed" else record["per_device_batch_size"]
     return DPOConfig(
         output_dir=str(folder),
         learning_rate=record["learning_rate"],
@@ -49,7 +49,7 @@ def make_trainer(record: dict, table, model_folder, folder):
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from poet.train.forward import COLUMNS, choose_forward
+    from poet.train.forward import COLUMNS
     from poet.train.trainer import PreferenceTrainer
 
     tokenizer = AutoTokenizer.from_pretrained(model_folder)
@@ -59,14 +59,12 @@ def make_trainer(record: dict, table, model_folder, folder):
         split: Dataset(InMemoryTable(table.filter(pc.equal(table["split"], split)).select(COLUMNS)))
         for split in ("train", "test")
     }
-    forward = choose_forward(record["forward"], model.config)
-    record = filled(record, Architecture.of(model.config.to_dict()), *longest(table))
     rate = learning_rate(record, PREFERENCE, model.num_parameters(), len(splits["train"]))
     lora = record["lora"]
     return PreferenceTrainer(
         model=model,
-        args=make_arguments({**record, "learning_rate": rate}, forward, folder),
-        forward=forward,
+        args=make_arguments({**record, "learning_rate": rate}, folder),
+        forward=record["forward"],
         token_budget=record["token_budget"],
         objective=record["objective"],
         parameters=record["parameters"],
@@ -89,11 +87,13 @@ def main(argv=None) -> None:
 
     import pyarrow.parquet as pq
     import torch
+    from transformers import AutoConfig
 
     from poet.train.checkpoints import Checkpoints
+    from poet.train.forward import choose_forward
     from poet.train.onednn import choose, products
     from poet.train.reference import PRODUCTS_KEY, attach
-    from poet.train.run import explained, publish_model, run
+    from poet.train.run import explained, publish_model, run, shrinking
 
     torch.set_num_threads(record["torch_threads"])
     # `attach` proves that the reference is of this start model.
@@ -101,15 +101,22 @@ def main(argv=None) -> None:
     table = attach(pq.read_table(args.tokens), reference, args.model)
     inputs = {name: sha256(getattr(args, name)) for name in ("tokens", "reference")}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
-    with explained(record["setting"], "preference"):
-        trainer = make_trainer(record, table, args.model, checkpoints.folder)
-        width = trainer.model.get_input_embeddings().weight.shape[1]
-        earlier = json.loads(reference.schema.metadata.get(PRODUCTS_KEY, b"null"))
-        chosen = choose(record.get("matrix_products", "auto"), width, earlier)
-        with products(chosen["by"]):
-            label = f"{record['setting']}/{record['method']}/seed-{record['seed']}"
-            run(trainer, label, checkpoints, args)
-            trainer.evaluate()
+    config = AutoConfig.from_pretrained(args.model)
+    shape = Architecture.of(config.to_dict())
+    settings = filled(record, shape, *longest(table))
+    settings["forward"] = choose_forward(record["forward"], config)
+    earlier = json.loads(reference.schema.metadata.get(PRODUCTS_KEY, b"null"))
+    chosen = choose(record.get("matrix_products", "auto"), shape.hidden_size, earlier)
+
+    def train(settings: dict):
+        trainer = make_trainer(settings, table, args.model, checkpoints.folder)
+        label = f"{record['setting']}/{record['method']}/seed-{record['seed']}"
+        run(trainer, label, checkpoints, args)
+        trainer.evaluate()
+        return trainer
+
+    with explained(record["setting"], "preference"), products(chosen["by"]):
+        trainer = shrinking(settings, train)
     title = f"{record['method']}, seed {record['seed']}"
     pairs = {"train": len(trainer.train_dataset), "eval": len(trainer.eval_dataset)}
     found = {"learning_rate": trainer.args.learning_rate, "matrix_products": chosen}

@@ -155,29 +155,30 @@ def main(argv=None) -> None:
     from poet.train.forward import choose_forward
     from poet.train.onednn import choose, products
     from poet.train.packing import add_packed_forward
+    from poet.train.run import shrinking
 
     torch.set_num_threads(record["torch_threads"])
     table = pq.read_table(args.tokens)
     device, dtype = device_and_dtype(record["dtype"])  # as the training computes
     model = whole_model(AutoModelForCausalLM, args.model, dtype=torch.float32, **loading(record))
     model = model.to(device).eval()
-    record = filled(record, Architecture.of(model.config.to_dict()), *longest(table))
-    if packed := choose_forward(record["forward"], model.config) == "packed":
+    settings = filled(record, Architecture.of(model.config.to_dict()), *longest(table))
+    settings["forward"] = choose_forward(record["forward"], model.config)
+    if packed := settings["forward"] == "packed":
         add_packed_forward(model)
     else:
         add_fused_lm_head(model)
     width = model.get_input_embeddings().weight.shape[1]
     chosen = choose(record.get("matrix_products", "auto"), width)
-    half = dtype is torch.bfloat16
+    half, label = dtype is torch.bfloat16, f"reference {record['setting']}"
+    pad = AutoTokenizer.from_pretrained(args.model).pad_token_id
+
+    def passes(of: dict) -> dict:
+        budget = of["token_budget"] if packed else None
+        return compute(model, table, of["reference_batch_size"], pad, label, budget)
+
     with torch.autocast(device, dtype, enabled=half), products(chosen["by"]):
-        columns = compute(
-            model,
-            table,
-            record["reference_batch_size"],
-            AutoTokenizer.from_pretrained(args.model).pad_token_id,
-            f"reference {record['setting']}",
-            record["token_budget"] if packed else None,
-        )
+        columns = shrinking(settings, passes)
     about = {
         MODEL_KEY: model_digest(args.model),
         PRODUCTS_KEY: json.dumps(chosen),

@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from poet.train.checkpoints import Checkpoints
     from poet.train.reference import model_digest
-    from poet.train.run import explained, publish_model, run
+    from poet.train.run import explained, publish_model, run, shrinking
 
     torch.set_num_threads(record["torch_threads"])
     tokenizer = load_tokenizer(args.base, settings["max_length"])
@@ -148,9 +148,14 @@ def main(argv: list[str] | None = None) -> None:
     side = max(len(ids) for pairs in splits.values() for of in pairs.values() for ids in of)
     shape = Architecture.of(read_json(Path(args.base) / "config.json"))
     settings = filled(settings, shape, 2 * side, side)
-    with explained(record["setting"], "reward_model"):
+
+    def train(settings: dict):
         trainer = make_trainer(args.base, tokenizer, splits["train"], settings, checkpoints.folder)
         run(trainer, "reward model", checkpoints, args)
+        return trainer
+
+    with explained(record["setting"], "reward_model"):
+        trainer = shrinking(settings, train)
         both = splits["test"]["chosen_ids"] + splits["test"]["rejected_ids"]
         values = score(trainer.model, both, settings["per_device_batch_size"], "test pairs")
     summary = accuracy(values[: len(values) // 2], values[len(values) // 2 :])

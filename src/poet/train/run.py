@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from signal import Signals
+from typing import TypeVar
 
 import torch
 from huggingface_hub import ModelCardData
@@ -23,6 +27,8 @@ from poet.progress import track
 from poet.provenance import provenance
 from poet.train.arguments import check_reporting
 from poet.train.checkpoints import Checkpoints, Saver, is_main
+
+T = TypeVar("T")
 
 # Endings of what is not the same in two runs of the same training.
 CLOCK = ("_runtime", "_per_second", "num_tokens")
@@ -121,6 +127,39 @@ def explained(setting: str, section: str) -> Iterator[None]:
             "per_device_batch_size (the global batch and the result stay the same), set "
             "gradient_checkpointing: true, or shorten max_length; or train on more GPUs."
         ) from None
+
+
+def shrinking(settings: dict, compute: Callable[[dict], T]) -> T:
+    """``compute(settings)``; again with half as much per pass while the memory is too small.
+
+    A training goes on from its last checkpoint. The global batch stays, and so does the result but
+    for rounding. Several processes do not shrink: they would have to agree.
+    """
+    while True:
+        try:
+            return compute(settings)
+        except (MemoryError, RuntimeError) as error:
+            smaller = halved(settings)
+            if not out_of_memory(error) or smaller is None or "WORLD_SIZE" in os.environ:
+                raise
+            said = ", ".join(f"{k} {settings[k]} -> {v}" for k, v in smaller.items())
+        settings = {**settings, **smaller}
+        print(f"out of memory; half as much at a time: {said}", file=sys.stderr)
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def halved(settings: dict) -> dict | None:
+    """What halves a pass of a training, as a change of its settings; None where nothing does."""
+    if settings.get("forward") == "packed":
+        size = settings["token_budget"] // 2  # at last a pair per row
+        return {"token_budget": size} if size else None
+    if "global_batch_size" not in settings:
+        size = settings["reference_batch_size"] // 2
+        return {"reference_batch_size": size} if size else None
+    size, batch = settings["per_device_batch_size"], settings["global_batch_size"]
+    divisors = [n for n in range(1, size // 2 + 1) if batch % n == 0]
+    return {"per_device_batch_size": divisors[-1]} if divisors else None
 
 
 def publish_model(

@@ -27,7 +27,7 @@ from poet.hub.folders import loading, model_path, whole_model
 from poet.train.arguments import add_run_flags, common_arguments
 from poet.train.checkpoints import Checkpoints
 from poet.train.reference import model_digest
-from poet.train.run import explained, publish_model, run
+from poet.train.run import explained, publish_model, run, shrinking
 from poet.train.scratch import make_model, train_tokenizer
 from poet.train.start import check_start, load_tokenizer
 
@@ -192,11 +192,20 @@ def main(argv=None) -> None:
     if not record["scratch"]:
         inputs["model"] = model_digest(model.name_or_path)
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
-    with explained(record["setting"], "sft"):
-        trainer = make_trainer(record, model, tokenizer, dataset, checkpoints.folder)
+    name, loaded = model.name_or_path, [model]
+    del model  # one that was too large for the memory must not stay there
+
+    def train(settings: dict):
+        model = loaded.pop() if loaded else load_model(record, corpus, args.base, args.needs)[1]
+        of = {**record, "sft": settings}
+        trainer = make_trainer(of, model, tokenizer, dataset, checkpoints.folder)
         run(trainer, f"sft {record['setting']}", checkpoints, args)
+        return trainer
+
+    with explained(record["setting"], "sft"):
+        trainer = shrinking(settings, train)
     counts = {"examples": len(corpus), "dropped": dropped, "examples_used": len(dataset)}
-    publish_model(args.output, trainer, model.name_or_path, "start model", record, counts, counts)
+    publish_model(args.output, trainer, name, "start model", record, counts, counts)
     checkpoints.remove()
 
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from poet.data.model_limits import Need, check_class, check_positions, positions, text_config
+from poet.devices import in_batches
 from poet.evaluate.annotators.kind import Kind
 from poet.evaluate.judges import JUDGE, labels, load_judge, make_requests
 from poet.evaluate.records import COUNT, PATH, REVISION
@@ -127,12 +128,17 @@ class LocalJudge:
         model = whole_model(AutoModelForCausalLM, self.folder, dtype=dtype).eval().to(device)
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         found: list[list[float]] = [[]] * len(ids)
-        for start in track(range(0, len(order), self.batch_size), label=self.name):
-            rows = order[start : start + self.batch_size]
+
+        def read(rows: list[int]) -> list[list[float]]:
             log_probs = _next_log_probs(model, [ids[row] for row in rows])
             columns = [log_probs[:, tokens].logsumexp(-1) for tokens in self.tokens.values()]
-            for row, values in zip(rows, torch.stack(columns, -1).tolist(), strict=True):
-                found[row] = values
+            return torch.stack(columns, -1).tolist()
+
+        with track(total=len(order), label=self.name) as progress:
+            for rows, values in in_batches(order, self.batch_size, read):
+                progress.update(len(rows))
+                for row, value in zip(rows, values, strict=True):
+                    found[row] = value
         return found
 
     def _answer(self, log_probs: list[float], n_tokens: int) -> dict:

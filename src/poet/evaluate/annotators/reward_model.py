@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from poet.data.templates import Options, apply_template, row_options, template_of
+from poet.devices import in_batches
 from poet.evaluate.annotators.kind import Kind
 from poet.evaluate.annotators.scalar import Scalar
 from poet.evaluate.records import PATH, REVISION
@@ -113,18 +114,23 @@ def score(model, sequences: list[list[int]], batch_size: int, label: str) -> lis
     import torch
 
     order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-    batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
     values = [0.0] * len(sequences)
     pad = torch.nn.utils.rnn.pad_sequence
     model.eval()
-    for batch in track(batches, label=label):
+
+    def rewards(batch: list[int]) -> list[float]:
         ids = [torch.tensor(sequences[i]) for i in batch]
         padded = pad(ids, batch_first=True, padding_value=model.config.pad_token_id)
         mask = pad([torch.ones_like(row) for row in ids], batch_first=True)
         with torch.inference_mode():
             logits = model(padded.to(model.device), mask.to(model.device)).logits
-        for i, value in zip(batch, logits.squeeze(-1).float().tolist(), strict=True):
-            values[i] = value
+        return logits.squeeze(-1).float().tolist()
+
+    with track(total=len(order), label=label) as progress:
+        for batch, found in in_batches(order, batch_size, rewards):
+            progress.update(len(batch))
+            for i, value in zip(batch, found, strict=True):
+                values[i] = value
     return values
 
 
