@@ -89,7 +89,7 @@ def save(folder: Path, tokenizer, family: str, head: str = "ForCausalLM", **more
     torch.manual_seed(0)
     config = getattr(transformers, f"{family}Config")(
         vocab_size=len(tokenizer), eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id, **SIZES, **more,
+        bos_token_id=tokenizer.bos_token_id, pad_token_id=tokenizer.pad_token_id, **(SIZES | more),
     )  # fmt: skip
     model = getattr(transformers, f"{family}{head}")(config)
     model.to(torch.bfloat16).save_pretrained(folder)

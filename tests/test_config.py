@@ -164,6 +164,11 @@ REFERENCES = [
         {"mmlu": 5},
         "unknown task (settings.world.downstream.num_fewshot) `mmlu`; known: world_answer",
     ),
+    (
+        "settings/world/downstream/apply_chat_template",
+        ["ifeval"],
+        "unknown task (settings.world.downstream.apply_chat_template) `ifeval`; known: world_ans",
+    ),
     ("settings/world/preference/simpo", None, "grid.world has method simpo, but settings.world"),
     ("settings/own/annotators", ["oracle"], "the oracle knows the embedded world only"),
     ("settings/own/reward_model", None, "needs a `name` (hub id or folder), or a section"),

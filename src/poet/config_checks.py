@@ -58,6 +58,10 @@ def check_references(config: dict, source: str) -> None:
             known(task, ("world", *WORLD_TASKS), f"task (settings.{name}.downstream.tasks)")
         for task in downstream.get("num_fewshot", {}):
             known(task, downstream["tasks"], f"task (settings.{name}.downstream.num_fewshot)")
+        chats = downstream.get("apply_chat_template")
+        for task in chats if isinstance(chats, list) else ():
+            key = f"settings.{name}.downstream.apply_chat_template"
+            known(task, downstream["tasks"], f"task ({key})")
     methods = {"sft", *config["methods"]}
     for name, listed in config["grid"].items():
         known(name, config["settings"], "setting (in grid)")

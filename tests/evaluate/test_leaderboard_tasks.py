@@ -1,4 +1,4 @@
-"""The paper's six tasks on local copies of their data sets: the numbers of the lm_eval command.
+"""The paper's six tasks and IFEval on local copies of their data: the lm_eval command's numbers.
 
 The files are made here, a handful of rows each, in the hub data sets' own schema: a folder with
 parquet files per configuration and split, and a README whose metadata names them. The command reads
@@ -9,12 +9,15 @@ task is merged only there); ours through the hub ids that the tasks name.
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 
 import pytest
 import yaml
 
+import small_hub
+from chat_tokenizers import SHIPPED
 from poet.evaluate import downstream
 from poet.files import read_json
 
@@ -178,3 +181,66 @@ def test_few_shot_counts_metrics_and_seeds_are_in_the_result(result):
     assert result["config"]["fewshot_seed"] == 1234
     assert result["config"]["batch_size"] == 16  # `auto`, without a GPU
     assert result["backend"].endswith(" hf float32 cpu")
+
+
+@pytest.fixture
+def sentences(tmp_path, monkeypatch):
+    """NLTK's model of sentences, which IFEval asks for when it is imported; here it is empty."""
+    import nltk
+
+    (tmp_path / "tokenizers" / "punkt_tab").mkdir(parents=True)
+    monkeypatch.setattr(nltk.data, "path", [str(tmp_path)])
+
+
+def test_ifeval_in_the_chat_template_beside_a_task_without(
+    sentences, hub, model, tmp_path, monkeypatch
+):
+    """One section holds both: lm-eval has one template for all tasks of a call."""
+    from lm_eval.models.huggingface import HFLM
+    from transformers import AutoTokenizer
+
+    small_hub.write_ifeval(tmp_path / "ifeval")
+    shutil.copytree(model, tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    tokenizer.chat_template = SHIPPED["qwen3"]
+    tokenizer.save_pretrained(tmp_path / "model")
+    asked, loglikelihood = {}, HFLM.loglikelihood
+    # To the prompts of `small_hub.IFEVAL`: as asked, as asked, one of two as asked.
+    answers = ["No comma here.", "*one* and *two*", "With a Capital. the end"]
+
+    def answered(self, requests, **how):
+        asked["ifeval"] = [request.args[0] for request in requests]
+        return answers
+
+    def scored(self, requests, **how):
+        asked["winogrande"] = [request.args[0] for request in requests]
+        return loglikelihood(self, requests, **how)
+
+    monkeypatch.setattr(HFLM, "generate_until", answered)
+    monkeypatch.setattr(HFLM, "loglikelihood", scored)
+    settings = {"tasks": ["ifeval", "winogrande"], "apply_chat_template": ["ifeval"],
+                "num_fewshot": {"winogrande": 5}, "batch_size": 4}  # fmt: skip
+    record = {"torch_threads": 1, "downstream": settings}
+    record["chat_template_kwargs"] = {"enable_thinking": False}
+    downstream.main(
+        ["--record", json.dumps(record), "--models", str(tmp_path / "model"),
+         "--dataset", "google/IFEval", str(tmp_path / "ifeval"),
+         "--dataset", "allenai/winogrande", hub["allenai/winogrande"],
+         "--output", str(tmp_path / "o.json")]
+    )  # fmt: skip
+    found = read_json(tmp_path / "o.json")
+    assert asked["ifeval"] == [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": f"Write about the mill, {i}."}],
+            tokenize=False, add_generation_prompt=True, enable_thinking=False,
+        )
+        for i in range(3)
+    ]  # fmt: skip
+    assert asked["ifeval"][0].endswith("<think>\n\n</think>\n\n")
+    assert not any("<|im_start|>" in context for context in asked["winogrande"])
+    ifeval = found["results"]["ifeval"]
+    assert ifeval["prompt_level_strict_acc,none"] == pytest.approx(2 / 3)
+    assert ifeval["inst_level_strict_acc,none"] == pytest.approx(3 / 4)
+    assert found["n-shot"] == {"ifeval": 0, "winogrande": 5}
+    assert set(found["task_hashes"]) == {"ifeval", "winogrande"}
+    assert found["apply_chat_template"] == ["ifeval"]

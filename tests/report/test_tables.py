@@ -295,7 +295,9 @@ def test_downstream_equals_rows_by_hand(tmp_path):
 
 def test_downstream_says_who_was_asked_in_a_chat_template(tmp_path):
     flags, output = [], tmp_path / "downstream.csv"
-    for setting, chat in (("base", {}), ("chat", {"apply_chat_template": True})):
+    asked = {"base": {}, "chat": {"apply_chat_template": True}}
+    asked["some"] = {"apply_chat_template": ["ifeval"]}
+    for setting, chat in asked.items():
         path = tmp_path / f"{setting}.json"
         path.write_text(json.dumps(lm_eval_result("sft", 0.5, 0.2) | chat))
         flags += ["--results", setting, "sft", str(path)]
@@ -304,6 +306,7 @@ def test_downstream_says_who_was_asked_in_a_chat_template(tmp_path):
     assert {name: row["chat_template"] for name, row in rows.items()} == {
         "base": "no",
         "chat": "yes",
+        "some": "ifeval",
     }
     tables.main(["downstream", *flags[:4], "--output", str(output)])
     assert "chat_template" not in output.read_text()

@@ -101,6 +101,7 @@ def padded64(model, batch):
         ("llama", "simpo", "uniform", 1000),
         ("mistral", "dpo", "sampo", 1),  # a row per pair
         ("qwen3", "dpo", {"d2po": 0.9}, 60),
+        ("olmo2", "simpo", "uniform", 60),
     ],
 )
 def test_trajectory(start, rows, tmp_path, kind, objective, weighting, budget):

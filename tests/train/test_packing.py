@@ -36,6 +36,7 @@ KINDS = {
     "mistral": {"sliding_window": 6},
     "qwen2": {"use_sliding_window": True, "sliding_window": 6, "max_window_layers": 1},
     "qwen3": {},
+    "olmo2": {},
     "gemma2": {"sliding_window": 6, "attn_logit_softcapping": 0.5, "final_logit_softcapping": 0.3},
 }
 

@@ -32,7 +32,8 @@ def evaluate(model: str, record: dict, manager) -> dict:
         record: resolved, with ``downstream``: ``tasks`` (names of tasks or groups), ``num_fewshot``
             (task -> number; a task that is absent keeps its own configuration's), ``batch_size`` (a
             number, or ``auto``: as large as the GPU takes), and where they are wanted lm-eval's
-            ``apply_chat_template`` and ``system_instruction``.
+            ``apply_chat_template`` (true, or those of the tasks that it holds for) and
+            ``system_instruction``.
         manager: an ``lm_eval.tasks.TaskManager`` that knows the tasks.
 
     Returns:
@@ -56,14 +57,23 @@ def evaluate(model: str, record: dict, manager) -> dict:
     lm = HFLM(pretrained=model, device=device, dtype=dtype, batch_size=size, **loading(record))
     lm.chat_template_args |= chat_arguments(lm.tokenizer, record)
     asked = {key: settings[key] for key in CHAT if key in settings}
-    results = simple_evaluate(
-        lm,
-        # Built anew for each model: a task keeps its few-shot sampler's state.
-        tasks=build(settings, manager),
-        batch_size=size,
-        task_manager=manager,
-        **asked,
-    )
+    built = build(settings, manager)  # anew for each model: a task keeps its sampler's state
+    chats = settings.get("apply_chat_template", False)
+    results: dict = {}
+    for chat in (False, True):  # for lm-eval it holds for all tasks of a call
+        names = [n for n in built if (n in chats if isinstance(chats, list) else chats) == chat]
+        if not names:
+            continue
+        found = simple_evaluate(
+            lm,
+            tasks=[task for name in names for task in built[name]],
+            batch_size=size,
+            task_manager=manager,
+            apply_chat_template=chat,
+            system_instruction=settings.get("system_instruction"),
+        )
+        for key, value in found.items():
+            results[key] = {**results.get(key, {}), **value} if isinstance(value, dict) else value
     # As lm-eval's `EvaluationTracker` has them: of documents, prompts and targets.
     parts = ("doc_hash", "prompt_hash", "target_hash")
     hashes = {
@@ -97,8 +107,8 @@ def chat_arguments(tokenizer, record: dict) -> dict:
     return template_arguments(tokenizer, variables)
 
 
-def build(settings: dict, manager) -> list:
-    """Tasks and groups built by lm-eval, with the configured numbers of examples.
+def build(settings: dict, manager) -> dict[str, list]:
+    """Name -> its tasks or group, built by lm-eval, with the configured numbers of examples.
 
     Set on the built objects, because an override by dict is not merged into a group (pitfall 21).
     Arguments and errors as :func:`evaluate`.
@@ -106,14 +116,14 @@ def build(settings: dict, manager) -> list:
     names, num_fewshot = settings["tasks"], settings["num_fewshot"]
     _known(names, manager.all_tasks, "tasks")
     _known(num_fewshot, names, "num_fewshot")
-    built = []
+    built = {}
     for name in names:
         loaded = manager.load([name])
         for task in loaded["tasks"].values():
             if name in num_fewshot:
                 task.set_config("num_fewshot", num_fewshot[name])
         group = loaded["groups"].get(name)
-        built += [group] if group else loaded["tasks"].values()
+        built[name] = [group] if group else [*loaded["tasks"].values()]
     return built
 
 

@@ -11,6 +11,7 @@ from poet.evaluate.statistics import holm
 from poet.files import UserError
 from poet.report.formats import SHARE, Layout, fixed
 
+_YES = {True: "yes", False: "no"}
 GAIN = ("gain_average", "gain_ci_low", "gain_ci_high", "p_holm")
 NOTES = (
     "Shares of 1, means over seeds: mean ± lm-eval's standard error over questions (standard error "
@@ -29,7 +30,7 @@ def rows_of(results: dict[tuple[str, str], list[dict]], gains=()) -> list[dict]:
     of one model count once (``sft`` is one model whatever the seed). ``average`` is over tasks, of
     ``acc_norm`` where a task has it and of its first metric elsewhere: on the paper's six tasks,
     the metrics of the Open LLM Leaderboard v1. ``chat_template`` says who was asked in the model's
-    own, where any was.
+    own, where any was: yes, no, or in which tasks.
 
     Args:
         results: (setting, method) -> one lm-eval result per seed, in the order of the rows.
@@ -51,7 +52,8 @@ def rows_of(results: dict[tuple[str, str], list[dict]], gains=()) -> list[dict]:
         models = list({result["model_name"]: result for result in of_seeds}.values())
         row = {"setting": setting, "method": method, "n_seeds": str(len(models))}
         if templated:
-            row["chat_template"] = "yes" if models[0].get("apply_chat_template") else "no"
+            chats = models[0].get("apply_chat_template")
+            row["chat_template"] = " ".join(chats) if isinstance(chats, list) else _YES[bool(chats)]
         row |= dict.fromkeys(("average", *GAIN), "")
         primary = []
         # Tasks and groups that were asked for, without the members of groups.

@@ -27,7 +27,7 @@ from transformers.masking_utils import sdpa_mask
 from poet.train.head import response_logps
 
 ATTENTION = "shared_prefix"  # the name in transformers' registry
-MODELS = ("gemma2", "llama", "mistral", "qwen2", "qwen3")  # those that the tests compare
+MODELS = ("gemma2", "llama", "mistral", "olmo2", "qwen2", "qwen3")  # those that the tests compare
 
 
 def pack_pairs(sizes: list[int], budget: int) -> list[list[int]]:
