@@ -3,6 +3,7 @@
 import copy
 import json
 import random
+import shutil
 import socket
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import yaml
 from judge_server import JudgeServer, probability, prompt_of
 from poet.evaluate import judges
 from poet.evaluate.annotate import annotate, check_judge
+from poet.evaluate.annotators import local_judge
 from poet.evaluate.annotators.local_judge import LocalJudge
 from poet.evaluate.api import Api
 from poet.evaluate.benchmarks import BENCHMARKS
@@ -247,6 +249,25 @@ def test_a_template_without_a_system_role_gets_it_in_the_users_turn(start, offli
     asked = [{"role": "system", "content": "Judge."}, {"role": "user", "content": "m or M?"}]
     (answer,) = local([{"messages": asked}], lambda choice: None)
     assert answer["prompt_tokens"] == len(tokenizer("Judge.\n\nm or M?").input_ids)
+
+
+def test_a_judges_template_gets_its_variables(start, offline, tmp_path):
+    """A Qwen3 that may think would open a thought in the place of its verdict."""
+    folder, tokenizer = start
+    shutil.copytree(folder, tmp_path / "judge")
+    (tmp_path / "judge" / "chat_template.jinja").write_text(
+        "{{ messages[0].content }}{% if enable_thinking is false %}<think></think>{% endif %}"
+    )
+    asked = [[{"role": "user", "content": "m or M?"}]]
+    for variables, text in (
+        ({}, "m or M?"),
+        ({"enable_thinking": False}, "m or M?<think></think>"),
+    ):
+        settings = {"name": str(tmp_path / "judge"), "batch_size": 1, "judge": "alpaca_eval_gpt4"}
+        settings |= {"chat_template_kwargs": variables}
+        configs = judges.load_judge("weighted_alpaca_eval_gpt4_turbo")
+        with local_judge.ask("local", settings, configs, None) as judge:
+            assert judge.encode(asked) == [tokenizer(text).input_ids]
 
 
 def test_a_local_judge_needs_its_labels_as_tokens(start, offline):

@@ -124,7 +124,8 @@ def test_plan_of_the_paper(dry_run, capsys, monkeypatch, load):
     assert rows["train"]["card"] > 16 * 7.2 and rows["train"]["memory"] > rows["train"]["card"]
     assert f"({rows['train']['hours']['80 GB card']:,.2f})" in text
     # 4 models and the judge in bfloat16, 10 data sets.
-    names = [name for name in SHAPES]
+    names = [*{s["model"]["name"]: 0 for s in load.config["settings"].values()}]
+    names.append(load.config["annotators"]["skywork"]["name"])
     weights = sum(2 * Architecture.of(SHAPES[name]).parameters for name in names) / 1e9
     assert rows["download"]["download"] == pytest.approx(weights + 10 * 0.5)
     assert rows["buy_annotations"]["calls"] == 28 * 805

@@ -60,8 +60,13 @@ class Model:
 
     @property
     def layer(self) -> float:
-        """Bytes per token that a pass without gradients has at a time."""
-        return self.kept(1) / self.shape.num_hidden_layers if self.shape else 0
+        """Bytes per token that a pass without gradients has at a time, in float32.
+
+        The input, and the widest of attention's four and the gated MLP's three.
+        """
+        if self.shape is None:
+            return 0
+        return 4 * (3 * self.shape.intermediate_size + 4 * self.shape.hidden_size)
 
 
 def main_memory(rule: str, config: dict, wildcards: Mapping[str, str], gpu: bool = False) -> int:

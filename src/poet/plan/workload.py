@@ -31,7 +31,7 @@ SECONDS = (  # rules that take seconds, or minutes of a CPU
     "simulate", "load", "load_chats", "take_model", "take_gamed", "read_questions",
     "check_tasks", "check_questions", "check_judge", "tokenize", "truncate", "diagnose_pairs",
     "score", "summarise", "compare",
-    "tabulate", "draw", "collect_cautions", "write_manifest", "write_page",
+    "tabulate", "draw", "collect_cautions", "write_manifest", "write_page", "archive",
 )  # fmt: skip
 
 JUDGING = ("annotate", "buy_annotations", "judge_answers", "buy_verdicts")

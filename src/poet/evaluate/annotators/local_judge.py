@@ -25,6 +25,10 @@ SCHEMA = {
         "judge": JUDGE | {"default": "weighted_alpaca_eval_gpt4_turbo"},
         "backend": {"enum": ["transformers", "vllm"], "default": "transformers"},
         "batch_size": COUNT | {"default": 4},
+        "chat_template_kwargs": {
+            "type": "object",
+            "description": "variables of the judge's chat template, e.g. enable_thinking",
+        },
     },
 }
 
@@ -41,6 +45,7 @@ class LocalJudge:
         labels: what the judge chooses from, each a token of the model.
         model_name: what each answer says of who gave it; by default the folder.
         vllm_python: an interpreter that has vLLM, which then reads the prompts.
+        template_kwargs: variables of the judge's chat template.
 
     Raises:
         UserError: no chat template (:func:`poet.data.templates.template_of`), or no token for a
@@ -55,6 +60,7 @@ class LocalJudge:
         batch_size: int = 4,
         model_name: str | None = None,
         vllm_python: str | None = None,
+        template_kwargs: dict | None = None,
     ):
         from transformers import AutoTokenizer
 
@@ -65,6 +71,7 @@ class LocalJudge:
         self.model_name, self.vllm_python = model_name or str(model), vllm_python
         self.tokenizer = AutoTokenizer.from_pretrained(self.folder)
         template_of(self.tokenizer)
+        self.template_kwargs = template_kwargs or {}
         self.positions = positions(text_config(self.folder))
         self.tokens = {label: self._tokens_of(label, model) for label in labels}
 
@@ -94,7 +101,7 @@ class LocalJudge:
         from poet.data.encoding import encode
         from poet.data.templates import Chat, render_prompts
 
-        chat = Chat(self.tokenizer, "keep_start", {})
+        chat = Chat(self.tokenizer, "keep_start", self.template_kwargs)
         try:
             return encode(self.tokenizer, render_prompts(chat, conversations))
         except UserError:  # a template without a system role (Gemma's): it opens the user's turn
@@ -179,6 +186,7 @@ def ask(name: str, settings: dict, configs: dict, model: str | None) -> Iterator
     yield LocalJudge(
         name, model or settings["name"], labels(configs), settings["batch_size"],
         settings["name"] + commit, settings.get("vllm_python"),
+        settings.get("chat_template_kwargs"),
     )  # fmt: skip
 
 
@@ -213,7 +221,8 @@ def beforehand(
     folder, called = model or settings["name"], settings["name"]
     check_folder(Path(folder), f"annotators.{name}.name is {called}")
     configs = load_judge(settings["judge"])
-    judge = LocalJudge(name, folder, labels(configs), model_name=called)
+    variables = settings.get("chat_template_kwargs")
+    judge = LocalJudge(name, folder, labels(configs), model_name=called, template_kwargs=variables)
     table = pd.DataFrame({"instruction": [row["instruction"] for row in rows]})
     table["output"] = table["output_2"] = ""
     table["output_1"] = [row.get("reference") or "" for row in rows]
