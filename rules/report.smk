@@ -54,7 +54,8 @@ rule collect_cautions:
         summaries=SHOWN.summaries(),
         judges=folders_of(SHOWN.judges()),
     output:
-        "results/report/cautions.json",
+        cautions="results/report/cautions.json",
+        judged="results/report/judged.json",
     log:
         "results/logs/collect_cautions.log",
     benchmark:
@@ -65,7 +66,8 @@ rule collect_cautions:
     shell:
         "python -m poet.report.cautions --config-json {params.config:q} "
         "--comparison {input.comparisons} --summaries {input.summaries} "
-        "--judges {params.judges} --output {output} 2>&1 | tee {log} >&2"
+        "--judges {params.judges} --output {output.cautions} --judged {output.judged} "
+        "2>&1 | tee {log} >&2"
 
 
 rule write_page:

@@ -32,11 +32,10 @@ def said(found: dict, *, annotator=None, model=None, judges=(), summaries=()) ->
     return cautions.cautions([found], config, judges, summaries)
 
 
-def judge(accuracy: float, low: float, high: float, n: int) -> dict:
-    return {
-        "record": {"setting": "own"}, "test_accuracy": accuracy, "test_accuracy_ci_low": low,
-        "test_accuracy_ci_high": high, "n_test": n,
-    }  # fmt: skip
+def judge(accuracy: float, low: float, high: float, n: int, alone: float = 0.5) -> dict:
+    of = {"accuracy": accuracy, "ci_low": low, "ci_high": high, "n": n, "n_prompts": n // 2}
+    lengths = {"by_length": {"chosen longer": of}, "length_alone": of | {"accuracy": alone}}
+    return {"record": {"setting": "own"}, "test_accuracy": {**of, **lengths}}
 
 
 def test_a_run_without_a_reason_has_none():
@@ -90,8 +89,12 @@ OWN = {"kind": "reward_model"}
     ("annotator", "judges", "text"),
     [
         (OWN, [judge(0.81, 0.66, 0.91, 32)],
-         r"judge, a reward model .* accuracy 0\.81 \[0\.66, 0\.91\] on 32 .*\. That is too low"),
-        (OWN, [judge(0.81, 0.75, 0.86, 400)], r"0\.81 \[0\.75, 0\.86\] on 400 held-out pairs\.$"),
+         r"judge, a reward model .* right on 0\.81 \[0\.66, 0\.91\] of 32 .*\. That is too low"),
+        (OWN, [judge(0.81, 0.75, 0.86, 400)],
+         r"0\.81 \[0\.75, 0\.86\] of 400 held-out pairs of 200 prompts \(chosen longer 0\.81 "
+         r"\[0\.75, 0\.86\]\); the longer answer alone would be right on 0\.50\.$"),
+        (OWN, [judge(0.81, 0.75, 0.86, 400, alone=0.78)], r"told from one that counts tokens\.$"),
+        (OWN, [{"record": {"setting": "own"}, "test_accuracy": 0.8}], "accuracy is unknown"),
         (OWN, [], "accuracy is unknown"),
         (OWN | {"name": "b/reward"}, [], r"judge \(b/reward\), whose accuracy .* unknown"),
         ({"kind": "local_judge", "name": "c/lm"}, [], r"\(c/lm\), whose accuracy .* unknown"),
@@ -125,7 +128,16 @@ def test_the_program_says_each_sentence_once(tmp_path):
     (tmp_path / "train.json").write_text(json.dumps(judge(0.8, 0.7, 0.9, 90)))
     cautions.main(
         ["--comparison", *map(str, files), "--config-json", json.dumps(config), "--judges",
-         str(tmp_path / "train.json"), "--output", str(tmp_path / "c.json")]
+         str(tmp_path / "train.json"), "--output", str(tmp_path / "c.json"),
+         "--judged", str(tmp_path / "j.json")]
     )  # fmt: skip
     found = json.loads((tmp_path / "c.json").read_text())
     assert [text.split(" ", 2)[1] for text in found] == ["only", "judged", "the"]
+    assert json.loads((tmp_path / "j.json").read_text()) == [found[1]]
+
+
+def test_a_judge_not_to_trust_is_said_before_all_else():
+    found = comparison(n_prompts=12)
+    for low, first in ((0.5, "judged"), (0.75, "only")):
+        sentences = said(found, annotator=OWN, judges=[judge(0.8, low, 0.9, 90)])
+        assert sentences[0].startswith(f"own: {first}")

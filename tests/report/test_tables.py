@@ -93,7 +93,8 @@ def test_markdown_shows_the_same_digits(main_files):
     assert "Intervals (95 %): over prompts and seeds; " in main_files[1]
     assert "LC: length_controlled_v1." in main_files[1]
     assert "not measured:" not in main_files[1] and "degenerate:" not in main_files[1]
-    assert main_files[1].endswith("\n\nCaution: Only 3 % of it, and_more.\n")
+    below = main_files[1].split("\n\n")[1:]
+    assert below[0] == "Caution: Only 3 % of it, and_more." and len(below) > 1  # before all notes
     assert "\n% Caution: Only 3 % of it, and_more.\n" in main_files[2]
 
 

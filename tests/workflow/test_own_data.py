@@ -48,7 +48,9 @@ def test_own_pairs_end_to_end(workflow, own_config, rows):
     summary = json.loads((results / "data" / "own" / "summary.json").read_text())
     assert "1" in json.dumps(summary["dropped"])
     judge = json.loads((results / "models" / "own" / "reward_model" / "train.json").read_text())
-    assert 0 <= judge["test_accuracy"] <= 1 and judge["n_test"] > 0
+    assert 0 <= judge["test_accuracy"]["accuracy"] <= 1 and judge["test_accuracy"]["n"] > 0
+    below = (results / "tables" / "main.md").read_text().partition("\n\n")[2]
+    assert below.startswith("Caution: own: judged by reward_model, a reward model trained on")
     assert not (results / "tables" / "downstream.csv").exists()
 
 

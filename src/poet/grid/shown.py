@@ -23,6 +23,8 @@ ANALYSES = {
     "margins": "reward_gap",
     "entropy": "token_positions",
 }
+# Of tables other than the main one, which has all cautions.
+JUDGED = {("--cautions",): ["results/report/judged.json"]}
 
 
 class Shown:
@@ -160,13 +162,13 @@ class Shown:
             }
         }
         for name, files in self.variants.items():
-            found[name] = {("--comparison",): files, **scores, **methods}
+            found[name] = {("--comparison",): files, **JUDGED, **scores, **methods}
         if self.downstream:
             results = {("--results", *row): files for row, files in self.downstream.items()}
             found["downstream"] = results | _gains(config)
         if measured := self.analysis("prefix_quality.json", members.asking(config, "analysis")):
             scorers = {("--paper-annotators", *members.papers_scorers(config)): []}
-            found["prefix"] = {("--measured",): measured, **reported, **scorers}
+            found["prefix"] = {("--measured",): measured, **JUDGED, **reported, **scorers}
         if self.language:
             found["language"] = {("--world", name): of for name, of in self.language.items()}
         for name in BENCHMARKS:
@@ -185,6 +187,7 @@ class Shown:
                 for arm in of["methods"]
             ],
             ("--comparison",): paths.comparisons(self.config, "sweep", of["settings"]),
+            **JUDGED,
         }
 
     def figures(self) -> dict[str, paths.Named]:

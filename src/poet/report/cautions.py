@@ -15,7 +15,7 @@ from poet.files import cli, load_record, read_json, write_json
 FEW_PROMPTS = 100  # a win rate's 95 % interval is then some 15 points wide or wider
 CUT_OFF = 0.1  # share of a model's answers that do not end by themselves
 # Lower bound of the interval of a reward model's accuracy on held-out pairs. People agree with one
-# another on two thirds to three quarters of such pairs.
+# another on two thirds to three quarters of such pairs (docs/judges.md).
 LOW_ACCURACY = 0.7
 ALIKE = 0.9  # share of a method's answers that are the start model's to the letter
 
@@ -35,13 +35,12 @@ def cautions(
         (found["record"]["setting"], found["record"]["method"]): found["runs"]
         for found in summaries
     }
-    trained = {found["record"]["setting"]: found for found in judges}
-    sentences = []
+    weak, others = judged(comparisons, config, judges)
+    sentences = [*weak]
     for kind in (
         lambda of: _published(of, config["annotators"][of["annotator"]], stops),
         _identical, _degenerate, lambda of: _cut_off(of, stops),
-        lambda of: _thoughts(of, stops), _few,
-        lambda of: _judge(of, config["annotators"][of["annotator"]], trained), _one_seed,
+        lambda of: _thoughts(of, stops), _few, lambda of: others.get(_name(of), []), _one_seed,
         lambda of: _scratch(of, config["settings"][of["setting"]]),
     ):  # fmt: skip
         sentences += [text for of in comparisons for text in kind(of)]
@@ -148,24 +147,57 @@ def _few(comparison: dict) -> Iterator[str]:
         )
 
 
-def _judge(comparison: dict, annotator: dict, trained: dict) -> Iterator[str]:
-    setting, name, model = comparison["setting"], comparison["annotator"], annotator.get("name")
-    if not KINDS[annotator["kind"]].loads:
-        return
-    if model is not None:
-        yield f"{setting}: judged by {name} ({model}), whose accuracy on such pairs is unknown."
-        return
-    judged = f"{setting}: judged by {name}, a reward model trained on these pairs"
-    if setting not in trained:
-        yield f"{judged}, whose held-out accuracy is unknown."
-        return
-    found = trained[setting]
-    low, high = (found[f"test_accuracy_ci_{end}"] for end in ("low", "high"))
-    weak = " That is too low or too uncertain to trust its verdicts." if low < LOW_ACCURACY else ""
-    yield (
-        f"{judged}, with accuracy {found['test_accuracy']:.2f} [{low:.2f}, {high:.2f}] on "
-        f"{found['n_test']} held-out pairs.{weak}"
+def judged(
+    comparisons: Sequence[dict], config: dict, judges: Sequence[dict]
+) -> tuple[list[str], dict[tuple, list[str]]]:
+    """Who judged, and how well: sentences on judges not to trust, and those on the others.
+
+    The others by setting and annotator; arguments are those of :func:`cautions`.
+    """
+    trained = {found["record"]["setting"]: found for found in judges}
+    weak, others = [], {}
+    for comparison in comparisons:
+        annotator = config["annotators"][comparison["annotator"]]
+        if not KINDS[annotator["kind"]].loads:
+            continue
+        text, low = _judge(comparison, annotator, trained.get(comparison["setting"]))
+        if low:
+            weak.append(text)
+        else:
+            others[_name(comparison)] = [text]
+    return weak, others
+
+
+def _name(comparison: dict) -> tuple[str, str]:
+    return comparison["setting"], comparison["annotator"]
+
+
+def _judge(comparison: dict, annotator: dict, trained: dict | None) -> tuple[str, bool]:
+    """A sentence on who judged, and whether a trained one is known to be a poor judge."""
+    setting, name = _name(comparison)
+    if "name" in annotator:
+        of = f"{setting}: judged by {name} ({annotator['name']})"
+        return f"{of}, whose accuracy on such pairs is unknown.", False
+    text = f"{setting}: judged by {name}, a reward model trained on these pairs"
+    found = (trained or {}).get("test_accuracy")
+    if not isinstance(found, dict):  # none, or an older release's, over pairs and not over prompts
+        return f"{text}, whose held-out accuracy is unknown.", False
+    alone = found["length_alone"]
+    parts = [f"{where} {_share(of)}" for where, of in found["by_length"].items()]
+    text += (
+        f", right on {_share(found)} of {found['n']} held-out pairs of {found['n_prompts']} "
+        f"prompts ({', '.join(parts)}); the longer answer alone would be right on "
+        f"{alone['accuracy']:.2f}."
     )
+    if found["ci_low"] < LOW_ACCURACY:
+        return f"{text} That is too low or too uncertain to trust its verdicts.", True
+    if found["ci_low"] <= alone["accuracy"]:
+        return f"{text} It cannot be told from one that counts tokens.", True
+    return text, False
+
+
+def _share(of: dict) -> str:
+    return f"{of['accuracy']:.2f} [{of['ci_low']:.2f}, {of['ci_high']:.2f}]"
 
 
 def _one_seed(comparison: dict) -> Iterator[str]:
@@ -201,11 +233,16 @@ def main(argv=None) -> None:
     parser.add_argument("--judges", nargs="*", default=[], help="train.json of reward models")
     parser.add_argument("--summaries", nargs="*", default=[], help="of the answers, per method")
     parser.add_argument("--output", required=True, help="JSON: a list of sentences")
+    said = "JSON: a list of the sentences on judges alone, for all other tables"
+    parser.add_argument("--judged", required=True, help=said)
     args = parser.parse_args(argv)
     files = (args.comparison, args.judges, args.summaries)
     comparisons, judges, summaries = ([*map(read_json, paths)] for paths in files)
-    found = cautions(comparisons, load_record(args.config_json), judges, summaries)
-    write_json(found, args.output)
+    config = load_record(args.config_json)
+    write_json(cautions(comparisons, config, judges, summaries), args.output)
+    weak, others = judged(comparisons, config, judges)
+    said = [*weak, *(text for texts in others.values() for text in texts)]
+    write_json([*dict.fromkeys(said)], args.judged)
 
 
 if __name__ == "__main__":

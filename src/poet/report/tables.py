@@ -12,7 +12,7 @@ from poet.report.paper import Paper, read_reported
 
 FLAGS = {
     "comparison": {"nargs": "+", "help": "what poet.evaluate.compare writes"},
-    "cautions": {"help": "what poet.report.cautions writes"},
+    "cautions": {"help": "what poet.report.cautions writes, of everything or of judges alone"},
     "methods": {"help": "that section of the configuration: JSON"},
     "measured": {"nargs": "+", "help": "prefix_quality.json files"},
     "summaries": {"nargs": "+", "help": "what poet.evaluate.summary writes, one per setting"},
@@ -30,12 +30,12 @@ FLAGS = {
 # Table -> the flags that it needs; those of a further benchmark are below.
 TABLES = {
     "main": ("comparison", "cautions", "reported"),
-    "ablation": ("comparison", "methods", "reported"),
-    "baselines": ("comparison", "methods", "reported"),
+    "ablation": ("comparison", "cautions", "methods", "reported"),
+    "baselines": ("comparison", "cautions", "methods", "reported"),
     "downstream": ("results",),
-    "prefix": ("measured", "reported"),
+    "prefix": ("measured", "cautions", "reported"),
     "language": ("world",),
-    "sweep": ("validations", "comparison"),
+    "sweep": ("validations", "comparison", "cautions"),
 }
 
 
@@ -89,11 +89,12 @@ def main(argv=None) -> None:
         case "main":
             rows = scores.main_rows(comparisons, Paper.of(reported, "main", args.paper_annotators))
             below = scores.notes(rows)
-            below += [f"Caution: {text}" for text in read_json(args.cautions)]
         case name:
             paper = Paper.of(reported, name, args.paper_annotators)
             rows = scores.variant_rows(name, comparisons, paper, load_record(args.methods))
             below = scores.notes(rows)
+    said = read_json(args.cautions) if "cautions" in args else []
+    below = [*(f"Caution: {text}" for text in said), *below]
     columns = [*dict.fromkeys(column for row in rows for column in row)]
     write(rows, layout(args.table, columns), below, args.output)
 

@@ -8,6 +8,7 @@ pairs, whose prompts it has not seen.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from poet.data.ends import Stray
@@ -19,26 +20,10 @@ from poet.methods import SIDES
 from poet.sizes.architecture import Architecture
 from poet.sizes.batches import filled
 from poet.train.arguments import add_run_flags, common_arguments
+from poet.train.judge_accuracy import summary
 from poet.train.rates import REWARD_MODEL, learning_rate
 
-
-def accuracy(chosen: list[float], rejected: list[float]) -> dict:
-    """Share of pairs whose chosen response has the higher reward (equal ones count as wrong).
-
-    The 95 % interval is Wilson's. It takes pairs for independent: where many pairs share a prompt
-    it is too narrow.
-    """
-    from scipy.stats import binomtest
-
-    n_right = sum(c > r for c, r in zip(chosen, rejected, strict=True))
-    interval = binomtest(n_right, len(chosen)).proportion_ci(0.95, method="wilson")
-    return {
-        "test_accuracy": n_right / len(chosen),
-        "test_accuracy_ci_low": float(interval.low),
-        "test_accuracy_ci_high": float(interval.high),
-        "n_test": len(chosen),
-        "n_test_equal": sum(c == r for c, r in zip(chosen, rejected, strict=True)),
-    }
+IDS = [f"{side}_ids" for side in SIDES]
 
 
 def load_pairs(
@@ -47,8 +32,9 @@ def load_pairs(
     """Tokenized pairs per split, and what the length limit did.
 
     Returns:
-        {"train" | "test": {"chosen_ids", "rejected_ids": lists of token ids}}, and counts of pairs,
-        of responses that were cut, and of pairs whose two responses look the same after the cut.
+        {"train" | "test": {"chosen_ids", "rejected_ids": lists of token ids, "lengths": of both
+        conversations before the cut, "prompts": their ids}}, and counts of pairs, of responses that
+        were cut, and of pairs whose two responses look the same after the cut.
 
     Raises:
         UserError: a split without pairs.
@@ -64,18 +50,18 @@ def load_pairs(
         pairs = [p for p in whole if not any(map(stray.in_messages, (p["chosen"], p["rejected"])))]
         if not pairs:
             raise UserError(f"{path}: no {split} pairs. A reward model needs both splits.")
-        ids, n_cut, options = {}, 0, [*map(row_options, pairs)]
+        ids, lengths, options = {}, [], [*map(row_options, pairs)]
         for side in SIDES:
             conversations = [pair["prompt"] + pair[side] for pair in pairs]
-            ids[f"{side}_ids"], was_cut = encode(
-                tokenizer, conversations, max_length, template_kwargs, options
-            )
-            n_cut += sum(was_cut)
-        splits[split] = ids
+            uncut, _ = encode(tokenizer, conversations, sys.maxsize, template_kwargs, options)
+            lengths.append([*map(len, uncut)])
+            ids[f"{side}_ids"] = [tokens[:max_length] for tokens in uncut]
+        lengths = [*zip(*lengths, strict=True)]
+        splits[split] = {**ids, "lengths": lengths, "prompts": [p["prompt_id"] for p in pairs]}
         counts[split] = {
             "pairs": len(pairs),
             "pairs_with_special_tokens": len(whole) - len(pairs),
-            "responses_cut": n_cut,
+            "responses_cut": sum(n > max_length for both in lengths for n in both),
             "pairs_equal_after_cut": sum(c == r for c, r in zip(*ids.values(), strict=True)),
         }
     return splits, counts
@@ -117,7 +103,7 @@ def make_trainer(base: str | Path, tokenizer, pairs: dict, settings: dict, folde
         model=str(base),
         args=arguments,
         processing_class=tokenizer,
-        train_dataset=Dataset.from_dict(pairs),
+        train_dataset=Dataset.from_dict({key: pairs[key] for key in IDS}),
     )
     parameters, n = trainer.model.num_parameters(), len(pairs["chosen_ids"])
     trainer.args.learning_rate = learning_rate(settings, REWARD_MODEL, parameters, n)
@@ -145,7 +131,7 @@ def main(argv: list[str] | None = None) -> None:
     splits, counts = load_pairs(args.pairs, tokenizer, settings["max_length"], variables)
     inputs = {"pairs": sha256(args.pairs), "model": model_digest(args.base)}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
-    side = max(len(ids) for pairs in splits.values() for of in pairs.values() for ids in of)
+    side = max(len(ids) for pairs in splits.values() for key in IDS for ids in pairs[key])
     shape = Architecture.of(read_json(Path(args.base) / "config.json"))
     settings = filled(settings, shape, 2 * side, side)
 
@@ -156,12 +142,14 @@ def main(argv: list[str] | None = None) -> None:
 
     with explained(record["setting"], "reward_model"):
         trainer = shrinking(settings, train)
-        both = splits["test"]["chosen_ids"] + splits["test"]["rejected_ids"]
+        test = splits["test"]
+        both, n = test["chosen_ids"] + test["rejected_ids"], len(test["prompts"])
         values = score(trainer.model, both, settings["per_device_batch_size"], "test pairs")
-    summary = accuracy(values[: len(values) // 2], values[len(values) // 2 :])
+    found = summary(values[:n], values[n:], test["lengths"], test["prompts"])
     tokenizer.model_max_length = settings["max_length"]  # for whoever scores with this model
-    found = {**summary, "learning_rate": trainer.args.learning_rate, "data": counts}
-    publish_model(args.output, trainer, args.base, "reward model", record, counts, found, summary)
+    numbers = {f"test_{key}": found["test_accuracy"][key] for key in ("accuracy", "n")}
+    found |= {"learning_rate": trainer.args.learning_rate, "data": counts}
+    publish_model(args.output, trainer, args.base, "reward model", record, counts, found, numbers)
     checkpoints.remove()
 
 
