@@ -54,8 +54,7 @@ rule collect_cautions:
         summaries=SHOWN.summaries(),
         judges=folders_of(SHOWN.judges()),
     output:
-        cautions="results/report/cautions.json",
-        judged="results/report/judged.json",
+        "results/report/cautions.json",
     log:
         "results/logs/collect_cautions.log",
     benchmark:
@@ -66,8 +65,7 @@ rule collect_cautions:
     shell:
         "python -m poet.report.cautions --config-json {params.config:q} "
         "--comparison {input.comparisons} --summaries {input.summaries} "
-        "--judges {params.judges} --output {output.cautions} --judged {output.judged} "
-        "2>&1 | tee {log} >&2"
+        "--judges {params.judges} --output {output} 2>&1 | tee {log} >&2"
 
 
 rule write_page:

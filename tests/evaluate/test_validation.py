@@ -123,7 +123,12 @@ def test_table_has_every_cell_and_scores_of_the_chosen(tmp_path):
     write_json({**comparison, "gains": [gain]}, tmp_path / "sweep.json")
     outputs = [str(tmp_path / f"sweep.{ending}") for ending in ("csv", "md", "tex")]
     flags = ["--validations", *validations, "--comparison", str(tmp_path / "sweep.json")]
+    judge = {"kind": "reward_model"}
+    flags += ["--judged-by", json.dumps({"annotators": {"oracle": judge}}), "--judges"]
     tables.main(["sweep", *flags, "--output", *outputs])
+    caution = "Caution: world: judged by oracle, a reward model trained on these pairs, whose"
+    assert caution in (tmp_path / "sweep.md").read_text()
+    assert caution in (tmp_path / "sweep.tex").read_text()
     with open(outputs[0]) as file:
         rows = list(csv.DictReader(file))
     assert [row["method"] for row in rows] == ["dpo", chosen[0], "dpo-poet", chosen[1]]

@@ -50,7 +50,8 @@ def test_every_table_compiles(compiled, request):
     path.write_text(json.dumps(comparison(methods=dict.fromkeys(METHODS, METHOD))))
     (folder / "cautions.json").write_text('["100 % of dpo_1 & {all} its #answers."]')
     flags = ["--comparison", str(path), "--reported", reported]
-    methods = ["--methods", json.dumps(METHODS)]
+    judged = {"annotators": {"judge": {"kind": "reward_model", "name": "a_b & c/#1"}}}
+    methods = ["--methods", json.dumps(METHODS), "--judged-by", json.dumps(judged), "--judges"]
     for name in scores.FIRST:
         more = ["--cautions", str(folder / "cautions.json")] if name == "main" else methods
         tables.main([name, *flags, *more, "--output", str(folder / f"{name}.tex")])

@@ -48,6 +48,7 @@ def table(measured, request, *judges) -> list[dict]:
     reported = str(request.config.rootpath / "paper" / "reported.csv")
     tables.main(
         ["prefix", "--measured", str(measured), "--reported", reported,
+         "--judged-by", json.dumps({"annotators": {"armorm": {"kind": "oracle"}}}), "--judges",
          "--paper-annotators", *judges, "--output", str(output)]
     )  # fmt: skip
     with output.open(newline="") as file:

@@ -93,9 +93,9 @@ def test_markdown_shows_the_same_digits(main_files):
     assert "Intervals (95 %): over prompts and seeds; " in main_files[1]
     assert "LC: length_controlled_v1." in main_files[1]
     assert "not measured:" not in main_files[1] and "degenerate:" not in main_files[1]
-    below = main_files[1].split("\n\n")[1:]
-    assert below[0] == "Caution: Only 3 % of it, and_more." and len(below) > 1  # before all notes
-    assert "\n% Caution: Only 3 % of it, and_more.\n" in main_files[2]
+    before, caution, after = main_files[1].partition("\n\nCaution: Only 3 % of it, and_more.\n")
+    assert caution and before.endswith("|") and "Intervals (95 %)" in after  # before all notes
+    assert main_files[2].startswith("% Caution: Only 3 % of it, and_more.\n")
 
 
 def test_latex_is_a_booktabs_tabular(main_files):

@@ -23,8 +23,6 @@ ANALYSES = {
     "margins": "reward_gap",
     "entropy": "token_positions",
 }
-# Of tables other than the main one, which has all cautions.
-JUDGED = {("--cautions",): ["results/report/judged.json"]}
 
 
 class Shown:
@@ -101,16 +99,21 @@ class Shown:
             folders += [f"results/models/{setting}/sft", *trained]
         return [*filter(self.has, (f"{folder}/train.json" for folder in folders))]
 
-    def judges(self) -> list[str]:
+    def judges(self, settings: Iterable[str] | None = None) -> list[str]:
         """The same of reward models that are trained on a setting's own pairs."""
         folders = [
             folder
-            for setting in self.config["grid"]
+            for setting in (self.config["grid"] if settings is None else settings)
             for annotator in self.config["settings"][setting]["annotators"]
             if judging.trained_here(self.config["annotators"][annotator])
             for folder in judging.model(self.config, annotator, setting)
         ]
         return [*filter(self.has, (f"{folder}/train.json" for folder in folders))]
+
+    def _judged(self, settings: Iterable[str] | None = None) -> paths.Named:
+        """What the tables other than the main one, which has all cautions, are told of judges."""
+        said = quote(json.dumps(self.judged_by()))
+        return {("--judged-by", said, "--judges"): self.judges(settings)}
 
     def summaries(self) -> list[str]:
         """How the answers of the main table's methods were made."""
@@ -162,13 +165,13 @@ class Shown:
             }
         }
         for name, files in self.variants.items():
-            found[name] = {("--comparison",): files, **JUDGED, **scores, **methods}
+            found[name] = {("--comparison",): files, **self._judged(), **scores, **methods}
         if self.downstream:
             results = {("--results", *row): files for row, files in self.downstream.items()}
             found["downstream"] = results | _gains(config)
         if measured := self.analysis("prefix_quality.json", members.asking(config, "analysis")):
             scorers = {("--paper-annotators", *members.papers_scorers(config)): []}
-            found["prefix"] = {("--measured",): measured, **JUDGED, **reported, **scorers}
+            found["prefix"] = {("--measured",): measured, **self._judged(), **reported, **scorers}
         if self.language:
             found["language"] = {("--world", name): of for name, of in self.language.items()}
         for name in BENCHMARKS:
@@ -187,7 +190,7 @@ class Shown:
                 for arm in of["methods"]
             ],
             ("--comparison",): paths.comparisons(self.config, "sweep", of["settings"]),
-            **JUDGED,
+            **self._judged(of["settings"]),
         }
 
     def figures(self) -> dict[str, paths.Named]:

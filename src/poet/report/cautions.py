@@ -233,16 +233,11 @@ def main(argv=None) -> None:
     parser.add_argument("--judges", nargs="*", default=[], help="train.json of reward models")
     parser.add_argument("--summaries", nargs="*", default=[], help="of the answers, per method")
     parser.add_argument("--output", required=True, help="JSON: a list of sentences")
-    said = "JSON: a list of the sentences on judges alone, for all other tables"
-    parser.add_argument("--judged", required=True, help=said)
     args = parser.parse_args(argv)
     files = (args.comparison, args.judges, args.summaries)
     comparisons, judges, summaries = ([*map(read_json, paths)] for paths in files)
-    config = load_record(args.config_json)
-    write_json(cautions(comparisons, config, judges, summaries), args.output)
-    weak, others = judged(comparisons, config, judges)
-    said = [*weak, *(text for texts in others.values() for text in texts)]
-    write_json([*dict.fromkeys(said)], args.judged)
+    found = cautions(comparisons, load_record(args.config_json), judges, summaries)
+    write_json(found, args.output)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,15 @@ import argparse
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import cli, load_record, named_files, read_json
 from poet.report import benchmarks, downstream, language, prefix, scores, sweep
+from poet.report.cautions import judged
 from poet.report.formats import Layout, write
 from poet.report.paper import Paper, read_reported
 
 FLAGS = {
     "comparison": {"nargs": "+", "help": "what poet.evaluate.compare writes"},
-    "cautions": {"help": "what poet.report.cautions writes, of everything or of judges alone"},
+    "cautions": {"help": "what poet.report.cautions writes"},
+    "judged-by": {"help": "annotators and models of the configuration: JSON"},
+    "judges": {"nargs": "*", "help": "train.json of reward models trained on the settings' pairs"},
     "methods": {"help": "that section of the configuration: JSON"},
     "measured": {"nargs": "+", "help": "prefix_quality.json files"},
     "summaries": {"nargs": "+", "help": "what poet.evaluate.summary writes, one per setting"},
@@ -27,15 +30,16 @@ FLAGS = {
         "help": "corpus.parquet, prompts.jsonl, a file per seed of sft; repeat for each setting",
     },
 }  # fmt: skip
+JUDGED = ("judged-by", "judges")
 # Table -> the flags that it needs; those of a further benchmark are below.
 TABLES = {
     "main": ("comparison", "cautions", "reported"),
-    "ablation": ("comparison", "cautions", "methods", "reported"),
-    "baselines": ("comparison", "cautions", "methods", "reported"),
+    "ablation": ("comparison", *JUDGED, "methods", "reported"),
+    "baselines": ("comparison", *JUDGED, "methods", "reported"),
     "downstream": ("results",),
-    "prefix": ("measured", "cautions", "reported"),
+    "prefix": ("measured", *JUDGED, "reported"),
     "language": ("world",),
-    "sweep": ("validations", "comparison", "cautions"),
+    "sweep": ("validations", "comparison", *JUDGED),
 }
 
 
@@ -93,8 +97,12 @@ def main(argv=None) -> None:
             paper = Paper.of(reported, name, args.paper_annotators)
             rows = scores.variant_rows(name, comparisons, paper, load_record(args.methods))
             below = scores.notes(rows)
-    said = read_json(args.cautions) if "cautions" in args else []
-    below = [*(f"Caution: {text}" for text in said), *below]
+    said = read_json(args.cautions) if args.table == "main" else []
+    if "judges" in args:
+        scored = measured if args.table == "prefix" else comparisons
+        weak, others = judged(scored, load_record(args.judged_by), [*map(read_json, args.judges)])
+        said = [*weak, *(text for texts in others.values() for text in texts)]
+    below = [*(f"Caution: {text}" for text in dict.fromkeys(said)), *below]
     columns = [*dict.fromkeys(column for row in rows for column in row)]
     write(rows, layout(args.table, columns), below, args.output)
 
