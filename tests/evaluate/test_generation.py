@@ -11,9 +11,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chisquare
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from chat_tokenizers import byte_level, shipped
+from poet import precision
 from poet.analyse.pair_tokens import Ids
 from poet.data.encoding import encode
 from poet.data.templates import Chat, render_prompts, template_hash
@@ -165,33 +166,68 @@ def test_an_answer_depends_on_its_seed_and_place_and_not_on_its_batch(
     assert max(sizes) == 10
 
 
-@pytest.mark.parametrize("kind", ["gemma2", "qwen3", "olmo2"])
-def test_the_kept_cache_changes_no_answer(start, monkeypatch, kind):
-    """Also where layers see a window only; against transformers' own greedy answers, one by one."""
-    from transformers import AutoConfig
+CACHES = {  # what layers keep besides all keys and values: a window, states, or both
+    "gemma2": {"sliding_window": 4, "query_pre_attn_scalar": 16},
+    "qwen3": {},
+    "olmo2": {},
+    "lfm2": {"layer_types": ["conv", "full_attention"]},
+    "falcon_h1": {"mamba_d_ssm": 32, "mamba_n_heads": 4, "mamba_d_head": 8, "mamba_d_state": 8},
+}
 
+
+@pytest.mark.parametrize("kind", CACHES)
+def test_the_kept_cache_changes_no_answer(start, monkeypatch, kind):
+    """Against transformers' own greedy answers and against draws in one round, one by one."""
     sizes = {
         "vocab_size": 300, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16, "sliding_window": 4,
-        "query_pre_attn_scalar": 16, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+        "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     }  # fmt: skip
-    kept = sizes if kind == "gemma2" else {k: v for k, v in sizes.items() if "_w" not in k}
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **kept)).eval()
+    config = AutoConfig.for_model(kind, **sizes, **CACHES[kind])
+    model = AutoModelForCausalLM.from_config(config).eval()
     with torch.no_grad():
         for weight in model.parameters():
-            if weight.dim() > 1:
-                weight.mul_(8)
+            if weight.dim() == 2:
+                weight.mul_(6)
+    ids = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14], [15, 16], [17] * 4, [18], [19, 20], [21] * 5]
+    stop = list(range(2, 30))  # some answers end soon, others not at all
+    sampling = {**GREEDY, "batch_size": 8, "stop_token_ids": stop, "max_new_tokens": 24}
     monkeypatch.setattr(samplers, "ROUND", 3)
-    ids = [[5, 6, 7], [8], [9, 10, 11, 12, 13, 14]]
-    sampling = {**GREEDY, "batch_size": 3, "stop_token_ids": [2]}
     found = sample(model, start[1], ids, sampling, 0, "kept")
     for prompt, (tokens, _) in zip(ids, found, strict=True):
         alone = model.generate(
-            torch.tensor([prompt]), max_new_tokens=sampling["max_new_tokens"], do_sample=False,
-            eos_token_id=2, pad_token_id=0,
+            torch.tensor([prompt]), max_new_tokens=24, do_sample=False, eos_token_id=stop,
+            pad_token_id=0,
         )  # fmt: skip
         assert tokens == alone[0, len(prompt) :].tolist()
+    together = sample(model, start[1], ids, {**sampling, "temperature": 1.0}, 3, "kept")
+    assert len({-(-len(tokens) // 3) for tokens, _ in together}) > 3  # rounds in which they end
+    monkeypatch.setattr(samplers, "ROUND", 1000)
+    alone = {**sampling, "temperature": 1.0, "batch_size": 1}
+    assert sample(model, start[1], ids, alone, 3, "alone") == together
+
+
+def test_weights_in_bfloat16_sample_from_its_rounding(start, tmp_path, monkeypatch):
+    """The next token's frequencies against float32's softmax; a CPU without it emulates it here."""
+    record = {"generation": {**SAMPLING, "dtype": "bfloat16"}}
+    dtypes = {}
+    for native in (True, False):
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device, native=native: native)
+        dtypes[native] = samplers.load_model(str(start[0]), record)[1]
+    half, wide = dtypes.values()
+    assert (half.dtype, wide.dtype) == (torch.bfloat16, torch.float32)
+    p = one_step(wide, start[1], PROMPTS[0], 0.15)
+    narrow = one_step(half, start[1], PROMPTS[0], 0.15)
+    assert 1e-6 < (p - narrow).abs().sum() < 0.05
+    ids = [prompt_ids(start[1], PROMPTS[0])] * 4000
+    changes = {"max_new_tokens": 1, "temperature": 0.15, "batch_size": 1000}
+    answers = sample(half, start[1], ids, {**SAMPLING, **changes}, 7, "test")
+    counts = torch.bincount(torch.tensor([tokens[0] for tokens, _ in answers]), minlength=len(p))
+    frequent = 4000 * narrow >= 5
+    seen, wanted = counts[frequent].double(), 4000 * narrow[frequent]
+    rest = [4000 - float(each.sum()) for each in (seen, wanted)]
+    assert chisquare([*seen, rest[0]], [*wanted, rest[1]]).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("engine", ENGINES)

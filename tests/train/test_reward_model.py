@@ -10,7 +10,9 @@ import torch
 from pyarrow import parquet
 from transformers import AutoTokenizer
 
+from poet import precision
 from poet.data.preferences import write_parquet
+from poet.evaluate.annotators import reward_model as annotator
 from poet.files import UserError, read_json
 from poet.train import reward_model
 from training_runs import start_and_end
@@ -175,6 +177,33 @@ def test_long_responses_are_cut_and_counted_not_dropped(trained, tmp_path):
         assert report["data"][split]["responses_cut"] == n_long > 0
     assert report["test_accuracy"]["n"] == 8
     assert [entry["step"] for entry in report["log_history"]] == [2]
+
+
+def test_in_bfloat16_it_learns_and_judges_the_same(trained, tmp_path, monkeypatch):
+    """Training, its test pairs and the annotator; a CPU without bfloat16 emulates it here."""
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    # At ten times the rate two float32 trainings part too, once their start weights are rounded.
+    same = {"num_train_epochs": 2, "learning_rate": 3e-4}
+    wide = run(trained["base"], trained["pairs"], tmp_path / "wide", **same)
+    report = run(trained["base"], trained["pairs"], tmp_path / "model", **same, dtype="bfloat16")
+    assert (wide["computed_in"], report["computed_in"]) == ("float32", "bfloat16")
+    losses = [
+        [entry["loss"] for entry in each["log_history"] if "loss" in entry]
+        for each in (wide, report)
+    ]
+    assert losses[1] != losses[0] and losses[1] == pytest.approx(losses[0], abs=5e-3)
+    assert report["test_accuracy"] == pytest.approx(wide["test_accuracy"], abs=0.03)
+    assert load(tmp_path / "model")[0].dtype == torch.float32  # what is published
+    prompts = [{"prompt": [{"role": "user", "content": topic}]} for topic in TOPICS]
+    outputs = [" ".join((GOOD + BAD)[i : i + 3]) for i in range(len(TOPICS))]
+    rewards = {}
+    for native in (True, False):
+        monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device, native=native: native)
+        judge = annotator.reward_model("own", {}, str(tmp_path / "model"))
+        rewards[native] = judge.rewards(prompts, outputs)[0]
+    spread = max(rewards[False]) - min(rewards[False])
+    assert rewards[True] != rewards[False]
+    assert rewards[True] == pytest.approx(rewards[False], abs=spread / 20)
 
 
 def test_same_seed_same_bytes(trained, tmp_path):

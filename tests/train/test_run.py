@@ -13,6 +13,7 @@ from peft import PeftModel
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from poet import precision
 from poet.data.ends import configured_ends
 from poet.files import UMASK, UserError, read_json, write_json
 from poet.train import preference
@@ -122,12 +123,11 @@ def test_tensorboard_has_training_and_evaluation(trained):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "cuda", "expected"),
+    ("dtype", "native", "expected"),
     [("bfloat16", True, True), ("bfloat16", False, False), ("float32", True, False)],
 )
-def test_autocast_where_the_hardware_has_it(monkeypatch, dtype, cuda, expected):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: cuda)
+def test_autocast_where_the_hardware_has_it(monkeypatch, dtype, native, expected):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: native)
     settings = {"global_batch_size": 8, "per_device_batch_size": 4, "dtype": dtype}
     assert common_arguments(settings)["bf16"] is expected
 

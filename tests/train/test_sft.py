@@ -8,6 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+from poet import precision
 from poet.data.ends import with_ends
 from poet.data.preferences import write_parquet
 from poet.data.templates import Chat
@@ -81,6 +82,14 @@ def test_a_killed_run_ends_the_same(corpus, tmp_path):
         for name in ("undisturbed", "killed")
     ]
     assert weights[0] == weights[1]
+
+
+def test_in_bfloat16_it_learns_the_same(corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(precision, "multiplies_bfloat16", lambda device: True)
+    reports = [run(corpus, record(dtype=d), tmp_path / d) for d in ("float32", "bfloat16")]
+    assert [report["computed_in"] for report in reports] == ["float32", "bfloat16"]
+    wide, narrow = ([r["loss"] for r in each["log_history"] if "loss" in r] for each in reports)
+    assert narrow != wide and narrow == pytest.approx(wide, abs=0.02)
 
 
 def test_packing_changes_no_gradient(corpus, tmp_path):

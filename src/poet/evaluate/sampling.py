@@ -98,7 +98,7 @@ def _continued(model, sequences, draws, sampling: dict, pad: int, progress) -> l
         inputs, mask = out.sequences[keep], torch.cat([mask, torch.ones_like(new)], 1)[keep]
         rows, cache = rows[keep.cpu()], out.past_key_values
         if isinstance(cache, DynamicCache):
-            cache.batch_select_indices(keep)
+            cache.reorder_cache(keep)  # batch_select_indices lacks the states of hybrid models
         else:  # of a model that keeps something else: read anew
             cache = None
     return answers

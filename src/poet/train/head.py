@@ -60,7 +60,6 @@ class _Logps(torch.autograd.Function):
         kept, ctx.kept = ctx.kept, None  # overwritten here, so a second backward has none
         grad_hidden = torch.empty_like(hidden, dtype=grad.dtype)
         grad_weight = torch.zeros_like(weight, dtype=grad.dtype)
-        wide = weight.to(grad.dtype)
         chunks = (hidden, labels[:, None], normalizers, grad[:, None], grad_hidden)
         for h, y, z, g, out in zip(*(x.split(ctx.size) for x in chunks), strict=True):
             slope = None
@@ -75,8 +74,9 @@ class _Logps(torch.autograd.Function):
             p.scatter_add_(1, y, g)
             if slope is not None:
                 p.mul_(slope)
-            out.copy_(p @ wide)
-            grad_weight += p.T @ h.to(p.dtype)
+            p = p.to(weight.dtype)  # products in the weights' dtype, as torch's own head makes them
+            out.copy_(p @ weight)
+            grad_weight += p.T @ h
         return grad_hidden.to(hidden.dtype), grad_weight.to(weight.dtype), None, None
 
 
