@@ -192,7 +192,8 @@ def test_in_bfloat16_it_learns_and_judges_the_same(trained, tmp_path, monkeypatc
         for each in (wide, report)
     ]
     assert losses[1] != losses[0] and losses[1] == pytest.approx(losses[0], abs=5e-3)
-    assert report["test_accuracy"] == pytest.approx(wide["test_accuracy"], abs=0.03)
+    accuracies = [each["test_accuracy"]["accuracy"] for each in (wide, report)]
+    assert accuracies[1] == pytest.approx(accuracies[0], abs=0.03)
     assert load(tmp_path / "model")[0].dtype == torch.float32  # what is published
     prompts = [{"prompt": [{"role": "user", "content": topic}]} for topic in TOPICS]
     outputs = [" ".join((GOOD + BAD)[i : i + 3]) for i in range(len(TOPICS))]
