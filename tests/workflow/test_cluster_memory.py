@@ -1,6 +1,7 @@
-"""A 7B training that asks a scheduler for 4 GB and no GPU is refused before any job is sent."""
+"""A 7B training asks for what it takes; one that a profile or a machine gives less is refused."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,17 +59,36 @@ def submit(tmp_path):
 
 
 def test_a_cluster_without_gpus_is_refused_the_papers_models(submit, tmp_path, planted):
-    result = submit()
+    less = ("--set-resources", "train:mem_mb=4000", "reference:mem_mb=4000")
+    result = submit(*less)
     assert result.returncode == 1 and "Traceback" not in result.stderr
     message = result.stderr[result.stderr.index("jobs without a GPU") :].split("\n  File")[0]
     assert "train with alignment-handbook/zephyr-7b-sft-full: at least 1158" in message
     assert "sent" not in result.stdout and not (tmp_path / "results").exists()
     planted(
-        "a cluster's profile without GPUs, and a model of 7 billion parameters",
+        "a cluster's profile with little memory and no GPU, and a model of 7 billion parameters",
         message,
         "no job starts",
     )
-    assert submit("--dry-run").returncode == 0
+    listed = submit("--dry-run")
+    assert listed.returncode == 0
+    asked = re.findall(r"gpu=0.* mem_mb=(\d+)", listed.stdout + listed.stderr)
+    assert max(map(int, asked)) > 115868  # 16 bytes for each parameter, and activations
+
+
+def test_a_machine_without_gpus_is_refused_them_too(submit, monkeypatch, planted):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    result = submit("--executor", "local", "--cores", "1")
+    message = result.stderr[result.stderr.index("jobs without a GPU") :].split("\n  File")[0]
+    assert re.search(
+        r"train with alignment-handbook\S+: at least 1158\d\d, the machine has", message
+    )
+    assert result.returncode == 1 and "rule download" not in result.stderr
+    planted(
+        "a machine without a GPU, and a model of 7 billion parameters",
+        re.sub(r"the machine has \d+", "the machine has 24000", message),
+        "no job starts",
+    )
 
 
 def test_with_gpus_in_the_profile_the_next_check_is_reached(submit):

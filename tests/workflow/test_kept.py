@@ -24,13 +24,36 @@ def again(finished, small_config, tmp_path):
     return make
 
 
-def test_local_gpus_are_dealt_out(again, tmp_path, monkeypatch):
-    """profiles/local-gpu on a machine that says it has two; torch finds none and takes the CPU."""
-    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho 'GPU 0: A'\necho 'GPU 1: A'\n")
-    (tmp_path / "nvidia-smi").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+@pytest.fixture
+def gpus(tmp_path, monkeypatch):
+    """Let this machine say that it has so many; torch finds none and takes the CPU."""
+
+    def say(n: int) -> None:
+        lines = "".join(f"echo 'GPU {i}: A'\n" for i in range(n))
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{lines}")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    return say
+
+
+def test_jobs_take_turns_on_one_gpu_without_a_profile(again, gpus):
+    gpus(1)
+    run = again()
+    models = [f"results/models/world/{method}/seed-1" for method in ("dpo", "dpo-poet")]
+    result = run("--forcerun", *models, "--", *models)
+    assert result.returncode == 0, result.stderr[-3000:]
+    logs = [(run.folder / f"results/logs/train/world-{m}-1.log") for m in ("dpo", "dpo-poet")]
+    assert all("on GPU 0" in log.read_text() for log in logs)
+    # Snakemake starts the second one when the first has ended: it does not wait for a lock.
+    assert not any("waiting for 1 of the GPUs" in log.read_text() for log in logs)
+
+
+def test_local_gpus_are_dealt_out(again, gpus):
+    """profiles/local-gpu on a machine with two."""
+    gpus(2)
     run = again()
     weights = "results/models/world/dpo/seed-1/model.safetensors"
     before = load_file(run.folder / weights)
