@@ -186,9 +186,9 @@ def notes(rows: list[dict]) -> list[str]:
         "probabilities; prompts needed: to see a gain of that size at 80 % power. "
         "length: characters; "
         "ended: share of answers that ended by themselves; as start: share of answers that are the "
-        "start model's to the letter; gain LC: percentage points over the "
-        "same objective without POET. verdict: reproduced (the paper's judge, and the interval "
-        "within 3 points of its number), direction only (the gain has the paper's sign), "
+        "start model's to the letter; gain LC: percentage points over the method's baseline, for "
+        "POET the same objective without it. verdict: reproduced (the paper's judge, and the "
+        "interval within 3 points of its number), direction only (the gain has the paper's sign), "
         "contradicts, inconclusive, different judge, not run.",
         *missing,
     ]
