@@ -1,4 +1,4 @@
-"""Own pairs through the real Snakemake: a local file, a model from scratch, a reward model."""
+"""Own pairs through the real Snakemake: a local file, a given model, a reward model."""
 
 import csv
 import gzip
@@ -29,13 +29,13 @@ def rows(tmp_path_factory):
     ]
 
 
-def test_own_pairs_end_to_end(workflow, own_config, rows):
-    own_config["settings"]["own"]["data"] |= {"bad_rows": "drop", "max_prompts": 12}
-    run = workflow(own_config)
+def test_own_pairs_and_a_given_model_end_to_end(workflow, own_model_config, rows, chat_model):
+    own_model_config["settings"]["own"]["data"] |= {"bad_rows": "drop", "max_prompts": 12}
+    run = workflow(own_model_config)
     broken = {**rows[0], "rejected": rows[0]["chosen"]}
     with gzip.open(run.folder / "pairs.jsonl.gz", "wt") as file:
         file.writelines(json.dumps(row) + "\n" for row in [*rows, broken])
-    result = run("--config", "pairs=pairs.jsonl.gz")
+    result = run("--config", "pairs=pairs.jsonl.gz", f"model={chat_model}")
     assert result.returncode == 0, result.stderr[-5000:]
     results = run.folder / "results"
     with (results / "tables" / "main.csv").open() as file:
@@ -52,6 +52,10 @@ def test_own_pairs_end_to_end(workflow, own_config, rows):
     below = (results / "tables" / "main.md").read_text().partition("\n\n")[2]
     assert below.startswith("Caution: own: judged by reward_model, a reward model trained on")
     assert not (results / "tables" / "downstream.csv").exists()
+    trained = json.loads((results / "models/own/dpo-poet/seed-1/train.json").read_text())
+    assert trained["record"]["learning_rate"] == trained["record"]["token_budget"] == "auto"
+    assert trained["learning_rate"] == 3e-5  # 30 times the recipe's, in a few steps
+    assert trained["computed_in"] in ("float32", "bfloat16")
 
 
 def test_a_model_given_on_the_command_line_is_taken_as_it_is(
