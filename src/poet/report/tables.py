@@ -7,7 +7,7 @@ import argparse
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import cli, load_record, named_files, read_json
 from poet.report import benchmarks, downstream, language, prefix, scores, sweep
-from poet.report.cautions import judged
+from poet.report.cautions import about_judges
 from poet.report.formats import Layout, write
 from poet.report.paper import Paper, read_reported
 
@@ -100,9 +100,9 @@ def main(argv=None) -> None:
     said = read_json(args.cautions) if args.table == "main" else []
     if "judges" in args:
         scored = measured if args.table == "prefix" else comparisons
-        weak, others = judged(scored, load_record(args.judged_by), [*map(read_json, args.judges)])
-        said = [*weak, *(text for texts in others.values() for text in texts)]
-    below = [*(f"Caution: {text}" for text in dict.fromkeys(said)), *below]
+        judges = [*map(read_json, args.judges)]
+        said = about_judges(scored, load_record(args.judged_by), judges)
+    below = [*(f"Caution: {text}" for text in said), *below]
     columns = [*dict.fromkeys(column for row in rows for column in row)]
     write(rows, layout(args.table, columns), below, args.output)
 
