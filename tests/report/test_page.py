@@ -54,7 +54,7 @@ class Text(HTMLParser):
 def made(tmp_path):
     """The program on one gain; returns what a reader sees, the HTML, and the text file."""
 
-    def run(gain=GAIN, cautions=(), share_as_start=0.0, judges=(), **manifest):
+    def run(gain=GAIN, cautions=(), share_as_start=0.0, judge=None, **manifest):
         methods = {name: {"n_seeds": 3, "share_as_start": share_as_start} for name in METHODS}
         comparison = {
             "setting": "own", "annotator": "judge", "methods": methods, "gains": [gain],
@@ -70,7 +70,7 @@ def made(tmp_path):
         } | manifest  # fmt: skip
         files = {
             "comparison": comparison, "manifest": made_of, "cautions": list(cautions),
-            **{"train": judge for judge in judges},
+            "train": judge,
         }  # fmt: skip
         for name, value in files.items():
             (tmp_path / f"{name}.json").write_text(json.dumps(value))
@@ -86,7 +86,7 @@ def made(tmp_path):
         page.main(
             ["--manifest", path("manifest.json"), "--comparison", path("comparison.json"),
              "--cautions", path("cautions.json"), "--tables", path("main.csv"),
-             "--judges", *([path("train.json")] if judges else []),
+             "--judges", *([path("train.json")] if judge else []),
              "--figures", path("win-rates.svg"), "--output", path("index.html"),
              "--answer", path("answer.txt")]
         )  # fmt: skip
@@ -114,8 +114,8 @@ def test_judges_stand_below_their_table(made):
     share = {"accuracy": 0.66, "ci_low": 0.6, "ci_high": 0.72, "n": 261, "n_prompts": 87}
     lengths = {"by_length": {"chosen shorter": share | {"n": 60}}, "length_alone": share}
     judge = {"record": {"setting": "own"}, "test_accuracy": share | lengths}
-    for judges, said in (([judge], "[0.60, 0.72], n 60); the longer answer"), ([], "is unknown.")):
-        seen, html, _ = made(judges=judges)
+    for given, said in ((judge, "[0.60, 0.72], n 60); the longer answer"), (None, "is unknown.")):
+        seen, html, _ = made(judge=given)
         below = seen.text[seen.text.index("Main table") : seen.text.index("Win rates against")]
         for name in ("judge", HARMFUL):
             assert f"Caution: own: judged by {name}, a reward model" in below

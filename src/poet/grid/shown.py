@@ -113,7 +113,7 @@ class Shown:
     def _judged(self, settings: Iterable[str] | None = None) -> paths.Named:
         """What the tables other than the main one, which has all cautions, are told of judges."""
         said = quote(json.dumps(self.judged_by()))
-        return {("--judged-by", said, "--judges"): self.judges(settings)}
+        return {("--judged-by", said, "--judges"): paths.folders_of(self.judges(settings))}
 
     def summaries(self) -> list[str]:
         """How the answers of the main table's methods were made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import cli, load_record, named_files, read_json
@@ -15,7 +16,7 @@ FLAGS = {
     "comparison": {"nargs": "+", "help": "what poet.evaluate.compare writes"},
     "cautions": {"help": "what poet.report.cautions writes"},
     "judged-by": {"help": "annotators and models of the configuration: JSON"},
-    "judges": {"nargs": "*", "help": "train.json of reward models trained on the settings' pairs"},
+    "judges": {"nargs": "*", "help": "folders of reward models trained on the settings' pairs"},
     "methods": {"help": "that section of the configuration: JSON"},
     "measured": {"nargs": "+", "help": "prefix_quality.json files"},
     "summaries": {"nargs": "+", "help": "what poet.evaluate.summary writes, one per setting"},
@@ -100,7 +101,7 @@ def main(argv=None) -> None:
     said = read_json(args.cautions) if args.table == "main" else []
     if "judges" in args:
         scored = measured if args.table == "prefix" else comparisons
-        judges = [*map(read_json, args.judges)]
+        judges = [read_json(Path(folder, "train.json")) for folder in args.judges]
         said = about_judges(scored, load_record(args.judged_by), judges)
     below = [*(f"Caution: {text}" for text in said), *below]
     columns = [*dict.fromkeys(column for row in rows for column in row)]
