@@ -78,6 +78,7 @@ rule write_page:
         figures=[path for path in FIGURES if path.endswith(".svg")],
         figure_data=[path for path in FIGURES if path.endswith(".csv")],
         diagnosis=SHOWN.analysis("diagnosis.json"),
+        judges=folders_of(SHOWN.judges()),
         cautions="results/report/cautions.json",
         manifest="results/manifest.json",
     output:
@@ -87,10 +88,11 @@ rule write_page:
         "results/logs/write_page.log",
     params:
         annotations=flags("--annotations", SHOWN.answers),
+        judges=SHOWN.judges(),
     shell:
         "python -m poet.report.page --manifest {input.manifest} --comparison {input.comparisons} "
         "--cautions {input.cautions} --tables {input.tables} --figures {input.figures} "
-        "--diagnosis {input.diagnosis} {params.annotations} --output {output.page} "
+        "--diagnosis {input.diagnosis} --judges {params.judges} {params.annotations} --output {output.page} "
         "--answer {output.answer} 2>&1 | tee {log} >&2"
 
 

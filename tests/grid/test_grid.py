@@ -206,6 +206,9 @@ def test_annotators_have_models_of_the_hub_or_of_the_setting():
     ]
     assert checks == [[], [], ["results/checks/world/annotators/fetched.json"]]
     assert Shown(config).judges() == ["results/models/world/reward_model/train.json"]
+    # The rules know the folder as an output, and no file in it.
+    prefix = paths.files_of(Shown(config).tables()["prefix"])
+    assert [path for path in prefix if "models" in path] == ["results/models/world/reward_model"]
     assert list(judging.scorers_annotations(config, "world")) == config["grid"]["world"]
 
 

@@ -37,7 +37,7 @@ def test_the_papers_numbers_stand_beside_ours(pytestconfig, tmp_path):
     assert [rows[m]["paper"] for m in methods] == ["", "45.2", "82.1"]
     assert rows["dpo"]["safety_rate"] == "61.23" and rows["dpo"]["judge_model"] == "judge-1"
     assert rows["dpo-poet"]["gain"] == "1.50" and rows["dpo-poet"]["gain_ci_low"] == "-0.25"
-    shown = page.table(tmp_path / "safety.csv")
+    shown = page.table(tmp_path / "safety.csv", {"annotators": {}}, [])
     assert shown["title"] == "Safety rate" and "share of answers that a judge" in shown["caption"]
     assert "61.23 [55.00, 67.00]" in [cell["text"] for cell in shown["rows"][1]]
     text = (tmp_path / "safety.md").read_text()

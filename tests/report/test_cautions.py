@@ -92,8 +92,10 @@ OWN = {"kind": "reward_model"}
          r"judge, a reward model .* right on 0\.81 \[0\.66, 0\.91\] of 32 .*\. That is too low"),
         (OWN, [judge(0.81, 0.75, 0.86, 400)],
          r"0\.81 \[0\.75, 0\.86\] of 400 held-out pairs of 200 prompts \(chosen longer 0\.81 "
-         r"\[0\.75, 0\.86\]\); the longer answer alone would be right on 0\.50\.$"),
+         r"\[0\.75, 0\.86\], n 400\); the longer answer alone would be right on 0\.50\.$"),
         (OWN, [judge(0.81, 0.75, 0.86, 400, alone=0.78)], r"told from one that counts tokens\.$"),
+        (OWN, [judge(0.66, 0.6, 0.72, 261, alone=0.64)],
+         r"trust its verdicts\. It cannot be told from one that counts tokens\.$"),
         (OWN, [{"record": {"setting": "own"}, "test_accuracy": 0.8}], "accuracy is unknown"),
         (OWN, [], "accuracy is unknown"),
         (OWN | {"name": "b/reward"}, [], r"judge \(b/reward\), whose accuracy .* unknown"),

@@ -54,21 +54,29 @@ class Text(HTMLParser):
 def made(tmp_path):
     """The program on one gain; returns what a reader sees, the HTML, and the text file."""
 
-    def run(gain=GAIN, cautions=(), share_as_start=0.0, **manifest):
+    def run(gain=GAIN, cautions=(), share_as_start=0.0, judge=None, **manifest):
         methods = {name: {"n_seeds": 3, "share_as_start": share_as_start} for name in METHODS}
         comparison = {
             "setting": "own", "annotator": "judge", "methods": methods, "gains": [gain],
         }  # fmt: skip
-        config = {"methods": METHODS, "gains": {"dpo-poet": "dpo"}, "seeds": [1, 2, 3]}
+        config = {
+            "methods": METHODS, "gains": {"dpo-poet": "dpo"}, "seeds": [1, 2, 3],
+            "annotators": {"judge": {"kind": "reward_model"}, HARMFUL: {"kind": "reward_model"}},
+        }  # fmt: skip
         made_of = OLD | {
             "versions": {"python": "3"}, "config": config, "config_digest": "0", "seconds": 1.5,
             "hardware": {"cpu": "a CPU", "cores": 2, "memory_gib": 8.0, "gpus": []},
             "sha256": {"main.csv": "0"}, "rules": {},
         } | manifest  # fmt: skip
-        for name, value in (("comparison", comparison), ("manifest", made_of),
-                            ("cautions", list(cautions))):  # fmt: skip
+        files = {
+            "comparison": comparison, "manifest": made_of, "cautions": list(cautions),
+            "train": judge,
+        }  # fmt: skip
+        for name, value in files.items():
             (tmp_path / f"{name}.json").write_text(json.dumps(value))
-        (tmp_path / "main.csv").write_text("setting,method,annotator\nown,dpo,judge\n")
+        (tmp_path / "main.csv").write_text(
+            f"setting,method,annotator\nown,dpo,judge\nown,dpo,{HARMFUL}\n"
+        )
         (tmp_path / "win-rates.svg").write_text("<svg/>")
         (tmp_path / "win-rates.csv").write_text("a\n")
 
@@ -78,6 +86,7 @@ def made(tmp_path):
         page.main(
             ["--manifest", path("manifest.json"), "--comparison", path("comparison.json"),
              "--cautions", path("cautions.json"), "--tables", path("main.csv"),
+             "--judges", *([path("train.json")] if judge else []),
              "--figures", path("win-rates.svg"), "--output", path("index.html"),
              "--answer", path("answer.txt")]
         )  # fmt: skip
@@ -99,6 +108,18 @@ def test_cautions_stand_before_the_answer_in_page_and_text(made):
     assert lines[1:3] == [f"Caution: {few}", f"Caution: judged by {HARMFUL}"]
     assert lines[-2] == f"Code: commit {'a' * 12}, code {'1' * 16}."
     assert lines[-1].startswith("Page: ") and lines[-1].endswith("index.html")
+
+
+def test_judges_stand_below_their_table(made):
+    share = {"accuracy": 0.66, "ci_low": 0.6, "ci_high": 0.72, "n": 261, "n_prompts": 87}
+    lengths = {"by_length": {"chosen shorter": share | {"n": 60}}, "length_alone": share}
+    judge = {"record": {"setting": "own"}, "test_accuracy": share | lengths}
+    for given, said in ((judge, "[0.60, 0.72], n 60); the longer answer"), (None, "is unknown.")):
+        seen, html, _ = made(judge=given)
+        below = seen.text[seen.text.index("Main table") : seen.text.index("Win rates against")]
+        for name in ("judge", HARMFUL):
+            assert f"Caution: own: judged by {name}, a reward model" in below
+        assert said in below and HARMFUL not in html
 
 
 def test_without_a_caution_there_is_no_note(made):

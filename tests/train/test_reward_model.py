@@ -127,6 +127,24 @@ def test_learns_a_preference_that_holds_on_unseen_prompts(trained):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.parametrize("n_words", [1, 200])
+def test_lengths_are_of_responses_whatever_their_prompts(trained, tmp_path, n_words):
+    tokenizer = AutoTokenizer.from_pretrained(trained["base"])
+    prompt = [{"role": "user", "content": " ".join(["sea"] * n_words)}]
+    texts = ["kind warm calm", "grey loud " * 20]
+    both = [[{"role": "assistant", "content": text}] for text in texts]
+    rows = [
+        {"prompt": prompt, "chosen": both[0], "rejected": both[1], "prompt_id": "0", "split": split}
+        for split in ("train", "test")
+    ]
+    write_parquet(rows, tmp_path / "p", ("prompt", "chosen", "rejected"), ("prompt_id", "split"))
+    found, counts = reward_model.load_pairs(tmp_path / "p", tokenizer, 30, {})
+    lengths = tuple(len(tokenizer.tokenize(text)) + 1 for text in texts)  # </s>
+    assert found["test"]["lengths"] == found["train"]["lengths"] == [lengths]
+    assert counts["test"]["responses_cut"] == (1 if n_words == 1 else 2)
+    assert found["test"]["prompts"] == ["0"]
+
+
 def test_saved_folder_is_a_classifier_that_anyone_can_load(trained):
     folder = trained["folder"] / "model"
     names = {path.name for path in folder.iterdir()}

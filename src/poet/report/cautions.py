@@ -152,7 +152,8 @@ def judged(
 ) -> tuple[list[str], dict[tuple, list[str]]]:
     """Who judged, and how well: sentences on judges not to trust, and those on the others.
 
-    The others by setting and annotator; arguments are those of :func:`cautions`.
+    The others by setting and annotator; arguments are those of :func:`cautions`. Of the comparisons
+    only setting and annotator are read, so that rows of a table will do.
     """
     trained = {found["record"]["setting"]: found for found in judges}
     weak, others = [], {}
@@ -166,6 +167,12 @@ def judged(
         else:
             others[_name(comparison)] = [text]
     return weak, others
+
+
+def about_judges(rows: Sequence[dict], config: dict, judges: Sequence[dict]) -> list[str]:
+    """What stands with a table: the sentences of :func:`judged`, those not to trust first."""
+    weak, others = judged(rows, config, judges)
+    return [*dict.fromkeys([*weak, *(text for texts in others.values() for text in texts)])]
 
 
 def _name(comparison: dict) -> tuple[str, str]:
@@ -183,17 +190,18 @@ def _judge(comparison: dict, annotator: dict, trained: dict | None) -> tuple[str
     if not isinstance(found, dict):  # none, or an older release's, over pairs and not over prompts
         return f"{text}, whose held-out accuracy is unknown.", False
     alone = found["length_alone"]
-    parts = [f"{where} {_share(of)}" for where, of in found["by_length"].items()]
+    parts = [f"{where} {_share(of)}, n {of['n']}" for where, of in found["by_length"].items()]
     text += (
         f", right on {_share(found)} of {found['n']} held-out pairs of {found['n_prompts']} "
-        f"prompts ({', '.join(parts)}); the longer answer alone would be right on "
+        f"prompts ({'; '.join(parts)}); the longer answer alone would be right on "
         f"{alone['accuracy']:.2f}."
     )
+    weak = []
     if found["ci_low"] < LOW_ACCURACY:
-        return f"{text} That is too low or too uncertain to trust its verdicts.", True
+        weak.append(" That is too low or too uncertain to trust its verdicts.")
     if found["ci_low"] <= alone["accuracy"]:
-        return f"{text} It cannot be told from one that counts tokens.", True
-    return text, False
+        weak.append(" It cannot be told from one that counts tokens.")
+    return text + "".join(weak), bool(weak)
 
 
 def _share(of: dict) -> str:

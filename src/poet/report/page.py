@@ -25,21 +25,27 @@ from markupsafe import Markup
 from poet.files import UserError, cli, named_files, read_json, write_text
 from poet.report import headline, tables, titles
 from poet.report.answers import bundle, packed
+from poet.report.cautions import about_judges
 
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-def table(path: str | Path) -> dict:
+def table(path: str | Path, config: dict, judges: Sequence[dict]) -> dict:
     """A CSV table as the page shows it: what Markdown shows, with what to sort by.
 
+    Args:
+        config, judges: as :func:`poet.report.cautions.cautions` reads them.
+
     Returns:
-        ``id``, ``title``, ``caption`` (HTML), ``heading`` and ``rows``, lists of cells with
-        ``text`` and ``order`` (the number to sort by, None in columns of text).
+        ``id``, ``title``, ``caption`` (HTML), ``judges`` (sentences), ``heading`` and ``rows``,
+        lists of cells with ``text`` and ``order`` (the number to sort by, None in columns of text).
     """
     name = Path(path).stem
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     layout = tables.layout(name, [*rows[0]])
+    pairwise = rows if name in tables.TABLES else []  # a benchmark's verdicts are of another kind
+    judged = [row for row in pairwise if row.get("annotator") in config["annotators"]]
     heading = layout.headings(rows)
     number = re.compile(r"(-?\d+(\.\d+)?)?")
 
@@ -54,6 +60,7 @@ def table(path: str | Path) -> dict:
 
     return {
         **_titled(name),
+        "judges": about_judges(judged, config, judges),
         "heading": [{"text": text, "numeric": numeric[text]} for text in heading],
         "rows": [[cell(row, text) for text in heading] for row in rows],
     }
@@ -181,6 +188,7 @@ def main(argv=None) -> None:
     parser.add_argument("--cautions", required=True, help="what poet.report.cautions writes")
     parser.add_argument("--tables", nargs="+", required=True, help=".csv files, in their order")
     parser.add_argument("--figures", nargs="+", required=True, help=".svg files beside their .csv")
+    parser.add_argument("--judges", nargs="*", default=[], help="train.json of reward models")
     parser.add_argument("--diagnosis", nargs="*", default=[], help="diagnosis.json files")
     parser.add_argument(
         "--annotations", nargs="+", action="append", default=[],
@@ -190,7 +198,7 @@ def main(argv=None) -> None:
     parser.add_argument("--answer", required=True, help="the answer and the cautions as plain text")
     args = parser.parse_args(argv)
     made_of = read_json(args.manifest)
-    config = made_of["config"]
+    config, judges = made_of["config"], [*map(read_json, args.judges)]
     annotations = named_files(args.annotations, "--annotations", names=3)
     gains = headline.poet_gains([*map(read_json, args.comparison)], config["methods"])
     answer = headline.sentence(gains)
@@ -204,7 +212,7 @@ def main(argv=None) -> None:
         answer=answer,
         gains=gains,
         cautions=cautions,
-        tables=[*map(table, args.tables)],
+        tables=[table(path, config, judges) for path in args.tables],
         figures=[*map(figure, args.figures)],
         diagnoses=[*map(read_json, args.diagnosis)],
     )

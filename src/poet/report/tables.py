@@ -8,7 +8,7 @@ from pathlib import Path
 from poet.evaluate.benchmarks import BENCHMARKS
 from poet.files import cli, load_record, named_files, read_json
 from poet.report import benchmarks, downstream, language, prefix, scores, sweep
-from poet.report.cautions import judged
+from poet.report.cautions import about_judges
 from poet.report.formats import Layout, write
 from poet.report.paper import Paper, read_reported
 
@@ -102,9 +102,8 @@ def main(argv=None) -> None:
     if "judges" in args:
         judges = [read_json(Path(folder, "train.json")) for folder in args.judges]
         scored = measured if args.table == "prefix" else comparisons
-        weak, others = judged(scored, load_record(args.judged_by), judges)
-        said = [*weak, *(text for texts in others.values() for text in texts)]
-    below = [*(f"Caution: {text}" for text in dict.fromkeys(said)), *below]
+        said = about_judges(scored, load_record(args.judged_by), judges)
+    below = [*(f"Caution: {text}" for text in said), *below]
     columns = [*dict.fromkeys(column for row in rows for column in row)]
     write(rows, layout(args.table, columns), below, args.output)
 

@@ -11,7 +11,6 @@ from math import sqrt
 
 import numpy as np
 
-Z = 1.959963984540054  # of 95 %
 ALIKE = 0.1  # of the longer response: lengths that differ by no more are about the same
 BINS = ("chosen shorter", "about as long", "chosen longer")
 
@@ -20,23 +19,27 @@ def share(right: np.ndarray, prompts: np.ndarray) -> dict:
     """Share of pairs that are ``right`` (0 to 1 each), with its 95 % interval over prompts.
 
     Pairs of a prompt are no independent draws. The variance is that of a ratio of sums over
-    prompts; Wilson's interval is taken at the sample size of independent pairs that it equals (Korn
-    and Graubard 1998, Survey Methodology 24, 193-201: the effective sample size).
+    prompts; Wilson's interval is taken at the sample size of independent pairs that it equals, with
+    a t quantile of as many degrees of freedom as prompts less one (effective sample size and
+    degrees of freedom as in Korn and Graubard 1998, Survey Methodology 24, 193-201).
 
     Returns:
         ``accuracy``, ``ci_low``, ``ci_high`` (0 to 1), ``n`` pairs, ``n_prompts``.
     """
+    from scipy.stats import t
+
     n, share = len(right), float(np.mean(right))
     _, prompt = np.unique(prompts, return_inverse=True)
     sums = np.bincount(prompt, right - share)
     groups = len(sums)
     variance = groups / max(groups - 1, 1) * float(sums @ sums) / n**2
-    # All right or all wrong, and one prompt alone, tell nothing of it: a prompt counts as one.
-    known = variance > 0 and groups > 1
+    # Prompts that are all alike, and one prompt alone, tell nothing of it: a prompt counts as one.
+    known = variance > 1e-12 and groups > 1  # sums of thirds are not exactly none
     effective = min(share * (1 - share) / variance, n) if known else groups
-    centre = (share + Z**2 / (2 * effective)) / (1 + Z**2 / effective)
-    half = Z * sqrt(share * (1 - share) / effective + (Z / effective) ** 2 / 4)
-    half /= 1 + Z**2 / effective
+    z = float(t.ppf(0.975, max(groups - 1, 1)))
+    centre = (share + z**2 / (2 * effective)) / (1 + z**2 / effective)
+    half = z * sqrt(share * (1 - share) / effective + (z / effective) ** 2 / 4)
+    half /= 1 + z**2 / effective
     return {
         "accuracy": share, "ci_low": max(0.0, centre - half), "ci_high": min(1.0, centre + half),
         "n": n, "n_prompts": groups,
@@ -53,7 +56,7 @@ def summary(
 
     Args:
         chosen, rejected: rewards of each pair's responses.
-        lengths: tokens of both, before any cut.
+        lengths: tokens of both responses, before any cut.
         prompts: names of the pairs' prompts.
 
     Returns:

@@ -32,9 +32,9 @@ def load_pairs(
     """Tokenized pairs per split, and what the length limit did.
 
     Returns:
-        {"train" | "test": {"chosen_ids", "rejected_ids": lists of token ids, "lengths": of both
-        conversations before the cut, "prompts": their ids}}, and counts of pairs, of responses that
-        were cut, and of pairs whose two responses look the same after the cut.
+        {"train" | "test": {"chosen_ids", "rejected_ids": lists of token ids, "lengths": tokens of
+        both responses, with their end, before the cut, "prompts": their ids}}, and counts of pairs,
+        of responses that were cut, and of pairs whose two responses look the same after the cut.
 
     Raises:
         UserError: a split without pairs.
@@ -43,25 +43,33 @@ def load_pairs(
 
     rows = parquet.read_table(path).to_pylist()
     # What tokenization refuses or leaves out of the preference data.
-    stray = Stray(Chat(tokenizer, "keep_start", template_kwargs))
+    chat = Chat(tokenizer, "keep_start", template_kwargs)
+    stray = Stray(chat)
     splits, counts = {}, {}
     for split in ("train", "test"):
         whole = [row for row in rows if row["split"] == split]
         pairs = [p for p in whole if not any(map(stray.in_messages, (p["chosen"], p["rejected"])))]
         if not pairs:
             raise UserError(f"{path}: no {split} pairs. A reward model needs both splits.")
-        ids, lengths, options = {}, [], [*map(row_options, pairs)]
+        ids, lengths, n_cut, options = {}, [], 0, [*map(row_options, pairs)]
+        asked = chat.text([pair["prompt"] for pair in pairs], options, add_generation_prompt=True)
+        starts = [*map(len, tokenizer(asked, add_special_tokens=False)["input_ids"])]
         for side in SIDES:
             conversations = [pair["prompt"] + pair[side] for pair in pairs]
             uncut, _ = encode(tokenizer, conversations, sys.maxsize, template_kwargs, options)
-            lengths.append([*map(len, uncut)])
+            # A template may write less of a prompt that has its answer.
+            lengths.append([max(len(of) - n, 1) for of, n in zip(uncut, starts, strict=True)])
+            n_cut += sum(len(tokens) > max_length for tokens in uncut)
             ids[f"{side}_ids"] = [tokens[:max_length] for tokens in uncut]
-        lengths = [*zip(*lengths, strict=True)]
-        splits[split] = {**ids, "lengths": lengths, "prompts": [p["prompt_id"] for p in pairs]}
+        splits[split] = {
+            **ids,
+            "lengths": [*zip(*lengths, strict=True)],
+            "prompts": [pair["prompt_id"] for pair in pairs],
+        }
         counts[split] = {
             "pairs": len(pairs),
             "pairs_with_special_tokens": len(whole) - len(pairs),
-            "responses_cut": sum(n > max_length for both in lengths for n in both),
+            "responses_cut": n_cut,
             "pairs_equal_after_cut": sum(c == r for c, r in zip(*ids.values(), strict=True)),
         }
     return splits, counts
