@@ -50,7 +50,7 @@ def trained(job: dict, folder: str) -> dict:
         model=AutoModelForCausalLM.from_pretrained(job["model"]),
         args=DPOConfig(
             output_dir=folder, learning_rate=1e-3, num_train_epochs=2, max_length=None, seed=3,
-            use_cpu=True, **common | {"logging_steps": 1},
+            **common | {"logging_steps": 1, "use_cpu": True},
         ),
         train_dataset=Dataset.from_dict(job["rows"]),
         eval_dataset=Dataset.from_dict(job["held_out"]),

@@ -46,6 +46,12 @@ def own():
     return yaml.safe_load((ROOT / "config/own-data.yaml").read_text()) | {"pairs": "p.jsonl"}
 
 
+@pytest.fixture
+def given_model():
+    """config/own-model.yaml, raw."""
+    return yaml.safe_load((ROOT / "config/own-model.yaml").read_text()) | {"pairs": "p.jsonl"}
+
+
 def check(config):
     model_limits.check_configuration(poet_config.load(config), "my.yaml")
 
@@ -54,7 +60,9 @@ def check(config):
 def test_shipped_configurations_fit_their_models(name, monkeypatch):
     monkeypatch.chdir(ROOT)
     path = ROOT / ("." if name == "config.yaml" else "config") / name
-    check(yaml.safe_load(path.read_text()) | ({"pairs": "p"} if "own" in name else {}))
+    said = {"pairs": "p"} if "own" in name else {}
+    said |= {"model": "org/model"} if "own-model" in name else {}
+    check(yaml.safe_load(path.read_text()) | said)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +97,7 @@ def test_the_case_of_short_training_and_a_long_reward_model(own):
     check(own)
 
 
-def test_a_model_that_writes_no_text_is_refused_by_its_class(own, tmp_path, start):
+def test_a_model_that_writes_no_text_is_refused_by_its_class(given_model, tmp_path, start):
     """It would get a head of random weights, be trained and judged, and nothing would say so."""
     llama = LlamaConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, vocab_size=9,
                         num_attention_heads=1)  # fmt: skip
@@ -103,12 +111,12 @@ def test_a_model_that_writes_no_text_is_refused_by_its_class(own, tmp_path, star
         make(config).save_pretrained(tmp_path / "m")
         said = f"{tmp_path}/m is a {make.__name__} .*; expected a causal language model"
         with pytest.raises(UserError, match=f"my.yaml: settings.own.model.name: the model {said}"):
-            check({**own, "model": str(tmp_path / "m")})
+            check({**given_model, "model": str(tmp_path / "m")})
         record = {"model": f"{tmp_path}/m"}
         with pytest.raises(UserError, match=said):
             check_start(record, tmp_path / "m", start[1], [])
     LlamaForCausalLM(llama).save_pretrained(tmp_path / "m")
-    check({**own, "model": str(tmp_path / "m")})
+    check({**given_model, "model": str(tmp_path / "m")})
 
 
 def test_every_class_that_transformers_takes_for_a_causal_model_is_one():
@@ -129,7 +137,7 @@ def test_every_class_that_transformers_takes_for_a_causal_model_is_one():
 
 @pytest.mark.parametrize("make", ["llama", "gpt2", "nested"])
 @pytest.mark.parametrize("n", [64, 2048])
-def test_a_local_models_positions_are_known_from_its_folder(own, tmp_path, make, n):
+def test_a_local_models_positions_are_known_from_its_folder(given_model, tmp_path, make, n):
     if make == "gpt2":
         GPT2Config(n_positions=n).save_pretrained(tmp_path)
     else:
@@ -138,32 +146,33 @@ def test_a_local_models_positions_are_known_from_its_folder(own, tmp_path, make,
             text = json.loads((tmp_path / "config.json").read_text())
             (tmp_path / "config.json").write_text(json.dumps({"text_config": text}))
     if n == 2048:
-        return check({**own, "model": str(tmp_path)})
+        return check({**given_model, "model": str(tmp_path)})
     with pytest.raises(UserError, match=f"the model {tmp_path} has 64 positions") as error:
-        check({**own, "model": str(tmp_path)})
+        check({**given_model, "model": str(tmp_path)})
     for key in (
-        "preference.max_length: 512",
-        "reward_model.max_length: 1024",
-        "a prompt of 1 + 256",
+        "preference.max_length: 160",
+        "reward_model.max_length: 256",
+        "a prompt of 1 + 128",
     ):
         assert key in str(error.value)
     assert "settings.own.sft" not in str(error.value)  # a given model is not fine-tuned
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_token_that_ends_answers_is_the_models(own, tmp_path, nested):
+def test_a_token_that_ends_answers_is_the_models(own, given_model, tmp_path, nested):
     """A mistyped one ended nothing; the answers ran on to the limit."""
     ends = own["settings"]["own"]["generation"].setdefault("stop_token_ids", [3, 2047])
     check(own)
     ends.append(2048)
     with pytest.raises(UserError, match="own.generation.stop_token_ids has 2048, expected .* 2048"):
         check(own)
+    given_model["settings"]["own"]["generation"]["stop_token_ids"] = ends
     text = {"vocab_size": 2049, "max_position_embeddings": 4096}
     (tmp_path / "config.json").write_text(json.dumps({"text_config": text} if nested else text))
-    check({**own, "model": str(tmp_path)})
+    check({**given_model, "model": str(tmp_path)})
     ends.append(128009)
     with pytest.raises(UserError, match=f"has 128009, .* below 2049, .* the model {tmp_path}"):
-        check({**own, "model": str(tmp_path)})
+        check({**given_model, "model": str(tmp_path)})
 
 
 @pytest.mark.parametrize(
