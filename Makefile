@@ -34,7 +34,7 @@ define answer
 $(if $(filter -n --dry-run,$(value ARGS)),,@if [ -f results/report/answer.txt ]; then echo; cat results/report/answer.txt; fi)
 endef
 
-.PHONY: archive benchmark benchmark-gpu lock plan results diagnose worlds ablation sweep tables report test test-quick lint pins clean-venv cluster vllm
+.PHONY: archive benchmark benchmark-gpu benchmark-half lock plan results diagnose worlds ablation sweep tables report test test-quick lint pins clean-venv cluster vllm
 
 results: .venv/.installed
 	$(call run,$(SNAKEMAKE))
@@ -99,6 +99,10 @@ benchmark: .venv/.installed
 benchmark-gpu: .venv/.installed
 	$(BIN)/python -m benchmarks.compare --shape 1b --output benchmarks/results/gpu-1b.json
 	$(BIN)/python -m benchmarks.compare --shape 8b --output benchmarks/results/gpu-8b.json
+
+# bfloat16 beside float32, on an idle machine whose processor multiplies it.
+benchmark-half: .venv/.installed
+	$(BIN)/python -m benchmarks.half --output benchmarks/results/half-cpu.json
 
 test: .venv/.installed lint
 	$(BIN)/python -m pytest

@@ -29,19 +29,20 @@ class Pairs(NamedTuple):
     source: str
 
 
-def load(count: int, vocabulary: int, seed: int = 0) -> Pairs:
+def load(count: int, vocabulary: int, seed: int = 0, tokenizer=None) -> Pairs:
     """``count`` pairs that stand for all: of 500 samples the one with the means closest to theirs.
 
     Compared are prompts, kept and dropped tokens, and the longest kept pair of a sample, since
-    padding goes by that.
+    padding goes by that. Without a ``tokenizer`` a BPE of the vocabulary is trained on the pairs.
     """
     numbers = random.Random(seed)
     if REAL.exists():
-        source = "real pairs: alpacaeval2/pairs.jsonl.gz, tokenized by a BPE trained on them"
-        tokenizer, triples = _real(vocabulary, numbers)
+        by = "the model's own" if tokenizer else "a BPE trained on them"
+        source = f"real pairs: alpacaeval2/pairs.jsonl.gz, tokenized by {by}"
+        tokenizer, triples = _real(vocabulary, numbers, tokenizer)
     else:
         source = f"random tokens of recorded lengths: {RECORDED.relative_to(HERE.parent)}"
-        tokenizer = train_tokenizer(["no text"], 300)
+        tokenizer = tokenizer or train_tokenizer(["no text"], 300)
         lengths = json.loads(RECORDED.read_text())["lengths"]
         triples = [[_draw(n, vocabulary, numbers) for n in pair] for pair in lengths]
     samples = [numbers.sample(triples, min(count, len(triples))) for _ in range(500)]
@@ -63,11 +64,11 @@ def _describe(sample: list) -> tuple[float, ...]:
     return prompts, shorter, dropped, max(p + k for p, k, _ in kept)
 
 
-def _real(vocabulary: int, numbers: random.Random):
+def _real(vocabulary: int, numbers: random.Random, tokenizer=None):
     with gzip.open(REAL, "rt", encoding="utf-8") as file:
         rows = numbers.sample([json.loads(line) for line in file], 2000)
     texts = [[row[name][-1]["content"] for name in ("prompt", *SIDES)] for row in rows]
-    tokenizer = train_tokenizer((text for pair in texts for text in pair), vocabulary)
+    tokenizer = tokenizer or train_tokenizer((text for pair in texts for text in pair), vocabulary)
     triples = []
     for pair in texts:
         prompt, *responses = tokenizer(pair, add_special_tokens=False)["input_ids"]
