@@ -126,21 +126,23 @@ if "POET_PLAN" in os.environ:
 
 @cache
 def local_gpus():
-    """How many GPUs a run on this machine may use; a cluster's jobs have those of their profile.
-
-    Asked for the first job's resources, when Snakemake knows where jobs will run, it also tells
-    Snakemake what the machine has, so that jobs take turns, unless the command line has said so.
-    """
+    """How many GPUs a run on this machine may use; a cluster's jobs have those of their profile."""
     if workflow.non_local_exec or "SLURM_JOB_ID" in os.environ:
         return 0
-    gpus, asked = len(devices.devices()), workflow.resource_settings.overwrite_resources.values()
-    limits = {"mem_mb": devices.memory_mb()}
-    if gpus and not any("gpu" in of for of in asked):  # who asks for too many is told
-        limits["gpu"] = gpus
-    for name, limit in limits.items():
+    return len(devices.devices())
+
+
+def take_turns(asked):
+    """Tell Snakemake what this machine has, unless the command line did: jobs wait for each other.
+
+    A job that asks for more main memory than there is, by an upper bound, runs alone. Snakemake reads
+    limits when it starts, before it is known that jobs run here, so they are told to its scheduler.
+    """
+    for name, limit in (("mem_mb", devices.memory_mb()), ("gpu", local_gpus())):
+        limit = max([limit, *(job.resources.get(name, 0) for job in asked)])
         if name not in workflow.global_resources:
             workflow.register_resource(name, limit)
-    return gpus
+            workflow.scheduler.global_resources[name] = limit
 
 
 def of_model(rule, runtime=240):
@@ -240,3 +242,5 @@ def check(jobs):
         before.check_keys(asked, CONFIG)
     except UserError as error:
         raise WorkflowError(str(error)) from None
+    if not on_cluster and "SLURM_JOB_ID" not in os.environ:
+        take_turns(asked)

@@ -151,7 +151,7 @@ def test_a_local_models_positions_are_known_from_its_folder(given_model, tmp_pat
         check({**given_model, "model": str(tmp_path)})
     for key in (
         "preference.max_length: 160",
-        "reward_model.max_length: 256",
+        "reward_model.max_length: 192",
         "a prompt of 1 + 128",
     ):
         assert key in str(error.value)

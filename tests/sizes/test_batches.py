@@ -47,3 +47,11 @@ def test_numbers_that_are_said_stay():
     assert 900 < found["token_budget"] < 1300 and found["per_device_batch_size"] == 2
     more = filled({**left, "gradient_checkpointing": True}, shape, 9, 9)
     assert found["token_budget"] < more["token_budget"] <= TOKENS
+
+
+def test_a_family_whose_sizes_are_unknown_gets_small_batches():
+    assert Architecture.found({"model_type": "mamba", "vocab_size": 9, "hidden_size": 8}) is None
+    left = {"global_batch_size": 8, "per_device_batch_size": "auto", "token_budget": "auto"}
+    found = filled(left, None, 320, 160)
+    assert (found["per_device_batch_size"], found["token_budget"]) == (1, 2048)
+    assert sampling_batch(None, 100) == 8

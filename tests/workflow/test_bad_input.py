@@ -105,7 +105,7 @@ def test_pairs_file(workflow, own_config, content, parts, planted):
         ("smol", ("smol: no such folder", "and no hub id")),
         (
             "few",
-            ("has 64 positions", "preference.max_length: 160", "reward_model.max_length: 256"),
+            ("has 64 positions", "preference.max_length: 160", "reward_model.max_length: 192"),
         ),
         ("scores", ("LlamaForSequenceClassification", "expected a causal language model")),
     ],

@@ -37,7 +37,7 @@ def token_statistics(folder, tokens: dict, record: dict, label: str) -> dict[str
     jobs.sort(key=lambda job: len(prompts[job[1]]) + len(tokens[f"{job[0]}_ids"][job[1]]))
     found = {f"{side}_{name}": [None] * n for side in SIDES for name in ("logps", "entropy")}
     side = max(len(prompts[row]) + len(tokens[f"{name}_ids"][row]) for name, row in jobs)
-    shape = Architecture.of(model.config.to_dict())
+    shape = Architecture.found(model.config.to_dict())
     size = filled(record, shape, 2 * side, side)["reference_batch_size"]
     for start in track(range(0, len(jobs), size), label=label):
         batch = jobs[start : start + size]

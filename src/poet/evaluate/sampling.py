@@ -175,7 +175,7 @@ def at_once(model, ids: list[list[int]], sampling: dict) -> int:
     if sampling["batch_size"] != "auto":
         return sampling["batch_size"]
     longest = max(map(len, ids)) + sampling["max_new_tokens"]
-    return sampling_batch(Architecture.of(model.config.to_dict()), longest)
+    return sampling_batch(Architecture.found(model.config.to_dict()), longest)
 
 
 def described(chat: Chat, answers: list[tuple[list[int], str]]) -> list[dict]:

@@ -129,8 +129,6 @@ def _training(section: dict, start: Model, of: Place, tokens: int) -> float:
 def _batches(record: dict, section: dict, start: Model) -> tuple[dict, int]:
     """A section with its batches filled in, and its longest example."""
     longest = section["max_length"]
-    if start.shape is None:
-        return {**section}, longest
     return filled(section, start.shape, 2 * longest, longest), longest
 
 

@@ -29,6 +29,14 @@ class Architecture:
     family: str = "llama"
 
     @classmethod
+    def found(cls, config: dict) -> Architecture | None:
+        """:meth:`of`; None of a family whose sizes have other names, as Mamba's."""
+        try:
+            return cls.of(config)
+        except KeyError:
+            return None
+
+    @classmethod
     def of(cls, config: dict) -> Architecture:
         """From the content of a ``config.json``, or of a configuration's ``scratch`` section.
 

@@ -14,6 +14,7 @@ LEAST, MOST = 1 * GIB, 8 * GIB
 STATES = 16  # bytes per parameter: float32 weights, gradients, Adam's two moments
 TOKENS = 16384  # per pass, at most: more makes no device faster
 ROWS = 64  # answers sampled together, at most
+UNKNOWN = {"token_budget": 2048, "reference_batch_size": 4, "per_device_batch_size": 1}  # shapes
 
 
 def kept_bytes(shape: Architecture, checkpointing: bool) -> int:
@@ -44,7 +45,7 @@ def micro_batch(
     return max(size for size in divisors if size <= max(1, room))
 
 
-def filled(settings: dict, shape: Architecture, pair: int, side: int) -> dict:
+def filled(settings: dict, shape: Architecture | None, pair: int, side: int) -> dict:
     """Settings of a training, or of what reads its pairs, with numbers in the place of ``auto``.
 
     Args:
@@ -52,16 +53,20 @@ def filled(settings: dict, shape: Architecture, pair: int, side: int) -> dict:
             its prompt.
     """
     checkpointing = settings.get("gradient_checkpointing", False)
-    budget = token_budget(shape, pair, checkpointing)
-    found = {"token_budget": budget, "reference_batch_size": max(1, budget // side)}
-    if "global_batch_size" in settings:
+    found = UNKNOWN
+    if shape:
+        budget = token_budget(shape, pair, checkpointing)
+        found = {"token_budget": budget, "reference_batch_size": max(1, budget // side)}
+    if shape and "global_batch_size" in settings:
         size = micro_batch(shape, 2 * side, settings["global_batch_size"], checkpointing)
         found["per_device_batch_size"] = size
     return {**settings, **{key: n for key, n in found.items() if settings.get(key) == "auto"}}
 
 
-def sampling_batch(shape: Architecture, longest: int) -> int:
+def sampling_batch(shape: Architecture | None, longest: int) -> int:
     """Answers that are sampled together; ``longest``: tokens of a prompt with its answer."""
+    if shape is None:
+        return 8
     room = min(max(4 * shape.parameters, LEAST), MOST)
     return max(1, min(ROWS, room // sampling_bytes(shape, longest)))
 

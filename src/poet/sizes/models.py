@@ -24,10 +24,7 @@ def shape_of(name: str, lock_file: str | Path) -> Architecture | None:
     written = [file for f in folders_of(name) if (file := f / "config.json").is_file()]
     known = read_json(written[0]) if written else lock.read(lock_file).get(name, {}).get("shape")
     known = known or _listed().get(name)
-    try:
-        return Architecture.of(known) if known else None
-    except KeyError:  # a family whose sizes have other names
-        return None
+    return Architecture.found(known) if known else None
 
 
 @cache

@@ -101,12 +101,16 @@ def main(argv=None) -> None:
     table = attach(pq.read_table(args.tokens), reference, args.model)
     inputs = {name: sha256(getattr(args, name)) for name in ("tokens", "reference")}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
-    config = AutoConfig.from_pretrained(args.model)
-    shape = Architecture.of(config.to_dict())
+    config = AutoConfig.from_pretrained(
+        args.model, trust_remote_code=record.get("trust_remote_code")
+    )
+    shape = Architecture.found(config.to_dict())
     settings = filled(record, shape, *longest(table))
     settings["forward"] = choose_forward(record["forward"], config)
     earlier = json.loads(reference.schema.metadata.get(PRODUCTS_KEY, b"null"))
-    chosen = choose(record.get("matrix_products", "auto"), shape.hidden_size, earlier)
+    chosen = choose(
+        record.get("matrix_products", "auto"), config.get_text_config().hidden_size, earlier
+    )
 
     def train(settings: dict):
         trainer = make_trainer(settings, table, args.model, checkpoints.folder)

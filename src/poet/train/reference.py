@@ -162,7 +162,7 @@ def main(argv=None) -> None:
     device, dtype = device_and_dtype(record["dtype"])  # as the training computes
     model = whole_model(AutoModelForCausalLM, args.model, dtype=torch.float32, **loading(record))
     model = model.to(device).eval()
-    settings = filled(record, Architecture.of(model.config.to_dict()), *longest(table))
+    settings = filled(record, Architecture.found(model.config.to_dict()), *longest(table))
     settings["forward"] = choose_forward(record["forward"], model.config)
     if packed := settings["forward"] == "packed":
         add_packed_forward(model)

@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> None:
     inputs = {"pairs": sha256(args.pairs), "model": model_digest(args.base)}
     checkpoints = Checkpoints(args.checkpoints, record, inputs)
     side = max(len(ids) for pairs in splits.values() for key in IDS for ids in pairs[key])
-    shape = Architecture.of(read_json(Path(args.base) / "config.json"))
+    shape = Architecture.found(read_json(Path(args.base) / "config.json"))
     settings = filled(settings, shape, 2 * side, side)
 
     def train(settings: dict):
