@@ -146,7 +146,7 @@ def take_turns(asked):
 
 
 def of_model(rule, runtime=240):
-    """Resources of a rule with a model: memory by the model's size, and one of this machine's GPUs."""
+    """Resources of jobs with a model, memory by its size, and one of this machine's GPUs."""
     return {
         "mem_mb": lambda w: needs.main_memory(rule, CONFIG, w, gpu=local_gpus() > 0),
         "runtime": runtime,

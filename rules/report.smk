@@ -108,7 +108,7 @@ rule archive:
         "results/logs/archive.log",
     params:
         parts=SHOWN.parts(),
-        into=lambda w: os.environ["INTO"],
+        into=lambda w: os.environ.get("INTO", ""),
     shell:
         "python -m poet.report.seal --parts {params.parts} --shown {input.shown} {input.page} "
         "--into {params.into:q} 2>&1 | tee {log} >&2"
